@@ -1,0 +1,86 @@
+# make            ./train ./sample ./tokenizer          make demo     train on data/simple-train.txt, then sample
+# make test       all tests                             make check    warnings on gcc and clang, tests under sanitizers
+# make parity DIR=path   the numbers of the original    make data     generate data/simple-* anew
+#
+# NATIVE=0: no -march=native. OMP=0: no threads. CC and CFLAGS (default -O3) are honoured. Nothing but cc is needed.
+
+CC = cc
+CFLAGS = -O3
+NATIVE = 1
+OMP = 1
+DIR = test/golden
+WARNINGS = -std=c99 -pedantic -Wall -Wextra -Wshadow -Wno-unknown-pragmas
+
+# $(call try,FLAGS): FLAGS if the compiler takes them and what it makes links
+PROBE := $(shell mkdir -p build && printf 'int main(void) { return 0; }\n' > build/probe.c)
+try = $(shell $(CC) $(1) -o build/probe build/probe.c >/dev/null 2>&1 && echo '$(1)')
+
+# No contraction and no reordering, ever: one seed, one result. The last two change no value: nobody reads errno or
+# floating-point exceptions here, and only without them do square roots and comparisons vectorise.
+EXACT := -std=c99 $(foreach f,-ffp-contract=off -fno-trapping-math -fno-math-errno,$(call try,$f))
+ifeq ($(NATIVE),1)
+  MARCH := $(call try,-march=native)
+endif
+ifeq ($(OMP),1)
+  THREADS := $(call try,-fopenmp)
+endif
+FLAGS = $(EXACT) $(CFLAGS) $(MARCH) $(THREADS)
+
+all: train sample tokenizer
+	@echo "compiler: $(CC)   native: $(if $(MARCH),yes ($(MARCH)),no)   threads: $(if $(THREADS),yes (OpenMP),no)"
+
+# The flags of the last build: objects made with others are made anew.
+build/flags: FORCE
+	@mkdir -p build
+	@echo '$(CC) $(FLAGS)' | cmp -s - $@ || echo '$(CC) $(FLAGS)' > $@
+FORCE:
+
+build/%.o: %.c tdiff.h build/flags
+	$(CC) $(FLAGS) $(LDFLAGS) -c -o $@ $<
+build/tokenizer-main.o: tokenizer.c tdiff.h build/flags
+	$(CC) $(FLAGS) -DTOKENIZER_MAIN -c -o $@ $<
+build/double-%.o: %.c tdiff.h build/flags
+	$(CC) $(FLAGS) -DTDIFF_DOUBLE -c -o $@ $<
+
+LIBRARY = build/tdiff.o build/tokenizer.o
+train: build/train.o $(LIBRARY)
+	$(CC) $(FLAGS) $(LDFLAGS) -o $@ $^ -lm
+sample: build/sample.o $(LIBRARY)
+	$(CC) $(FLAGS) $(LDFLAGS) -o $@ $^ -lm
+tokenizer: build/tokenizer-main.o build/tdiff.o
+	$(CC) $(FLAGS) $(LDFLAGS) -o $@ $^ -lm
+
+demo: all
+	./train && ./sample
+
+data: build/simple
+	build/simple data
+build/simple: data/simple.c build/flags
+	$(CC) $(FLAGS) -o $@ $<
+
+# Tests: the same objects as the programs, and the same sources in double precision.
+TESTS = unit fuzz judge
+PARITY_SOURCES = test/parity.c test/parity_text.c test/fixture.c
+build/parity: $(PARITY_SOURCES) test/fixture.h tdiff.h $(LIBRARY)
+	$(CC) $(FLAGS) $(LDFLAGS) -I. -Itest -o $@ $(PARITY_SOURCES) $(LIBRARY) -lm
+build/double-parity: $(PARITY_SOURCES) test/fixture.h tdiff.h $(LIBRARY:build/%=build/double-%)
+	$(CC) $(FLAGS) $(LDFLAGS) -DTDIFF_DOUBLE -I. -Itest -o $@ $(PARITY_SOURCES) $(LIBRARY:build/%=build/double-%) -lm
+build/double-unit: test/unit.c tdiff.h $(LIBRARY:build/%=build/double-%)
+	$(CC) $(FLAGS) $(LDFLAGS) -DTDIFF_DOUBLE -I. -o $@ test/unit.c $(LIBRARY:build/%=build/double-%) -lm
+$(TESTS:%=build/%): build/%: test/%.c tdiff.h $(LIBRARY)
+	$(CC) $(FLAGS) $(LDFLAGS) -I. -o $@ $< $(LIBRARY) -lm
+
+parity: build/parity build/double-parity
+	@echo "in double precision:"; build/double-parity $(DIR); double=$$?; \
+	 echo "in single precision:"; build/parity $(DIR) && exit $$double
+
+test: all $(TESTS:%=build/%) build/double-unit build/parity build/double-parity build/simple
+	@CC='$(CC)' sh test/run.sh
+
+check:
+	@CC='$(CC)' WARNINGS='$(WARNINGS)' sh test/check.sh
+
+clean:
+	rm -rf build train sample tokenizer
+
+.PHONY: all demo data parity test check clean FORCE

@@ -1,0 +1,1773 @@
+/* tdiff.c - minimal text diffusion, the whole algorithm, top to bottom.
+ *
+ * A sentence is a row of words; a word is a point in space (its embedding). Diffusion learns to turn
+ * pure noise into such points, little by little. It takes two processes:
+ *
+ *   q, forward, fixed:   x_start -> x_t adds more and more Gaussian noise, until at t = T-1 nothing of
+ *                        the sentence is left. There is a closed form for any t:
+ *                        x_t = sqrt(alphas_cumprod[t]) x_start + sqrt(1 - alphas_cumprod[t]) noise     (DDPM eq. 4)
+ *   p, backward, learnt: a network f(x_t, t), the denoiser, looks at the noisy points and guesses the clean
+ *                        ones, all of x_start at once. One step back draws x_{t-1} from the Gaussian
+ *                        q(x_{t-1} | x_t, x_start = f(x_t, t)), whose mean lies between the two      (DDPM eq. 6, 7)
+ *
+ * Sampling starts from noise, takes T steps back (or a subset of them: respacing), and reads off the word
+ * whose embedding lies nearest to each point. That is all; the rest of this file says how f is built,
+ * how it is trained, and how to do both fast in plain C.
+ *
+ * Words are discrete and noise is not. Diffusion-LM joins the two by learning the embeddings together
+ * with f, and by letting x_start be the embedding plus a little noise of its own. So there are three losses:
+ *
+ *   mse          |x_start - f(x_t, t)|^2: the guess must be right. At t = 0 the target is the
+ *                noise-free embedding instead.                         (Diffusion-LM eq. 2 and sec. 4.2)
+ *   decoder_nll  -log p(word | x_start): words must be recognisable from their points. Without it all
+ *                embeddings could shrink to one point, where mse is 0 and nothing is said.   (eq. 2)
+ *   tT_loss      |sqrt(alphas_cumprod[T-1]) x_start|^2: what is left of the sentence in x_T must be
+ *                nothing, as sampling starts from pure noise. It also keeps embeddings from growing
+ *                without end, the other easy way to please mse's relative error.   (eq. 1, its first term)
+ *
+ * The decoder reads the noised x_start and not f's output because that is the bound's term log p(w | x_0)
+ * with x_0 drawn from q: it teaches the embeddings, not the network.
+ *
+ * Sentences shorter than N positions end in [SEP] and are filled up with [PAD], an ordinary word: no mask
+ * hides it, neither here nor there, and the model learns to end sentences by predicting it.
+ *
+ *   symbol  meaning                             symbol  meaning
+ *   B       batch: sentences at once            D       embedding dimension
+ *   N       positions of a sentence             C       model width (hidden size)
+ *   V       vocabulary                          H, L    attention heads, layers
+ *   T       diffusion steps                     F       feed-forward width
+ *   t       a step, 0..T-1 (the papers' t-1)    M       rows: B*N
+ *
+ * Reading order: errors and random numbers; elementary functions; matmul; layers; the parameter table; the
+ * denoiser; the diffusion process; the loss; the optimiser; the sampling loop; the checkpoint. Every
+ * forward function is followed by its backward. In a hurry: read "the denoiser", "the diffusion
+ * process" and "the loss", and believe the layers.
+ *
+ * One seed, one result: sums run in an order that depends neither on the number of threads nor on the
+ * compiler, and fused multiply-add is written out where the machine has it (so that there are two
+ * classes of machine, with and without it). Compilers must not contract a*b+c on their own. */
+#if defined(__unix__) || defined(__APPLE__)
+#define _POSIX_C_SOURCE 200112L /* fsync and stat, in output_open and output_close; all works without them */
+#define TDIFF_POSIX
+#include <sys/stat.h>
+#include <unistd.h>
+#endif
+#include "tdiff.h"
+#include <assert.h>
+#include <errno.h>
+#include <float.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+#if !defined(__GNUC__) || defined(__clang__)
+#pragma STDC FP_CONTRACT OFF /* gcc does not know this pragma, and does not contract under -std=c99 */
+#endif
+
+/* The block that makes float or double of this file. */
+#if defined(FP_FAST_FMAF) || defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__riscv_flen)
+#define HAVE_FMA 1
+#else
+#define HAVE_FMA 0
+#endif
+#ifdef TDIFF_DOUBLE
+#define real_sqrt sqrt
+#define r_exp exp
+#define r_log log
+#define r_tanh tanh
+#define r_erf erf
+#define r_sin sin
+#define r_cos cos
+#define fmadd(a, b, c) (HAVE_FMA ? fma(a, b, c) : (a) * (b) + (c))
+#else
+#define real_sqrt sqrtf
+#define fmadd(a, b, c) (HAVE_FMA ? fmaf(a, b, c) : (a) * (b) + (c))
+#endif
+
+/* ---- 1. errors, memory, files ------------------------------------------------------------------ */
+
+int fail(Error *err, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(err->text, sizeof err->text, format, args);
+    va_end(args);
+    return -1;
+}
+
+void *checked_alloc(size_t count, size_t size, Error *err)
+{
+    void *p = size && count > (size_t)-1 / size ? NULL : calloc(count ? count : 1, size ? size : 1);
+    if (!p) fail(err, "out of memory: %zu x %zu bytes", count, size);
+    return p;
+}
+
+char *read_file(const char *path, size_t *length, Error *err)
+{
+    FILE *f = fopen(path, "rb");
+    char *text = NULL, *grown;
+    size_t n = 0, room = 0;
+    if (!f) { fail(err, "%s: cannot open: %s", path, strerror(errno)); return NULL; }
+    for (;;) {
+        if (room - n < 2) {
+            grown = realloc(text, room = room ? 2 * room : 65536);
+            if (!grown) { fail(err, "%s: out of memory at %zu bytes", path, room); break; }
+            text = grown;
+        }
+        size_t got = fread(text + n, 1, room - n - 1, f);
+        n += got;
+        if (got) continue;
+        if (ferror(f)) { fail(err, "%s: cannot read: %s", path, strerror(errno)); break; }
+        fclose(f);
+        text[n] = '\0';
+        *length = n;
+        return text;
+    }
+    fclose(f);
+    free(text);
+    return NULL;
+}
+
+int output_open(Output *o, const char *path, Error *err)
+{
+    memset(o, 0, sizeof *o);
+    if (strlen(path) >= sizeof o->path) return fail(err, "%.40s...: the path is too long", path);
+    strcpy(o->path, path);
+    strcpy(o->temporary, path);
+#ifdef TDIFF_POSIX
+    struct stat status;
+    if (stat(path, &status) || S_ISREG(status.st_mode)) /* a device or pipe is written as it is */
+#endif
+        strcat(o->temporary, ".tmp");
+    o->file = fopen(o->temporary, "wb");
+    return o->file ? 0 : fail(err, "%s: cannot write: %s", o->temporary, strerror(errno));
+}
+
+int output_close(Output *o, int keep, Error *err)
+{
+    int status = 0;
+    if (!o->file) return 0;
+    if (keep && (ferror(o->file) || fflush(o->file))) status = fail(err, "%s: cannot write: %s", o->path, strerror(errno));
+#ifdef TDIFF_POSIX
+    if (keep && !status && fsync(fileno(o->file)) && errno != EINVAL && errno != EROFS)
+        status = fail(err, "%s: cannot write: %s", o->path, strerror(errno));
+#endif
+    if (fclose(o->file) && keep && !status) status = fail(err, "%s: cannot write: %s", o->path, strerror(errno));
+    o->file = NULL;
+    if (!strcmp(o->path, o->temporary)) return status;
+    if (keep && !status && rename(o->temporary, o->path))
+        status = fail(err, "%s: cannot replace it: %s", o->path, strerror(errno));
+    if (!keep || status) remove(o->temporary);
+    return status;
+}
+
+/* ---- 2. elementary functions --------------------------------------------------------------------
+ * Branch-free polynomials: they vectorise, and give the same bits under every libm. */
+
+#ifndef TDIFF_DOUBLE
+static inline uint32_t bits_of(float x) { uint32_t u; memcpy(&u, &x, sizeof u); return u; }
+static inline float float_of(uint32_t u) { float x; memcpy(&x, &u, sizeof x); return x; }
+
+/* Adding 1.5 * 2^23 leaves no bits for a fraction: x is rounded to an integer, in the low bits of the sum. */
+#define ROUND 12582912.0f
+
+/* exp(x) = 2^k exp(r), |r| <= ln 2 / 2; ln 2 in two parts, the first with so few bits that k times it is exact. */
+static inline float r_exp(float x)
+{
+    x = x < -87.0f ? -87.0f : x;
+    x = x > 88.0f ? 88.0f : x;
+    float z = fmadd(x, 1.44269504f, ROUND), k = z - ROUND;
+    float r = fmadd(k, 2.12194440e-4f, fmadd(k, -0.693359375f, x));
+    float p = 1.9875691500e-4f;
+    p = fmadd(p, r, 1.3981999507e-3f);
+    p = fmadd(p, r, 8.3334519073e-3f);
+    p = fmadd(p, r, 4.1665795894e-2f);
+    p = fmadd(p, r, 1.6666665459e-1f);
+    p = fmadd(p, r, 5.0000001201e-1f);
+    return (fmadd(p * r, r, r) + 1.0f) * float_of((bits_of(z) << 23) + 0x3f800000u);
+}
+
+/* x = 2^e m with m in [sqrt(1/2), sqrt(2)); log(1 + f) by a polynomial in f = m - 1. */
+static inline float r_log(float x)
+{
+    float y = x < FLT_MIN ? FLT_MIN : x;
+    uint32_t u = bits_of(y), e = (u + 0x004afb0du) >> 23; /* the constant: 1 - sqrt(1/2) in the bits of a float */
+    float f = float_of(u - ((e - 127) << 23)) - 1.0f, k = (float)((int32_t)e - 127), z = f * f;
+    float p = 7.0376836292e-2f;
+    p = fmadd(p, f, -1.1514610310e-1f);
+    p = fmadd(p, f, 1.1676998740e-1f);
+    p = fmadd(p, f, -1.2420140846e-1f);
+    p = fmadd(p, f, 1.4249322787e-1f);
+    p = fmadd(p, f, -1.6668057665e-1f);
+    p = fmadd(p, f, 2.0000714765e-1f);
+    p = fmadd(p, f, -2.4999993993e-1f);
+    p = fmadd(p, f, 3.3333331174e-1f);
+    y = fmadd(k, -2.12194440e-4f, p * f * z);
+    y = fmadd(k, 0.693359375f, f + (y - 0.5f * z));
+    return x != x ? x : y;
+}
+
+static inline float r_tanh(float x)
+{
+    float e = r_exp(-2.0f * fabsf(x)), y = (1.0f - e) / (1.0f + e);
+    return x < 0.0f ? -y : y;
+}
+
+/* -log(1 - erf(a)) / a is so smooth that a polynomial gives it to 2e-9 on [0, 4] (a least-squares fit,
+ * reweighted until the error in erf was even); beyond 4, erf is 1 in float. */
+static inline float r_erf(float x)
+{
+    float a = fabsf(x), p = -8.05407389e-06f, y;
+    a = a > 4.0f ? 4.0f : a;
+    p = fmadd(p, a, 1.06118508e-4f);
+    p = fmadd(p, a, -5.88283182e-4f);
+    p = fmadd(p, a, 1.57738772e-3f);
+    p = fmadd(p, a, -5.94468108e-5f);
+    p = fmadd(p, a, -1.92167459e-2f);
+    p = fmadd(p, a, 1.02799084e-1f);
+    p = fmadd(p, a, 6.36616126e-1f);
+    p = fmadd(p, a, 1.12837933f);
+    y = 1.0f - r_exp(-a * p);
+    return x < 0.0f ? -y : y;
+}
+
+/* x = k pi/2 + r, pi/2 in three parts; the quadrant k + shift picks the polynomial and its sign. */
+static inline float cosine(float x, uint32_t shift)
+{
+    float z = fmadd(x, 0.636619772f, ROUND), k = z - ROUND;
+    float r = fmadd(k, -7.54978995e-8f, fmadd(k, -4.83751297e-4f, fmadd(k, -1.5703125f, x))), r2 = r * r;
+    float c = 2.443315712e-5f, s = -1.9515295891e-4f;
+    c = fmadd(fmadd(c, r2, -1.388731625e-3f), r2, 4.166664568e-2f);
+    c = fmadd(c * r2, r2, fmadd(-0.5f, r2, 1.0f));
+    s = fmadd(fmadd(s, r2, 8.3321608736e-3f), r2, -1.6666654611e-1f);
+    s = fmadd(s * r2, r, r);
+    uint32_t quadrant = bits_of(z) + shift;
+    float y = quadrant & 1 ? s : c;
+    return (quadrant + 1) & 2 ? -y : y;
+}
+static inline float r_cos(float x) { return cosine(x, 0); }
+static inline float r_sin(float x) { return cosine(x, 3); } /* sin x = cos(x - pi/2) */
+#endif
+
+/* For other files; in this one the inline functions vectorise. */
+real real_exp(real x) { return r_exp(x); }
+real real_log(real x) { return r_log(x); }
+real real_tanh(real x) { return r_tanh(x); }
+real real_erf(real x) { return r_erf(x); }
+real real_sin(real x) { return r_sin(x); }
+real real_cos(real x) { return r_cos(x); }
+
+/* ---- 3. random numbers --------------------------------------------------------------------------
+ * Counter-based: a number is a hash of what it is for. Nothing has to be saved but the step, any
+ * thread can draw any element, and sample i is the same whether 10 or 1,000 are drawn. */
+
+static uint64_t mix64(uint64_t x) /* the finaliser of splitmix64 */
+{
+    x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
+    return x ^ x >> 31;
+}
+
+uint64_t rng_key(uint64_t seed, RngStream stream, uint64_t step, uint64_t item)
+{
+    const uint64_t golden = UINT64_C(0x9e3779b97f4a7c15);
+    uint64_t key = mix64(seed + golden);
+    key = mix64(key ^ ((uint64_t)stream + 1) * golden);
+    key = mix64(key + step * golden);
+    return mix64(key ^ (item + 1) * golden);
+}
+
+/* 32-bit operations only, so that loops over index vectorise. */
+static inline uint32_t hash32(uint64_t key, uint32_t index)
+{
+    uint32_t x = index ^ (uint32_t)key;
+    x = (x ^ x >> 17) * 0xed5ad4bbu;
+    x = (x ^ x >> 11) * 0xac4c1b51u;
+    x = (x ^ x >> 15) + (uint32_t)(key >> 32);
+    x = (x ^ x >> 14) * 0x31848babu;
+    x = (x ^ x >> 16) * 0x7feb352du;
+    return x ^ x >> 15;
+}
+
+uint32_t rng_u32(uint64_t key, uint32_t index) { return hash32(key, index); }
+
+int rng_below(uint64_t key, uint32_t index, int n)
+{
+    return (int)((uint64_t)hash32(key, index) * (uint32_t)n >> 32);
+}
+
+/* Box-Muller: two uniform numbers give a radius and an angle, hence two normal ones. */
+static inline void gaussian_pair(real *even, real *odd, uint64_t key, uint32_t pair)
+{
+    const real unit = (real)1 / 16777216, turn = (real)6.283185307179586 / 16777216;
+    uint32_t u = hash32(key, 2 * pair) >> 8, v = hash32(key, 2 * pair + 1) >> 8;
+    real radius = real_sqrt(-2 * r_log((real)(int32_t)(u + 1) * unit)); /* u + 1: never log 0 */
+    *even = radius * r_cos((real)(int32_t)v * turn);
+    *odd = radius * r_sin((real)(int32_t)v * turn);
+}
+
+void rng_gaussian(real *out, size_t n, uint64_t key)
+{
+    real unused;
+    for (size_t i = 0; i < n / 2; i++) gaussian_pair(out + 2 * i, out + 2 * i + 1, key, (uint32_t)i);
+    if (n % 2) gaussian_pair(out + n - 1, &unused, key, (uint32_t)(n / 2));
+}
+
+/* A Feistel network on the next power of four is a permutation of it; walking on until the result is
+ * below n makes it one of 0..n-1. So an epoch's order needs no memory and no replay. */
+size_t rng_permute(size_t index, size_t n, uint64_t key)
+{
+    int half = 1;
+    assert(index < n && n <= UINT32_MAX);
+    while (half < 16 && (size_t)1 << 2 * half < n) half++;
+    uint32_t mask = (1u << half) - 1, left, right, swap;
+    do {
+        left = (uint32_t)(index >> half) & mask, right = (uint32_t)index & mask;
+        for (uint32_t round = 0; round < 6; round++) {
+            swap = right;
+            right = left ^ (hash32(key + round, right) & mask);
+            left = swap;
+        }
+        index = (size_t)left << half | right;
+    } while (index >= n);
+    return index;
+}
+
+/* ---- 4. matmul -----------------------------------------------------------------------------------
+ * Nearly all the time goes here. A core multiplies far faster than it loads, so every number loaded must be used
+ * many times: a tile of MR x NR results stays in registers while k runs, and each step of k takes
+ * MR + NR numbers for MR * NR multiplications. Both operands are first copied ("packed") into the order
+ * in which the tile reads them, which also makes a transposed operand no special case. KC, MC keep what is
+ * packed inside the caches. A result is sum over blocks of KC of (one accumulator, k in order): the
+ * sizes MR, NR, MC, NC and the threads never change its bits. */
+
+enum {
+#ifdef __AVX512F__
+    MR = 8, NR = 32,
+#elif defined(__clang__)
+    MR = 4, NR = 16,
+#else
+    MR = 5, NR = 16, /* on AVX2, gcc loads b from memory once per row of the tile: a taller tile hides it */
+#endif
+    KC = 256, MC = 16 * MR, NC = 256
+};
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("no-loop-unroll-and-jam") /* it halves the speed of the kernel below */
+#endif
+
+/* c(MR,NR) += a^T(MR,K) b(K,NR). j before i: gcc and clang then unroll i and vectorise j. */
+static void kernel(real *c, size_t ldc, const real *a, const real *b, int K)
+{
+    real acc[MR][NR] = {{0}}, old[MR][NR];
+    for (int i = 0; i < MR; i++) /* loaded early, added late: the loads are over when they are needed */
+        for (int j = 0; j < NR; j++) old[i][j] = c[i * ldc + j];
+    for (int k = 0; k < K; k++)
+        for (int j = 0; j < NR; j++)
+            for (int i = 0; i < MR; i++) acc[i][j] = fmadd(a[k * MR + i], b[k * NR + j], acc[i][j]);
+    for (int i = 0; i < MR; i++)
+        for (int j = 0; j < NR; j++) c[i * ldc + j] = old[i][j] + acc[i][j];
+}
+
+/* out[k][i] = x(i, k) for i < R, where x's rows lie `row` and its columns `col` apart; rows from `rows` on are 0. */
+static inline void pack(real *out, int R, const real *x, size_t row, size_t col, int rows, int K)
+{
+    if (rows < R) {
+        for (int k = 0; k < K; k++)
+            for (int i = 0; i < R; i++) out[k * R + i] = i < rows ? x[i * row + k * col] : 0;
+    } else if (row == 1) {
+        for (int k = 0; k < K; k++)
+            for (int i = 0; i < R; i++) out[k * R + i] = x[i + k * col];
+    } else {
+        for (int i = 0; i < R; i++)
+            for (int k = 0; k < K; k++) out[k * R + i] = x[i * row + k];
+    }
+}
+
+/* One block of C: at most MC rows, NC columns. */
+static void matmul_block(real *c, size_t ldc, const real *a, size_t a_row, size_t a_col, const real *b, size_t b_row,
+                         size_t b_col, int M, int N, int K)
+{
+    real a_pack[MC * KC], b_pack[NR * KC], tile[MR * NR];
+    for (int k0 = 0; k0 < K; k0 += KC) {
+        int kc = K - k0 < KC ? K - k0 : KC;
+        for (int i = 0; i < M; i += MR)
+            pack(a_pack + i * kc, MR, a + i * a_row + k0 * a_col, a_row, a_col, M - i, kc);
+        for (int j = 0; j < N; j += NR) {
+            pack(b_pack, NR, b + j * b_col + k0 * b_row, b_col, b_row, N - j, kc);
+            for (int i = 0; i < M; i += MR) {
+                real *dst = c + i * ldc + j;
+                if (i + MR <= M && j + NR <= N) { kernel(dst, ldc, a_pack + i * kc, b_pack, kc); continue; }
+                int rows = M - i < MR ? M - i : MR, columns = N - j < NR ? N - j : NR;
+                memset(tile, 0, sizeof tile);
+                for (int r = 0; r < rows; r++) memcpy(tile + r * NR, dst + r * ldc, columns * sizeof *c);
+                kernel(tile, NR, a_pack + i * kc, b_pack, kc);
+                for (int r = 0; r < rows; r++) memcpy(dst + r * ldc, tile + r * NR, columns * sizeof *c);
+            }
+        }
+    }
+}
+
+void matmul(real *c, const real *a, int ta, const real *b, int tb, int M, int N, int K)
+{
+    const size_t a_row = ta ? 1 : K, a_col = ta ? M : 1, b_row = tb ? 1 : N, b_col = tb ? K : 1;
+    const int down = (M + MC - 1) / MC, across = (N + NC - 1) / NC;
+#pragma omp parallel for if ((double)M * N * K > 1e5)
+    for (int block = 0; block < down * across; block++) {
+        int i = block / across * MC, j = block % across * NC;
+        matmul_block(c + (size_t)i * N + j, N, a + i * a_row, a_row, a_col, b + j * b_col, b_row, b_col,
+                     M - i < MC ? M - i : MC, N - j < NC ? N - j : NC, K);
+    }
+}
+
+void set_threads(int n)
+{
+#ifdef _OPENMP
+    omp_set_num_threads(n);
+#else
+    (void)n;
+#endif
+}
+
+int max_threads(void)
+{
+#ifdef _OPENMP
+    return omp_get_max_threads();
+#else
+    return 1;
+#endif
+}
+
+/* ---- 5. layers -----------------------------------------------------------------------------------
+ * Sums over a row run in LANES accumulators, added up pairwise at the end: a fixed order that vectorises. */
+
+enum { LANES = 16, CHUNK = 4096 /* elements that one thread takes at a time */ };
+
+static inline real lanes_sum(real *acc)
+{
+    for (int width = LANES / 2; width; width /= 2)
+        for (int i = 0; i < width; i++) acc[i] += acc[i + width];
+    return acc[0];
+}
+
+static inline real dot(const real *x, const real *y, int n)
+{
+    real acc[LANES] = {0};
+    int i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int l = 0; l < LANES; l++) acc[l] = fmadd(x[i + l], y[i + l], acc[l]);
+    for (int l = 0; i + l < n; l++) acc[l] = fmadd(x[i + l], y[i + l], acc[l]);
+    return lanes_sum(acc);
+}
+
+static inline real sum(const real *x, int n)
+{
+    real acc[LANES] = {0};
+    int i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int l = 0; l < LANES; l++) acc[l] += x[i + l];
+    for (int l = 0; i + l < n; l++) acc[l] += x[i + l];
+    return lanes_sum(acc);
+}
+
+static inline real max(const real *x, int n)
+{
+    real acc[LANES], best;
+    int i = 0;
+    for (int l = 0; l < LANES; l++) acc[l] = x[0];
+    for (; i + LANES <= n; i += LANES)
+        for (int l = 0; l < LANES; l++) acc[l] = x[i + l] > acc[l] ? x[i + l] : acc[l];
+    for (int l = 0; i + l < n; l++) acc[l] = x[i + l] > acc[l] ? x[i + l] : acc[l];
+    best = acc[0];
+    for (int l = 1; l < LANES; l++) best = acc[l] > best ? acc[l] : best;
+    return best;
+}
+
+static void add(real *out, const real *in, size_t n) /* out += in */
+{
+#pragma omp parallel for if (n > CHUNK)
+    for (size_t i = 0; i < n; i++) out[i] += in[i];
+}
+
+/* out(columns) += the sum of x(M,columns) over its rows. Threads own columns, so the order never changes. */
+static void add_rows(real *out, const real *x, int M, int columns)
+{
+    enum { WIDTH = 32 };
+#pragma omp parallel for if ((size_t)M * columns > CHUNK)
+    for (int c0 = 0; c0 < columns; c0 += WIDTH) {
+        int width = columns - c0 < WIDTH ? columns - c0 : WIDTH;
+        real acc[WIDTH] = {0};
+        for (int m = 0; m < M; m++)
+            for (int c = 0; c < width; c++) acc[c] += x[(size_t)m * columns + c0 + c];
+        for (int c = 0; c < width; c++) out[c0 + c] += acc[c];
+    }
+}
+
+/* out = in w^T + b */
+void linear_forward(real *out, const real *in, const real *w, const real *b, int M, int O, int I)
+{
+#pragma omp parallel for if ((size_t)M * O > CHUNK)
+    for (int m = 0; m < M; m++) memcpy(out + (size_t)m * O, b, O * sizeof *out);
+    matmul(out, in, 0, w, 1, M, O, I);
+}
+
+/* din = dout w;  dw += dout^T in;  db += sum of dout over rows */
+void linear_backward(real *din, real *dw, real *db, const real *dout, const real *in, const real *w, int M, int O, int I)
+{
+    if (din) {
+        memset(din, 0, (size_t)M * I * sizeof *din);
+        matmul(din, dout, 0, w, 0, M, I, O);
+    }
+    matmul(dw, dout, 1, in, 0, O, I, M);
+    add_rows(db, dout, M, O);
+}
+
+/* normed = (in - mean) / sqrt(var + eps);  out = normed gamma + beta   (eps as BERT has it) */
+void layernorm_forward(real *out, real *normed, real *rstd, const real *in, const real *gamma, const real *beta, int M,
+                       int C)
+{
+#pragma omp parallel for if ((size_t)M * C > CHUNK)
+    for (int m = 0; m < M; m++) {
+        const real *x = in + (size_t)m * C;
+        real *xn = normed + (size_t)m * C, *y = out + (size_t)m * C;
+        real mean = sum(x, C) / C;
+        for (int c = 0; c < C; c++) xn[c] = x[c] - mean;
+        rstd[m] = 1 / real_sqrt(dot(xn, xn, C) / C + (real)1e-12);
+        for (int c = 0; c < C; c++) {
+            xn[c] *= rstd[m];
+            y[c] = fmadd(xn[c], gamma[c], beta[c]);
+        }
+    }
+}
+
+/* With g = dout gamma:  din = rstd (g - mean(g) - normed mean(g normed)), since mean and variance
+ * both move with every input. */
+void layernorm_backward(real *din, real *dgamma, real *dbeta, const real *dout, const real *normed, const real *rstd,
+                        const real *gamma, int M, int C)
+{
+    enum { WIDTH = 32 };
+    add_rows(dbeta, dout, M, C);
+#pragma omp parallel for if ((size_t)M * C > CHUNK)
+    for (int c0 = 0; c0 < C; c0 += WIDTH) { /* dgamma += sum over rows of dout normed */
+        int width = C - c0 < WIDTH ? C - c0 : WIDTH;
+        real acc[WIDTH] = {0};
+        for (int m = 0; m < M; m++)
+            for (int c = 0; c < width; c++)
+                acc[c] = fmadd(dout[(size_t)m * C + c0 + c], normed[(size_t)m * C + c0 + c], acc[c]);
+        for (int c = 0; c < width; c++) dgamma[c0 + c] += acc[c];
+    }
+#pragma omp parallel for if ((size_t)M * C > CHUNK)
+    for (int m = 0; m < M; m++) {
+        const real *dy = dout + (size_t)m * C, *xn = normed + (size_t)m * C;
+        real *dx = din + (size_t)m * C;
+        for (int c = 0; c < C; c++) dx[c] = dy[c] * gamma[c];
+        real mean = sum(dx, C) / C, slope = dot(dx, xn, C) / C;
+        for (int c = 0; c < C; c++) dx[c] = (dx[c] - mean - xn[c] * slope) * rstd[m];
+    }
+}
+
+static const double root_half = 0.70710678118654752440, root_two_pi = 2.50662827463100050242;
+
+/* out = x Phi(x), Phi the normal distribution function: GELU by erf, as in BERT */
+void gelu_forward(real *out, const real *in, size_t n)
+{
+#pragma omp parallel for if (n > CHUNK)
+    for (size_t i = 0; i < n; i++) out[i] = (real)0.5 * in[i] * (1 + r_erf(in[i] * (real)root_half));
+}
+
+/* d/dx x Phi(x) = Phi(x) + x phi(x) */
+void gelu_backward(real *din, const real *dout, const real *in, size_t n)
+{
+#pragma omp parallel for if (n > CHUNK)
+    for (size_t i = 0; i < n; i++) {
+        real x = in[i], cdf = (real)0.5 * (1 + r_erf(x * (real)root_half));
+        real pdf = r_exp((real)-0.5 * x * x) * (real)(1 / root_two_pi);
+        din[i] = dout[i] * fmadd(x, pdf, cdf);
+    }
+}
+
+void tanh_forward(real *out, const real *in, size_t n)
+{
+#pragma omp parallel for if (n > CHUNK)
+    for (size_t i = 0; i < n; i++) out[i] = r_tanh(in[i]);
+}
+
+/* tanh' = 1 - tanh^2 */
+void tanh_backward(real *din, const real *dout, const real *out, size_t n)
+{
+#pragma omp parallel for if (n > CHUNK)
+    for (size_t i = 0; i < n; i++) din[i] = dout[i] * (1 - out[i] * out[i]);
+}
+
+/* out = x s(x), s(x) = 1 / (1 + exp(-x)) */
+void silu_forward(real *out, const real *in, size_t n)
+{
+#pragma omp parallel for if (n > CHUNK)
+    for (size_t i = 0; i < n; i++) out[i] = in[i] / (1 + r_exp(-in[i]));
+}
+
+/* (x s)' = s (1 + x (1 - s)) */
+void silu_backward(real *din, const real *dout, const real *in, size_t n)
+{
+#pragma omp parallel for if (n > CHUNK)
+    for (size_t i = 0; i < n; i++) {
+        real s = 1 / (1 + r_exp(-in[i]));
+        din[i] = dout[i] * s * (1 + in[i] * (1 - s));
+    }
+}
+
+/* What element i is multiplied by: 0 with probability rate, else 1 / (1 - rate), so that the mean stays. */
+static inline real dropout_scale(Dropout drop, size_t i)
+{
+    return hash32(drop.key, (uint32_t)i) >> 8 < (uint32_t)(drop.rate * 16777216) ? 0 : (real)(1 / (1 - drop.rate));
+}
+
+void dropout_forward(real *out, const real *in, size_t n, Dropout drop)
+{
+    if (drop.rate == 0) {
+        if (out != in) memcpy(out, in, n * sizeof *out);
+        return;
+    }
+#pragma omp parallel for if (n > CHUNK)
+    for (size_t i = 0; i < n; i++) out[i] = in[i] * dropout_scale(drop, i);
+}
+
+void dropout_backward(real *din, const real *dout, size_t n, Dropout drop)
+{
+    dropout_forward(din, dout, n, drop); /* linear in its input, with the same mask */
+}
+
+/* in place: x = exp(x) / sum exp(x); returns log(sum exp(x)) */
+static inline real softmax(real *x, int n)
+{
+    real top = max(x, n);
+    for (int i = 0; i < n; i++) x[i] = r_exp(x[i] - top);
+    real total = sum(x, n), scale = 1 / total;
+    for (int i = 0; i < n; i++) x[i] *= scale;
+    return top + r_log(total);
+}
+
+/* (N,width) -> (width,N), so that loops over keys run along memory */
+static void transpose(real *out, const real *in, size_t stride, int N, int width)
+{
+    for (int j = 0; j < N; j++)
+        for (int d = 0; d < width; d++) out[(size_t)d * N + j] = in[j * stride + d];
+}
+
+/* Per head: att = softmax(q k^T / sqrt(C/H));  out = dropout(att) v   (Vaswani et al. 2017, arXiv:1706.03762, eq. 1) */
+void attention_forward(real *out, real *att, real *kt, const real *qkv, Dropout drop, int B, int N, int C, int H)
+{
+    const int width = C / H;
+    const size_t stride = 3 * (size_t)C;
+    const real scale = 1 / real_sqrt((real)width);
+#pragma omp parallel for if ((size_t)B * N * C > CHUNK)
+    for (int bh = 0; bh < B * H; bh++) {
+        const int b = bh / H, h = bh % H;
+        const real *q = qkv + b * N * stride + h * width, *k = q + C, *v = k + C;
+        real *k_columns = kt + (size_t)bh * N * width;
+        transpose(k_columns, k, stride, N, width);
+        for (int i = 0; i < N; i++) {
+            size_t row = ((size_t)bh * N + i) * N;
+            real *p = att + row, *y = out + ((size_t)b * N + i) * C + h * width;
+            memset(p, 0, N * sizeof *p);
+            for (int d = 0; d < width; d++) {
+                real qd = q[i * stride + d] * scale;
+                for (int j = 0; j < N; j++) p[j] = fmadd(qd, k_columns[d * N + j], p[j]);
+            }
+            softmax(p, N);
+            memset(y, 0, width * sizeof *y);
+            for (int j = 0; j < N; j++) {
+                real pj = drop.rate == 0 ? p[j] : p[j] * dropout_scale(drop, row + j);
+                for (int d = 0; d < width; d++) y[d] = fmadd(pj, v[j * stride + d], y[d]);
+            }
+        }
+    }
+}
+
+/* With s the scores before softmax:  datt = dout v^T, masked;  ds = att (datt - sum datt att);
+ * dv = dropout(att)^T dout;  dq = ds k / sqrt(C/H);  dk = ds^T q / sqrt(C/H) */
+void attention_backward(real *dqkv, real *datt, real *vt, const real *dout, const real *att, const real *qkv, Dropout drop,
+                        int B, int N, int C, int H)
+{
+    const int width = C / H;
+    const size_t stride = 3 * (size_t)C;
+    const real scale = 1 / real_sqrt((real)width);
+#pragma omp parallel for if ((size_t)B * N * C > CHUNK)
+    for (int bh = 0; bh < B * H; bh++) {
+        const int b = bh / H, h = bh % H;
+        const real *q = qkv + b * N * stride + h * width, *k = q + C, *v = k + C;
+        real *dq = dqkv + b * N * stride + h * width, *dk = dq + C, *dv = dk + C;
+        real *v_columns = vt + (size_t)bh * N * width;
+        transpose(v_columns, v, stride, N, width);
+        for (int i = 0; i < N; i++) {
+            memset(dq + i * stride, 0, width * sizeof *dq);
+            memset(dk + i * stride, 0, width * sizeof *dk);
+            memset(dv + i * stride, 0, width * sizeof *dv);
+        }
+        for (int i = 0; i < N; i++) {
+            size_t row = ((size_t)bh * N + i) * N;
+            const real *p = att + row, *dy = dout + ((size_t)b * N + i) * C + h * width;
+            real *ds = datt + row, total;
+            memset(ds, 0, N * sizeof *ds);
+            for (int d = 0; d < width; d++)
+                for (int j = 0; j < N; j++) ds[j] = fmadd(dy[d], v_columns[d * N + j], ds[j]);
+            for (int j = 0; j < N; j++) {
+                real mask = drop.rate == 0 ? 1 : dropout_scale(drop, row + j), pj = p[j] * mask;
+                ds[j] *= mask;
+                for (int d = 0; d < width; d++) dv[j * stride + d] = fmadd(pj, dy[d], dv[j * stride + d]);
+            }
+            total = dot(ds, p, N);
+            for (int j = 0; j < N; j++) {
+                real s = p[j] * (ds[j] - total) * scale;
+                for (int d = 0; d < width; d++) {
+                    dq[i * stride + d] = fmadd(s, k[j * stride + d], dq[i * stride + d]);
+                    dk[j * stride + d] = fmadd(s, q[i * stride + d], dk[j * stride + d]);
+                }
+            }
+        }
+    }
+}
+
+void embedding_forward(real *out, const real *table, const int *ids, int M, int D)
+{
+    for (int m = 0; m < M; m++) memcpy(out + (size_t)m * D, table + (size_t)ids[m] * D, D * sizeof *out);
+}
+
+/* dtable[ids[m]] += dout[m]; a word may occur many times, so threads own columns and rows come in order. */
+void embedding_backward(real *dtable, const real *dout, const int *ids, int M, int D)
+{
+    enum { WIDTH = 32 };
+#pragma omp parallel for if ((size_t)M * D > CHUNK)
+    for (int d0 = 0; d0 < D; d0 += WIDTH) {
+        int end = d0 + WIDTH < D ? d0 + WIDTH : D;
+        for (int m = 0; m < M; m++)
+            for (int d = d0; d < end; d++) dtable[(size_t)ids[m] * D + d] += dout[(size_t)m * D + d];
+    }
+}
+
+void timestep_embedding(real *out, const real *timesteps, int B, int dim)
+{
+    const int half = dim / 2;
+    const real log_period = (real)9.210340371976184; /* log 10000 */
+    for (int b = 0; b < B; b++) {
+        real *y = out + (size_t)b * dim;
+        for (int i = 0; i < half; i++) {
+            real angle = timesteps[b] * r_exp(-log_period * i / half);
+            y[i] = r_cos(angle);
+            y[half + i] = r_sin(angle);
+        }
+        if (dim % 2) y[dim - 1] = 0;
+    }
+}
+
+/* ---- 6. the parameter table ----------------------------------------------------------------------
+ * list_tensors names every tensor once. Called while m->tensors is NULL it only counts; called again it
+ * fills the table and places each tensor in the arenas. There is no second list. */
+
+static Tensor *tensor(Model *m, const char *prefix, const char *name, Init init, int fan_in, int rank, int rows, int columns)
+{
+    size_t size = (size_t)rows * columns, place = m->num_params;
+    m->num_params += size;
+    m->num_tensors++;
+    if (!m->tensors) return NULL;
+    Tensor *t = &m->tensors[m->num_tensors - 1];
+    snprintf(t->name, sizeof t->name, "%s%s", prefix, name);
+    t->rank = rank, t->shape[0] = rows, t->shape[1] = columns, t->size = size;
+    t->data = m->params + place, t->grad = m->grads + place;
+    t->init = init, t->fan_in = fan_in;
+    return t;
+}
+
+static Tensor *linear_weight(Model *m, const char *prefix, const char *name, int out, int in)
+{
+    return tensor(m, prefix, name, INIT_UNIFORM, in, 2, out, in);
+}
+
+static Tensor *linear_bias(Model *m, const char *prefix, const char *name, int out, int in)
+{
+    return tensor(m, prefix, name, INIT_UNIFORM, in, 1, out, 1);
+}
+
+static Pair linear(Model *m, const char *prefix, const char *name, int out, int in)
+{
+    char full[72];
+    Pair p;
+    snprintf(full, sizeof full, "%s%s", prefix, name);
+    p.weight = linear_weight(m, full, ".weight", out, in);
+    p.bias = linear_bias(m, full, ".bias", out, in);
+    return p;
+}
+
+static Pair layernorm(Model *m, const char *prefix, const char *name, int C)
+{
+    char full[72];
+    Pair p;
+    snprintf(full, sizeof full, "%s%s", prefix, name);
+    p.weight = tensor(m, full, ".weight", INIT_ONE, 0, 1, C, 1);
+    p.bias = tensor(m, full, ".bias", INIT_ZERO, 0, 1, C, 1);
+    return p;
+}
+
+static void list_tensors(Model *m)
+{
+    const Config *c = &m->config;
+    const int C = c->hidden;
+    m->num_tensors = 0, m->num_params = 0;
+    m->word_embedding = tensor(m, "", "word_embedding.weight", INIT_NORMAL, 0, 2, c->vocab, c->emb_dim);
+    m->lm_head_bias = linear_bias(m, "", "lm_head.bias", c->vocab, c->emb_dim);
+    m->time_in = linear(m, "", "time_embed.0", 4 * c->time_dim, c->time_dim);
+    m->time_out = linear(m, "", "time_embed.2", C, 4 * c->time_dim);
+    m->up_in = linear(m, "", "input_up_proj.0", C, c->emb_dim);
+    m->up_out = linear(m, "", "input_up_proj.2", C, C);
+    m->position_embeddings = tensor(m, "", "position_embeddings.weight", INIT_NORMAL, 0, 2, c->max_positions, C);
+    m->emb_ln = layernorm(m, "", "LayerNorm", C);
+    for (int l = 0; l < c->layers; l++) {
+        Layer *y = &m->layer[l];
+        char prefix[40];
+        snprintf(prefix, sizeof prefix, "input_transformers.layer.%d.", l);
+        y->query.weight = linear_weight(m, prefix, "attention.self.query.weight", C, C);
+        y->key.weight = linear_weight(m, prefix, "attention.self.key.weight", C, C);
+        y->value.weight = linear_weight(m, prefix, "attention.self.value.weight", C, C);
+        y->query.bias = linear_bias(m, prefix, "attention.self.query.bias", C, C);
+        y->key.bias = linear_bias(m, prefix, "attention.self.key.bias", C, C);
+        y->value.bias = linear_bias(m, prefix, "attention.self.value.bias", C, C);
+        y->attn_out = linear(m, prefix, "attention.output.dense", C, C);
+        y->attn_ln = layernorm(m, prefix, "attention.output.LayerNorm", C);
+        y->ffn_up = linear(m, prefix, "intermediate.dense", c->ffn, C);
+        y->ffn_down = linear(m, prefix, "output.dense", C, c->ffn);
+        y->ffn_ln = layernorm(m, prefix, "output.LayerNorm", C);
+    }
+    m->down_in = linear(m, "", "output_down_proj.0", C, C);
+    m->down_out = linear(m, "", "output_down_proj.2", c->emb_dim, C);
+}
+
+/* Everything that can be wrong with a Config beyond the range of each number. */
+static int config_check(const Config *c, Error *err)
+{
+    double C = c->hidden, F = c->ffn, params;
+    if (c->vocab <= TOKEN_SPECIALS) return fail(err, "a vocabulary of %d words: at least 6 are needed", c->vocab);
+    if (c->hidden % c->heads)
+        return fail(err, "hidden %d is not a multiple of heads %d", c->hidden, c->heads);
+    if (c->max_positions < c->seq_len)
+        return fail(err, "max-positions %d is less than seq-len %d", c->max_positions, c->seq_len);
+    params = c->layers * C * (4 * C + 2 * F + 13) + C * (3 * C + 2.0 * c->emb_dim + 5.0 * c->time_dim + c->max_positions) +
+             c->vocab * (c->emb_dim + 1.0) + 4.0 * c->time_dim * c->time_dim;
+    if (params * 8 * sizeof(real) > (double)((size_t)-1 / 4))
+        return fail(err, "a model of %.3g parameters is too large for this machine", params);
+    return 0;
+}
+
+int model_init(Model *m, const Config *c, Error *err)
+{
+    memset(m, 0, sizeof *m);
+    if (config_check(c, err)) return -1;
+    m->config = *c;
+    if (!(m->layer = checked_alloc(c->layers, sizeof *m->layer, err))) return -1;
+    list_tensors(m);
+    if (!(m->params = checked_alloc(m->num_params, sizeof *m->params, err)) ||
+        !(m->grads = checked_alloc(m->num_params, sizeof *m->grads, err)) ||
+        !(m->tensors = checked_alloc(m->num_tensors, sizeof *m->tensors, err)))
+        return -1;
+    list_tensors(m);
+    return 0;
+}
+
+void model_free(Model *m)
+{
+    free(m->layer);
+    free(m->params);
+    free(m->grads);
+    free(m->tensors);
+    memset(m, 0, sizeof *m);
+}
+
+void model_random(Model *m, uint64_t seed)
+{
+    for (int i = 0; i < m->num_tensors; i++) {
+        Tensor *t = &m->tensors[i];
+        uint64_t key = rng_key(seed, RNG_INIT, 0, i);
+        if (t->init == INIT_NORMAL) rng_gaussian(t->data, t->size, key);
+        else if (t->init == INIT_UNIFORM) {
+            real bound = 1 / real_sqrt((real)t->fan_in);
+            for (size_t j = 0; j < t->size; j++)
+                t->data[j] = bound * ((real)(int32_t)(hash32(key, (uint32_t)j) >> 8) / 8388608 - 1);
+        } else
+            for (size_t j = 0; j < t->size; j++) t->data[j] = t->init == INIT_ONE;
+    }
+}
+
+/* ---- 7. the denoiser ------------------------------------------------------------------------------
+ * A BERT encoder (post-LayerNorm) between two small projections:
+ *
+ *   x_t (B,N,D) --Linear,tanh,Linear--> (B,N,C) + position + time --LayerNorm--> L layers --Linear,tanh,Linear--> (B,N,D)
+ *   timesteps --sin/cos--> --Linear,SiLU,Linear--> time (B,C), the same at every position
+ *   a layer:  h = LayerNorm(h + attention(h));  h = LayerNorm(h + Linear(GELU(Linear(h)))) */
+
+static real *take(Workspace *w, size_t n) /* the next n numbers of the arena; while there is none, only counts */
+{
+    real *p = w->arena ? w->arena + w->size : NULL;
+    w->size += (n + LANES - 1) / LANES * LANES;
+    return p;
+}
+
+static void list_arrays(Workspace *w, const Config *c, int training)
+{
+    const size_t B = w->B, M = B * w->N, C = c->hidden, D = c->emb_dim, F = c->ffn, T4 = 4 * (size_t)c->time_dim;
+    const size_t attention = M * c->heads * w->N;
+    w->size = 0;
+    w->temb = take(w, B * c->time_dim), w->time_hidden = take(w, B * T4), w->time_act = take(w, B * T4);
+    w->time = take(w, B * C), w->up_act = take(w, M * C);
+    w->emb_normed = take(w, M * C), w->emb_rstd = take(w, M), w->emb = take(w, M * C);
+    for (int l = 0; l < c->layers; l++) {
+        LayerActs *a = &w->layer[l];
+        if (l && !training) { /* without a backward nothing of the layer before is needed but its output */
+            *a = w->layer[0];
+            continue;
+        }
+        a->qkv = take(w, 3 * M * C), a->att = take(w, attention), a->context = take(w, M * C);
+        a->attn_normed = take(w, M * C), a->attn_rstd = take(w, M), a->attn_out = take(w, M * C);
+        a->ffn_in = take(w, M * F), a->ffn_act = training ? take(w, M * F) : a->ffn_in;
+        a->normed = take(w, M * C), a->rstd = take(w, M), a->out = take(w, M * C);
+    }
+    w->down_act = take(w, M * C), w->transposed = take(w, M * C);
+    w->timesteps = take(w, B), w->noise = take(w, M * D), w->target = take(w, M * D), w->x_start = take(w, M * D);
+    w->x_t = take(w, M * D), w->model_out = take(w, M * D), w->logits = take(w, M * c->vocab);
+    if (!training) return;
+    w->dmodel_out = take(w, M * D), w->dx_start = take(w, M * D), w->dx_t = take(w, M * D);
+    w->dh = take(w, M * C), w->dbranch = take(w, M * C), w->dcontext = take(w, M * C), w->dqkv = take(w, 3 * M * C);
+    w->datt = take(w, attention), w->dffn = take(w, M * F), w->dtime = take(w, B * C), w->dtime_act = take(w, B * T4);
+}
+
+int workspace_init(Workspace *w, const Config *c, int B, int N, int training, Error *err)
+{
+    double per_row = 8.0 * c->hidden + 2.0 * c->ffn + (double)c->heads * N + 4;
+    per_row = (c->layers + 2) * per_row + 9.0 * c->emb_dim + c->vocab + 13.0 * c->time_dim;
+    memset(w, 0, sizeof *w);
+    if (per_row * B * N * sizeof(real) > (double)((size_t)-1 / 4))
+        return fail(err, "a batch of %d x %d positions is too large for this machine", B, N);
+    if (!(w->layer = checked_alloc(c->layers, sizeof *w->layer, err))) return -1;
+    w->B = B, w->N = N;
+    list_arrays(w, c, training);
+    if (!(w->arena = checked_alloc(w->size, sizeof *w->arena, err))) return -1;
+    list_arrays(w, c, training);
+    return 0;
+}
+
+void workspace_free(Workspace *w)
+{
+    free(w->layer);
+    free(w->arena);
+    memset(w, 0, sizeof *w);
+}
+
+/* Every place of dropout has a mask of its own. */
+static Dropout dropout_site(Dropout drop, int layer, int place)
+{
+    drop.key = mix64(drop.key + (uint64_t)(4 * layer + place + 1));
+    return drop;
+}
+
+static void add_position_and_time(real *h /*(B,N,C)*/, const real *position /*(N,C)*/, const real *time /*(B,C)*/, int B,
+                                  int N, int C)
+{
+    for (int m = 0; m < B * N; m++) {
+        const real *p = position + (size_t)(m % N) * C, *t = time + (size_t)(m / N) * C;
+        for (int c = 0; c < C; c++) h[(size_t)m * C + c] += p[c] + t[c];
+    }
+}
+
+void denoiser_forward(const Model *m, Workspace *w, real *out, const real *x_t, const real *timesteps, int B, int N,
+                      Dropout drop)
+{
+    const Config *c = &m->config;
+    const int C = c->hidden, D = c->emb_dim, F = c->ffn, M = B * N, T4 = 4 * c->time_dim;
+    const size_t MC_ = (size_t)M * C;
+    assert(B <= w->B && N <= w->N && N <= c->max_positions);
+
+    timestep_embedding(w->temb, timesteps, B, c->time_dim);
+    linear_forward(w->time_hidden, w->temb, m->time_in.weight->data, m->time_in.bias->data, B, T4, c->time_dim);
+    silu_forward(w->time_act, w->time_hidden, (size_t)B * T4);
+    linear_forward(w->time, w->time_act, m->time_out.weight->data, m->time_out.bias->data, B, C, T4);
+
+    linear_forward(w->up_act, x_t, m->up_in.weight->data, m->up_in.bias->data, M, C, D);
+    tanh_forward(w->up_act, w->up_act, MC_);
+    linear_forward(w->emb_normed, w->up_act, m->up_out.weight->data, m->up_out.bias->data, M, C, C);
+    add_position_and_time(w->emb_normed, m->position_embeddings->data, w->time, B, N, C);
+    layernorm_forward(w->emb, w->emb_normed, w->emb_rstd, w->emb_normed, m->emb_ln.weight->data, m->emb_ln.bias->data, M, C);
+    dropout_forward(w->emb, w->emb, MC_, dropout_site(drop, 0, 0));
+
+    const real *h = w->emb;
+    for (int l = 0; l < c->layers; l++) {
+        const Layer *y = &m->layer[l];
+        LayerActs *a = &w->layer[l];
+        linear_forward(a->qkv, h, y->query.weight->data, y->query.bias->data, M, 3 * C, C);
+        attention_forward(a->context, a->att, w->transposed, a->qkv, dropout_site(drop, l, 1), B, N, C, c->heads);
+        linear_forward(a->attn_normed, a->context, y->attn_out.weight->data, y->attn_out.bias->data, M, C, C);
+        dropout_forward(a->attn_normed, a->attn_normed, MC_, dropout_site(drop, l, 2));
+        add(a->attn_normed, h, MC_);
+        layernorm_forward(a->attn_out, a->attn_normed, a->attn_rstd, a->attn_normed, y->attn_ln.weight->data,
+                          y->attn_ln.bias->data, M, C);
+        linear_forward(a->ffn_in, a->attn_out, y->ffn_up.weight->data, y->ffn_up.bias->data, M, F, C);
+        gelu_forward(a->ffn_act, a->ffn_in, (size_t)M * F);
+        linear_forward(a->normed, a->ffn_act, y->ffn_down.weight->data, y->ffn_down.bias->data, M, C, F);
+        dropout_forward(a->normed, a->normed, MC_, dropout_site(drop, l, 3));
+        add(a->normed, a->attn_out, MC_);
+        layernorm_forward(a->out, a->normed, a->rstd, a->normed, y->ffn_ln.weight->data, y->ffn_ln.bias->data, M, C);
+        h = a->out;
+    }
+
+    linear_forward(w->down_act, h, m->down_in.weight->data, m->down_in.bias->data, M, C, C);
+    tanh_forward(w->down_act, w->down_act, MC_);
+    linear_forward(out, w->down_act, m->down_out.weight->data, m->down_out.bias->data, M, D, C);
+}
+
+/* The forward, line by line from the end. A residual h + branch(h) sends its gradient both ways: dh collects. */
+void denoiser_backward(Model *m, Workspace *w, real *dx_t, const real *dout, const real *x_t, int B, int N, Dropout drop)
+{
+    const Config *c = &m->config;
+    const int C = c->hidden, D = c->emb_dim, F = c->ffn, M = B * N, T4 = 4 * c->time_dim;
+    const size_t MC_ = (size_t)M * C;
+    real *dh = w->dh, *dbranch = w->dbranch;
+
+    linear_backward(dbranch, m->down_out.weight->grad, m->down_out.bias->grad, dout, w->down_act, m->down_out.weight->data,
+                    M, D, C);
+    tanh_backward(dbranch, dbranch, w->down_act, MC_);
+    linear_backward(dh, m->down_in.weight->grad, m->down_in.bias->grad, dbranch, w->layer[c->layers - 1].out,
+                    m->down_in.weight->data, M, C, C);
+
+    for (int l = c->layers - 1; l >= 0; l--) {
+        Layer *y = &m->layer[l];
+        LayerActs *a = &w->layer[l];
+        const real *h = l ? w->layer[l - 1].out : w->emb;
+        layernorm_backward(dh, y->ffn_ln.weight->grad, y->ffn_ln.bias->grad, dh, a->normed, a->rstd, y->ffn_ln.weight->data,
+                           M, C);
+        dropout_backward(dbranch, dh, MC_, dropout_site(drop, l, 3));
+        linear_backward(w->dffn, y->ffn_down.weight->grad, y->ffn_down.bias->grad, dbranch, a->ffn_act,
+                        y->ffn_down.weight->data, M, C, F);
+        gelu_backward(w->dffn, w->dffn, a->ffn_in, (size_t)M * F);
+        linear_backward(dbranch, y->ffn_up.weight->grad, y->ffn_up.bias->grad, w->dffn, a->attn_out,
+                        y->ffn_up.weight->data, M, F, C);
+        add(dh, dbranch, MC_);
+        layernorm_backward(dh, y->attn_ln.weight->grad, y->attn_ln.bias->grad, dh, a->attn_normed, a->attn_rstd,
+                           y->attn_ln.weight->data, M, C);
+        dropout_backward(dbranch, dh, MC_, dropout_site(drop, l, 2));
+        linear_backward(w->dcontext, y->attn_out.weight->grad, y->attn_out.bias->grad, dbranch, a->context,
+                        y->attn_out.weight->data, M, C, C);
+        attention_backward(w->dqkv, w->datt, w->transposed, w->dcontext, a->att, a->qkv, dropout_site(drop, l, 1), B, N, C,
+                           c->heads);
+        linear_backward(dbranch, y->query.weight->grad, y->query.bias->grad, w->dqkv, h, y->query.weight->data, M, 3 * C, C);
+        add(dh, dbranch, MC_);
+    }
+
+    dropout_backward(dh, dh, MC_, dropout_site(drop, 0, 0));
+    layernorm_backward(dh, m->emb_ln.weight->grad, m->emb_ln.bias->grad, dh, w->emb_normed, w->emb_rstd,
+                       m->emb_ln.weight->data, M, C);
+    memset(w->dtime, 0, (size_t)B * C * sizeof *w->dtime);
+    for (int b = 0; b < B; b++) add_rows(w->dtime + (size_t)b * C, dh + (size_t)b * N * C, N, C);
+    add_rows(m->position_embeddings->grad, dh, B, N * C); /* (B, N*C): a sum over the batch */
+    linear_backward(dbranch, m->up_out.weight->grad, m->up_out.bias->grad, dh, w->up_act, m->up_out.weight->data, M, C, C);
+    tanh_backward(dbranch, dbranch, w->up_act, MC_);
+    linear_backward(dx_t, m->up_in.weight->grad, m->up_in.bias->grad, dbranch, x_t, m->up_in.weight->data, M, C, D);
+
+    linear_backward(w->dtime_act, m->time_out.weight->grad, m->time_out.bias->grad, w->dtime, w->time_act,
+                    m->time_out.weight->data, B, C, T4);
+    silu_backward(w->dtime_act, w->dtime_act, w->time_hidden, (size_t)B * T4);
+    linear_backward(NULL, m->time_in.weight->grad, m->time_in.bias->grad, w->dtime_act, w->temb, NULL, B, T4, c->time_dim);
+}
+
+void lm_head_forward(const Model *m, real *logits, const real *x, int M)
+{
+    linear_forward(logits, x, m->word_embedding->data, m->lm_head_bias->data, M, m->config.vocab, m->config.emb_dim);
+}
+
+/* ---- 8. the diffusion process --------------------------------------------------------------------- */
+
+/* beta[i] from a function alpha_bar(s), s in 0..1: how much of the signal (squared) is left */
+static void betas_for_alpha_bar(double *betas, int T, double (*alpha_bar)(double))
+{
+    for (int i = 0; i < T; i++) betas[i] = fmin(1 - alpha_bar((i + 1.0) / T) / alpha_bar((double)i / T), 0.999);
+}
+
+static void straight_line(double *betas, int T, double from, double to)
+{
+    for (int i = 0; i < T; i++) betas[i] = T == 1 ? from : from + i * ((to - from) / (T - 1));
+}
+
+static double square(double x) { return x * x; }
+static double sqrt_alpha_bar(double s) { return 1 - sqrt(s + 0.0001); }
+static double cosine_alpha_bar(double s) { return square(cos((s + 0.008) / 1.008 * 1.57079632679489661923)); }
+static double trunc_cos_alpha_bar(double s) { return square(cos((s + 0.1) / 1.1 * 1.57079632679489661923)); }
+
+/* Diffusion-LM app. A: much noise at once, since a word survives little noise as well as none */
+static void schedule_sqrt(double *betas, int T) { betas_for_alpha_bar(betas, T, sqrt_alpha_bar); }
+/* Improved DDPM eq. 17 */
+static void schedule_cosine(double *betas, int T) { betas_for_alpha_bar(betas, T, cosine_alpha_bar); }
+/* DDPM sec. 4, which has T = 1000 */
+static void schedule_linear(double *betas, int T) { straight_line(betas, T, 0.1 / T, 20.0 / T); }
+static void schedule_trunc_lin(double *betas, int T) { straight_line(betas, T, 0.1 / T + 0.01, 20.0 / T + 0.01); }
+
+static void schedule_trunc_cos(double *betas, int T) /* Diffusion-LM's code: the first step has noise already */
+{
+    betas_for_alpha_bar(betas, T, trunc_cos_alpha_bar);
+    memmove(betas + 1, betas, (T - 1) * sizeof *betas);
+    betas[0] = fmin(1 - trunc_cos_alpha_bar(0), 0.999);
+}
+
+static void schedule_pw_lin(double *betas, int T) /* Diffusion-LM's code: down over 10 steps, then up */
+{
+    int first = T < 10 ? T : 10;
+    straight_line(betas, first, 0.1 / T + 0.01, 0.1 / T);
+    straight_line(betas + first, T - first, 0.1 / T, 20.0 / T);
+}
+
+static void (*const noise_schedules[])(double *betas, int T) = {schedule_sqrt,      schedule_cosine,    schedule_linear,
+                                                                schedule_trunc_cos, schedule_trunc_lin, schedule_pw_lin};
+const char *const noise_schedule_names[] = {"sqrt", "cosine", "linear", "trunc_cos", "trunc_lin", "pw_lin", NULL};
+
+void noise_schedule_betas(double *betas, int schedule, int T) { noise_schedules[schedule](betas, T); }
+
+/* A count from a section list, or -1 */
+static int section_count(const char **text)
+{
+    long n = 0;
+    if (**text < '0' || **text > '9') return -1;
+    for (; **text >= '0' && **text <= '9'; ++*text)
+        if ((n = 10 * n + (**text - '0')) > 1000000) return -1;
+    return (int)n;
+}
+
+int space_timesteps(unsigned char *kept, int total, const char *sections, Error *err)
+{
+    const char *p = sections;
+    int parts = 1, start = 0, found = 0;
+    memset(kept, 0, total);
+    if (!strncmp(sections, "ddim", 4)) {
+        p += 4;
+        int count = section_count(&p);
+        if (count < 1 || *p) return fail(err, "steps '%s': expected a whole number behind 'ddim'", sections);
+        for (int stride = 1; stride < total; stride++)
+            if ((total - 1) / stride + 1 == count) {
+                for (int t = 0; t < total; t += stride) kept[t] = 1;
+                return count;
+            }
+        return fail(err, "steps '%s': no whole stride takes %d of %d steps", sections, count, total);
+    }
+    for (; *p; p++) parts += *p == ',';
+    p = sections;
+    for (int i = 0; i < parts; i++) {
+        int size = total / parts + (i < total % parts), count = section_count(&p);
+        if (count < 0 || *p != (i + 1 < parts ? ',' : '\0'))
+            return fail(err, "steps '%s': expected a number, numbers with commas between, or ddimN", sections);
+        if (count > size) return fail(err, "steps '%s': section %d has only %d steps, not %d", sections, i + 1, size, count);
+        double stride = count <= 1 ? 1 : (size - 1.0) / (count - 1), position = 0;
+        for (int k = 0; k < count; k++, position += stride) /* half to even: nearbyint, as Python rounds */
+            kept[start + (int)nearbyint(position)] = 1;
+        start += size;
+        p++;
+    }
+    for (int t = 0; t < total; t++) found += kept[t];
+    return found ? found : fail(err, "steps '%s': no step is left", sections);
+}
+
+int diffusion_init(Diffusion *d, int schedule, int total, const char *sections, Error *err)
+{
+    unsigned char *kept = NULL;
+    double *all = NULL, before = 1, cumprod = 1;
+    memset(d, 0, sizeof *d);
+    if (!(kept = checked_alloc(total, 1, err)) || !(all = checked_alloc(total, sizeof *all, err))) goto failed;
+    if (!sections) memset(kept, 1, d->T = total);
+    else if ((d->T = space_timesteps(kept, total, sections, err)) < 0) goto failed;
+    d->total = total;
+    if (!(d->timestep_map = checked_alloc(d->T, sizeof *d->timestep_map, err)) ||
+        !(d->betas = checked_alloc(d->T, 7 * sizeof *d->betas, err)))
+        goto failed;
+    d->alphas_cumprod = d->betas + d->T, d->alphas_cumprod_prev = d->alphas_cumprod + d->T;
+    d->posterior_variance = d->alphas_cumprod_prev + d->T;
+    d->posterior_log_variance_clipped = d->posterior_variance + d->T;
+    d->posterior_mean_coef1 = d->posterior_log_variance_clipped + d->T;
+    d->posterior_mean_coef2 = d->posterior_mean_coef1 + d->T;
+
+    noise_schedule_betas(all, schedule, total);
+    for (int t = 0, k = 0; t < total; t++) {
+        if (!(all[t] > 0 && all[t] <= 1)) {
+            fail(err, "noise schedule %s cannot have %d steps: beta[%d] would be %g, outside (0, 1]",
+                 noise_schedule_names[schedule], total, t, all[t]);
+            goto failed;
+        }
+        cumprod *= 1 - all[t];
+        if (!kept[t]) continue;
+        d->betas[k] = 1 - cumprod / before; /* respacing: the same alphas_cumprod at the steps kept (Improved DDPM sec. 4) */
+        d->timestep_map[k++] = t;
+        before = cumprod;
+    }
+    cumprod = 1;
+    for (int t = 0; t < d->T; t++) {
+        double prev = cumprod, beta = d->betas[t];
+        cumprod *= 1 - beta;
+        d->alphas_cumprod_prev[t] = prev, d->alphas_cumprod[t] = cumprod;
+        d->posterior_variance[t] = beta * (1 - prev) / (1 - cumprod);         /* DDPM eq. 7 */
+        d->posterior_mean_coef1[t] = beta * sqrt(prev) / (1 - cumprod);       /* of x_start */
+        d->posterior_mean_coef2[t] = (1 - prev) * sqrt(1 - beta) / (1 - cumprod); /* of x_t */
+    }
+    /* the variance is 0 at t = 0, whose logarithm would not do: that of t = 1 stands in, and is not used to sample */
+    for (int t = 0; t < d->T; t++)
+        d->posterior_log_variance_clipped[t] = log(d->posterior_variance[t ? t : d->T > 1]);
+    free(kept);
+    free(all);
+    return 0;
+failed:
+    free(kept);
+    free(all);
+    diffusion_free(d);
+    return -1;
+}
+
+void diffusion_free(Diffusion *d)
+{
+    free(d->timestep_map);
+    free(d->betas);
+    memset(d, 0, sizeof *d);
+}
+
+real diffusion_timestep(const Diffusion *d, int t) { return (real)d->timestep_map[t] * ((real)1000 / d->total); }
+
+/* out(B,n) = cx[b] x + cy[b] y */
+static void combine(real *out, const real *x, const real *y, real cx, real cy, size_t n)
+{
+    for (size_t i = 0; i < n; i++) out[i] = fmadd(cx, x[i], cy * y[i]);
+}
+
+void q_sample(real *x_t, const real *x_start, const real *noise, const int *t, const Diffusion *d, int B, size_t n)
+{
+#pragma omp parallel for if (B * n > CHUNK)
+    for (int b = 0; b < B; b++) {
+        double a = d->alphas_cumprod[t[b]];
+        combine(x_t + b * n, x_start + b * n, noise + b * n, (real)sqrt(a), (real)sqrt(1 - a), n);
+    }
+}
+
+void q_mean_variance(real *mean, double *variance, double *log_variance, const real *x_start, const int *t,
+                     const Diffusion *d, int B, size_t n)
+{
+    for (int b = 0; b < B; b++) {
+        double a = d->alphas_cumprod[t[b]];
+        for (size_t i = 0; i < n; i++) mean[b * n + i] = (real)sqrt(a) * x_start[b * n + i];
+        variance[b] = 1 - a;
+        log_variance[b] = log(1 - a);
+    }
+}
+
+void q_posterior_mean_variance(real *mean, double *variance, double *log_variance, const real *x_start, const real *x_t,
+                               const int *t, const Diffusion *d, int B, size_t n)
+{
+    for (int b = 0; b < B; b++) {
+        combine(mean + b * n, x_start + b * n, x_t + b * n, (real)d->posterior_mean_coef1[t[b]],
+                (real)d->posterior_mean_coef2[t[b]], n);
+        variance[b] = d->posterior_variance[t[b]];
+        log_variance[b] = d->posterior_log_variance_clipped[t[b]];
+    }
+}
+
+void p_mean_variance(real *mean, double *variance, double *log_variance, const real *pred_xstart, const real *x_t,
+                     const int *t, const Diffusion *d, Variance kind, int B, size_t n)
+{
+    q_posterior_mean_variance(mean, variance, log_variance, pred_xstart, x_t, t, d, B, n);
+    for (int b = 0; b < B && kind == FIXED_LARGE; b++) {
+        variance[b] = t[b] || d->T == 1 ? d->betas[t[b]] : d->posterior_variance[1];
+        log_variance[b] = log(variance[b]);
+    }
+}
+
+void p_sample(real *x_prev, const real *pred_xstart, const real *x_t, const real *noise, const int *t, const Diffusion *d,
+              Variance kind, int B, size_t n)
+{
+#pragma omp parallel for if (B * n > CHUNK)
+    for (int b = 0; b < B; b++) {
+        double variance, log_variance;
+        p_mean_variance(x_prev + b * n, &variance, &log_variance, pred_xstart + b * n, x_t + b * n, t + b, d, kind, 1, n);
+        real sigma = t[b] ? (real)sqrt(variance) : 0;
+        for (size_t i = 0; i < n; i++) x_prev[b * n + i] = fmadd(sigma, noise[b * n + i], x_prev[b * n + i]);
+    }
+}
+
+/* ---- 9. the loss -----------------------------------------------------------------------------------
+ * Three terms, each the mean over positions and dimensions, then over the batch (see the essay). */
+
+/* sum of (x - y)^2; y NULL: of x^2 */
+static real square_distance(const real *x, const real *y, size_t n)
+{
+    real acc[LANES] = {0};
+    for (size_t i = 0; i < n; i += LANES) {
+        int lanes = n - i < LANES ? (int)(n - i) : LANES;
+        for (int l = 0; l < lanes; l++) {
+            real e = y ? x[i + l] - y[i + l] : x[i + l];
+            acc[l] = fmadd(e, e, acc[l]);
+        }
+    }
+    return lanes_sum(acc);
+}
+
+/* mse = mean (target - out)^2 */
+void mse_forward(double *mse, const real *target, const real *out, int B, size_t n)
+{
+#pragma omp parallel for if (B * n > CHUNK)
+    for (int b = 0; b < B; b++) mse[b] = (double)square_distance(target + b * n, out + b * n, n) / n;
+}
+
+void mse_backward(real *dtarget, real *dout, const real *target, const real *out, real weight, int B, size_t n)
+{
+    const real scale = 2 * weight / n;
+#pragma omp parallel for if (B * n > CHUNK)
+    for (size_t i = 0; i < B * n; i++) {
+        real g = scale * (target[i] - out[i]);
+        dtarget[i] += g;
+        dout[i] -= g;
+    }
+}
+
+/* nll = mean over positions of -log softmax(lm_head(x_start))[id] */
+void decoder_nll_forward(double *nll, real *logits, const Model *m, const real *x_start, const int *ids, int B, int N)
+{
+    const size_t V = m->config.vocab;
+    lm_head_forward(m, logits, x_start, B * N);
+#pragma omp parallel for if (B * N * V > CHUNK)
+    for (int b = 0; b < B; b++) {
+        nll[b] = 0;
+        for (int i = b * N; i < (b + 1) * N; i++) {
+            real logit = logits[i * V + ids[i]];
+            nll[b] += (double)(softmax(logits + i * V, (int)V) - logit) / N;
+        }
+    }
+}
+
+/* d nll / d logits = softmax - onehot, then the two operands of the product */
+void decoder_nll_backward(real *dx_start, real *dword_embedding, real *dlm_head_bias, real *probs, const Model *m,
+                          const real *x_start, const int *ids, real weight, int B, int N)
+{
+    const int V = m->config.vocab, D = m->config.emb_dim, M = B * N;
+    const real scale = weight / N;
+#pragma omp parallel for if ((size_t)M * V > CHUNK)
+    for (int i = 0; i < M; i++) {
+        real *p = probs + (size_t)i * V;
+        p[ids[i]] -= 1;
+        for (int v = 0; v < V; v++) p[v] *= scale;
+    }
+    matmul(dx_start, probs, 0, m->word_embedding->data, 0, M, D, V);
+    matmul(dword_embedding, probs, 1, x_start, 0, V, D, M);
+    add_rows(dlm_head_bias, probs, M, V);
+}
+
+/* tT = mean (sqrt(alphas_cumprod[T-1]) x_start)^2 */
+void tT_loss_forward(double *tT, const real *x_start, const Diffusion *d, int B, size_t n)
+{
+#pragma omp parallel for if (B * n > CHUNK)
+    for (int b = 0; b < B; b++)
+        tT[b] = d->alphas_cumprod[d->T - 1] * (double)square_distance(x_start + b * n, NULL, n) / n;
+}
+
+void tT_loss_backward(real *dx_start, const real *x_start, const Diffusion *d, real weight, int B, size_t n)
+{
+    const real scale = 2 * weight / n * (real)d->alphas_cumprod[d->T - 1];
+    for (size_t i = 0; i < B * n; i++) dx_start[i] = fmadd(scale, x_start[i], dx_start[i]);
+}
+
+/* word_embedding receives gradient by five routes; nothing is detached:
+ *   1 through x_t, the network's input        4 through x_start, the decoder's input
+ *   2 through the target of mse               5 as the weight of the decoder, lm_head
+ *   3 through x_start in tT_loss
+ * Routes 1 to 4 meet in dx_start, because x_start is the embedding plus a constant noise. */
+double training_losses(Model *m, Workspace *w, Losses *terms, const Diffusion *d, const int *ids, const int *t,
+                       const real *noise_x0, const real *noise_t, int B, int N, int backward, Dropout drop)
+{
+    const int D = m->config.emb_dim, M = B * N;
+    const size_t n = (size_t)N * D;
+    const real sigma = (real)sqrt(1 - d->alphas_cumprod[0]), weight = (real)1 / B;
+    double mean = 0;
+
+    embedding_forward(w->target, m->word_embedding->data, ids, M, D);
+    for (size_t i = 0; i < B * n; i++) w->x_start[i] = fmadd(sigma, noise_x0[i], w->target[i]);
+    q_sample(w->x_t, w->x_start, noise_t, t, d, B, n);
+    for (int b = 0; b < B; b++) {
+        w->timesteps[b] = diffusion_timestep(d, t[b]);
+        if (t[b]) memcpy(w->target + b * n, w->x_start + b * n, n * sizeof *w->target); /* at t = 0 the clean embedding */
+    }
+    denoiser_forward(m, w, w->model_out, w->x_t, w->timesteps, B, N, drop);
+    mse_forward(terms->mse, w->target, w->model_out, B, n);
+    decoder_nll_forward(terms->decoder_nll, w->logits, m, w->x_start, ids, B, N);
+    tT_loss_forward(terms->tT_loss, w->x_start, d, B, n);
+    for (int b = 0; b < B; b++) {
+        terms->loss[b] = terms->mse[b] + terms->decoder_nll[b] + terms->tT_loss[b];
+        mean += terms->loss[b] / B;
+    }
+    if (!backward) return mean;
+
+    memset(w->dx_start, 0, B * n * sizeof *w->dx_start);
+    memset(w->dmodel_out, 0, B * n * sizeof *w->dmodel_out);
+    tT_loss_backward(w->dx_start, w->x_start, d, weight, B, n);                                           /* route 3 */
+    decoder_nll_backward(w->dx_start, m->word_embedding->grad, m->lm_head_bias->grad, w->logits, m, w->x_start, ids,
+                         weight, B, N);                                                                  /* 4 and 5 */
+    mse_backward(w->dx_start, w->dmodel_out, w->target, w->model_out, weight, B, n);                      /* route 2 */
+    denoiser_backward(m, w, w->dx_t, w->dmodel_out, w->x_t, B, N, drop);
+    for (int b = 0; b < B; b++) {                                                                        /* route 1 */
+        real scale = (real)sqrt(d->alphas_cumprod[t[b]]);
+        for (size_t i = b * n; i < (b + 1) * n; i++) w->dx_start[i] = fmadd(scale, w->dx_t[i], w->dx_start[i]);
+    }
+    embedding_backward(m->word_embedding->grad, w->dx_start, ids, M, D);
+    return mean;
+}
+
+/* ---- 10. the optimiser ------------------------------------------------------------------------------ */
+
+int optimizer_init(Optimizer *o, const Model *m, Error *err)
+{
+    memset(o, 0, sizeof *o);
+    if (!(o->adam_m = checked_alloc(m->num_params, sizeof *o->adam_m, err)) ||
+        !(o->adam_v = checked_alloc(m->num_params, sizeof *o->adam_v, err)) ||
+        !(o->ema = checked_alloc(m->num_params, sizeof *o->ema, err)) ||
+        !(o->partial = checked_alloc(m->num_params / CHUNK + 1, sizeof *o->partial, err)))
+        return -1;
+    memcpy(o->ema, m->params, m->num_params * sizeof *o->ema);
+    return 0;
+}
+
+void optimizer_free(Optimizer *o)
+{
+    free(o->adam_m);
+    free(o->adam_v);
+    free(o->ema);
+    free(o->partial);
+    memset(o, 0, sizeof *o);
+}
+
+double gradient_norm(const Model *m, Optimizer *o)
+{
+    const int chunks = (int)(m->num_params / CHUNK + 1); /* of a fixed size, so that threads do not change the sum */
+    double total = 0;
+#pragma omp parallel for
+    for (int k = 0; k < chunks; k++) {
+        size_t begin = (size_t)k * CHUNK, rest = m->num_params - begin;
+        o->partial[k] = square_distance(m->grads + begin, NULL, rest < CHUNK ? rest : CHUNK);
+    }
+    for (int k = 0; k < chunks; k++) total += o->partial[k];
+    return sqrt(total);
+}
+
+static double power(double base, int n) /* by repeated squaring: no pow, whose last bit differs between libraries */
+{
+    double result = 1;
+    for (; n; n >>= 1, base *= base)
+        if (n & 1) result *= base;
+    return result;
+}
+
+/* AdamW: m and v are running means of the gradient and its square, corrected for their start at 0 (Adam, alg. 1);
+ * the weight decays by itself, not through the gradient (AdamW, alg. 2). EMA in the same pass over memory. */
+void adamw_step(Model *m, Optimizer *o, int step, double lr, double weight_decay, const unsigned char *decay,
+                double ema_rate, double grad_scale)
+{
+    const real beta1 = (real)0.9, beta2 = (real)0.999, eps = (real)1e-8, ema_keep = (real)ema_rate;
+    const real step_size = (real)(lr / (1 - power(0.9, step + 1)));
+    const real root_correction = (real)sqrt(1 - power(0.999, step + 1));
+#pragma omp parallel
+    for (int i = 0; i < m->num_tensors; i++) {
+        const Tensor *t = &m->tensors[i];
+        const size_t place = t->data - m->params;
+        const real keep = decay[i] ? (real)(1 - lr * weight_decay) : 1;
+        real *p = t->data, *g = t->grad, *am = o->adam_m + place, *av = o->adam_v + place, *ema = o->ema + place;
+#pragma omp for nowait
+        for (size_t j = 0; j < t->size; j++) {
+            real grad = g[j] * (real)grad_scale;
+            am[j] = fmadd(beta1, am[j], (1 - beta1) * grad);
+            av[j] = fmadd(beta2, av[j], (1 - beta2) * grad * grad);
+            p[j] = p[j] * keep - step_size * am[j] / (real_sqrt(av[j]) / root_correction + eps);
+            ema[j] = fmadd(ema_keep, ema[j], (1 - ema_keep) * p[j]);
+            g[j] = 0;
+        }
+    }
+}
+
+double clip_factor(double norm, double clip) { return clip > 0 && norm + 1e-6 > clip ? clip / (norm + 1e-6) : 1; }
+
+double learning_rate(double lr, int step, int warmup, int steps)
+{
+    return lr * (step < warmup ? (step + 1.0) / warmup : 1) * (1 - (double)step / steps);
+}
+
+double ema_warmup(double rate, int step) { return fmin(rate, (1.0 + step) / (10.0 + step)); }
+
+/* ---- 11. the sampling loop ---------------------------------------------------------------------------
+ * DDPM alg. 2, with f predicting x_start. */
+
+void p_sample_loop(const Model *m, Workspace *w, const Diffusion *d, const Sampler *s, real *x, int B, int N)
+{
+    const size_t n = (size_t)N * m->config.emb_dim;
+    const Dropout none = {0, 0};
+    for (int t = d->T - 1; t >= 0; t--) {
+        for (int b = 0; b < B; b++) w->timesteps[b] = diffusion_timestep(d, t);
+        denoiser_forward(m, w, w->model_out, x, w->timesteps, B, N, none);
+        s->noise(s->context, w->noise, t);
+        for (int b = 0; b < B; b++)
+            p_sample(x + b * n, w->model_out + b * n, x + b * n, w->noise + b * n, &t, d, s->variance, 1, n);
+        if (s->show) s->show(s->context, t, w->model_out);
+    }
+}
+
+void nearest_words(const Model *m, Workspace *w, int *ids, const real *x, int B, int N)
+{
+    const int V = m->config.vocab;
+    lm_head_forward(m, w->logits, x, B * N);
+    for (int i = 0; i < B * N; i++) {
+        const real *logits = w->logits + (size_t)i * V;
+        ids[i] = 0;
+        for (int v = 1; v < V; v++)
+            if (logits[v] > logits[ids[i]]) ids[i] = v;
+    }
+}
+
+/* ---- 12. the checkpoint ------------------------------------------------------------------------------
+ * safetensors: 8 bytes of header length, a JSON header, raw little-endian float32 without gaps. */
+
+static const char *const format_version = "tdiff 1";
+
+void config_options(Option out[CONFIG_OPTIONS], Config *c)
+{
+    const Option options[CONFIG_OPTIONS] = {
+        {"seq-len", OPT_INT, &c->seq_len, 3, 4096, "positions of a sentence, [CLS] and [SEP] included",
+         "the longest line, at most 64", NULL, 1, 0},
+        {"max-positions", OPT_INT, &c->max_positions, 3, 65536, "rows of position_embeddings", "seq-len", NULL, 1, 0},
+        {"emb-dim", OPT_INT, &c->emb_dim, 1, 8192, "embedding dimension D", NULL, NULL, 1, 0},
+        {"hidden", OPT_INT, &c->hidden, 1, 16384, "model width C", NULL, NULL, 1, 0},
+        {"layers", OPT_INT, &c->layers, 1, 256, "transformer layers L", NULL, NULL, 1, 0},
+        {"heads", OPT_INT, &c->heads, 1, 256, "attention heads H; hidden must be a multiple", NULL, NULL, 1, 0},
+        {"ffn", OPT_INT, &c->ffn, 1, 65536, "feed-forward width F", NULL, NULL, 1, 0},
+        {"time-dim", OPT_INT, &c->time_dim, 1, 8192, "width of the time embedding", NULL, NULL, 1, 0},
+        {"diffusion-steps", OPT_INT, &c->diffusion_steps, 2, 100000, "diffusion steps T", NULL, NULL, 1, 0},
+        {"noise-schedule", OPT_CHOICE, &c->noise_schedule, 0, 0, "how noise grows with t", NULL, noise_schedule_names, 1, 0},
+    };
+    memcpy(out, options, sizeof options);
+}
+
+static void write_bytes(Output *o, const void *bytes, size_t n) { fwrite(bytes, 1, n, o->file); } /* output_close checks */
+
+static void write_floats(Output *o, const real *x, size_t n)
+{
+    unsigned char bytes[4 * CHUNK];
+    for (size_t i = 0; i < n; i += CHUNK) {
+        size_t count = n - i < CHUNK ? n - i : CHUNK;
+        for (size_t j = 0; j < count; j++) {
+            float f = (float)x[i + j];
+            uint32_t u;
+            memcpy(&u, &f, sizeof u);
+            for (int k = 0; k < 4; k++) bytes[4 * j + k] = (unsigned char)(u >> 8 * k);
+        }
+        write_bytes(o, bytes, 4 * count);
+    }
+}
+
+static const char *const families[] = {"", "raw.", "adam_m.", "adam_v."}; /* "": the EMA weights, the ones to use */
+
+int checkpoint_save(const char *path, const Model *m, const Optimizer *o, const Tokenizer *t, const Option *options,
+                    int steps_done, Error *err)
+{
+    const real *arenas[] = {o->ema, m->params, o->adam_m, o->adam_v};
+    Buffer header = {0}, value = {0};
+    Output out = {0};
+    unsigned char length[8];
+    size_t offset = 0;
+    int status = -1;
+
+    buffer_print(&header, "{\"__metadata__\":{\"format\":\"%s\",\"steps-done\":\"%d\"", format_version, steps_done);
+    for (; options->name; options++) {
+        if (!options->result) continue;
+        value.length = 0;
+        option_print(options, &value);
+        buffer_print(&header, ",\"%s\":", options->name);
+        buffer_json_string(&header, value.text, value.length);
+    }
+    value.length = 0;
+    tokenizer_to_json(t, &value);
+    buffer_print(&header, ",\"tokenizer\":");
+    if (!value.failed) buffer_json_string(&header, value.text, value.length);
+    buffer_print(&header, "}");
+    for (int f = 0; f < 4; f++)
+        for (int i = 0; i < m->num_tensors; i++) {
+            const Tensor *x = &m->tensors[i];
+            buffer_print(&header, ",\"%s%s\":{\"dtype\":\"F32\",\"shape\":[%d", families[f], x->name, x->shape[0]);
+            if (x->rank == 2) buffer_print(&header, ",%d", x->shape[1]);
+            buffer_print(&header, "],\"data_offsets\":[%zu,%zu]}", offset, offset + 4 * x->size);
+            offset += 4 * x->size;
+        }
+    buffer_print(&header, "}");
+    while (header.length % 8 && !header.failed) buffer_add(&header, " ", 1);
+    if (header.failed || value.failed) fail(err, "%s: out of memory for the header", path);
+    else if (!output_open(&out, path, err)) {
+        for (int k = 0; k < 8; k++) length[k] = (unsigned char)((uint64_t)header.length >> 8 * k);
+        write_bytes(&out, length, 8);
+        write_bytes(&out, header.text, header.length);
+        for (int f = 0; f < 4; f++)
+            for (int i = 0; i < m->num_tensors; i++)
+                write_floats(&out, arenas[f] + (m->tensors[i].data - m->params), m->tensors[i].size);
+        status = output_close(&out, 1, err);
+    }
+    free(header.text);
+    free(value.text);
+    return status;
+}
+
+/* The header's entry of one tensor, checked; *rank and shape and *begin are filled. */
+static int checkpoint_entry(const Checkpoint *c, int node, int *rank, int64_t shape[2], uint64_t *begin, Error *err)
+{
+    const Json *j = &c->json;
+    int dtype = json_find(j, node, "dtype"), dims = json_find(j, node, "shape"), offsets = json_find(j, node, "data_offsets");
+    int64_t from = -1, to = -1, count = 1;
+    if (dtype < 0 || j->node[dtype].end - j->node[dtype].begin != 3 || memcmp(j->text + j->node[dtype].begin, "F32", 3))
+        return fail(err, "%s: tensor at byte %zu of the header: expected dtype F32", c->path, j->node[node].begin);
+    if (dims < 0 || j->node[dims].type != JSON_ARRAY || j->node[dims].size < 1 || j->node[dims].size > 2)
+        return fail(err, "%s: tensor at byte %zu of the header: expected a shape of 1 or 2 numbers", c->path, j->node[node].begin);
+    *rank = j->node[dims].size;
+    shape[1] = 1;
+    for (int i = 0; i < *rank; i++) {
+        if (json_integer(j, dims + 1 + i, &shape[i]) || shape[i] < 1 || shape[i] > INT32_MAX)
+            return fail(err, "%s: tensor at byte %zu of the header: bad shape", c->path, j->node[node].begin);
+        if (shape[i] > INT64_MAX / 8 / count)
+            return fail(err, "%s: tensor at byte %zu of the header: too large", c->path, j->node[node].begin);
+        count *= shape[i];
+    }
+    if (offsets < 0 || j->node[offsets].type != JSON_ARRAY || j->node[offsets].size != 2 ||
+        json_integer(j, offsets + 1, &from) || json_integer(j, offsets + 2, &to) || from < 0 || to < from ||
+        (uint64_t)to > c->data_size || to - from != 4 * count)
+        return fail(err, "%s: tensor at byte %zu of the header: data_offsets do not fit its shape and the file", c->path,
+                    j->node[node].begin);
+    *begin = (uint64_t)from;
+    return 0;
+}
+
+int checkpoint_open(Checkpoint *c, const char *path, Error *err)
+{
+    unsigned char bytes[8];
+    uint64_t length = 0, total = 0, begin;
+    int64_t shape[2];
+    int rank;
+    long size;
+    memset(c, 0, sizeof *c);
+    if (strlen(path) >= sizeof c->path) return fail(err, "%.40s...: the path is too long", path);
+    strcpy(c->path, path);
+    if (!(c->file = fopen(path, "rb"))) return fail(err, "%s: cannot open: %s", path, strerror(errno));
+    if (fread(bytes, 1, 8, c->file) != 8)
+        return ferror(c->file) ? fail(err, "%s: cannot read: %s", path, strerror(errno))
+                               : fail(err, "%s: not a safetensors file: shorter than 8 bytes", path);
+    if (fseek(c->file, 0, SEEK_END) || (size = ftell(c->file)) < 8 || fseek(c->file, 8, SEEK_SET))
+        return fail(err, "%s: cannot find its size: %s", path, strerror(errno));
+    for (int k = 7; k >= 0; k--) length = length << 8 | bytes[k];
+    if (length < 2 || length > (uint64_t)size - 8)
+        return fail(err, "%s: not a whole safetensors file: the header should have %.0f bytes, the file has %ld", path,
+                    (double)length, size);
+    c->data = 8 + (size_t)length, c->data_size = (size_t)size - c->data;
+    if (!(c->header = checked_alloc((size_t)length, 1, err))) return -1;
+    if (fread(c->header, 1, (size_t)length, c->file) != length) return fail(err, "%s: cannot read the header", path);
+    if (json_parse(&c->json, c->header, (size_t)length, err)) {
+        Error inner = *err;
+        return fail(err, "%s: header: %.400s", path, inner.text);
+    }
+    if (c->json.node[0].type != JSON_OBJECT) return fail(err, "%s: header: expected an object", path);
+    for (int key = 1; key < c->json.count; key = c->json.node[key + 1].next) {
+        const JsonNode *k = &c->json.node[key];
+        if (k->end - k->begin == 12 && !memcmp(c->header + k->begin, "__metadata__", 12)) continue;
+        if (checkpoint_entry(c, key + 1, &rank, shape, &begin, err)) return -1;
+        total += 4 * (uint64_t)(shape[0] * shape[1]);
+    }
+    if (total != c->data_size)
+        return fail(err, "%s: the tensors need %.0f bytes, the file has %.0f for them", path, (double)total, (double)c->data_size);
+    return 0;
+}
+
+void checkpoint_close(Checkpoint *c)
+{
+    if (c->file) fclose(c->file);
+    free(c->header);
+    json_free(&c->json);
+    memset(c, 0, sizeof *c);
+}
+
+char *checkpoint_metadata(const Checkpoint *c, const char *key, Error *err)
+{
+    int metadata = json_find(&c->json, 0, "__metadata__"), node = metadata < 0 ? -1 : json_find(&c->json, metadata, key);
+    size_t length;
+    char *text = node < 0 ? NULL : json_text(&c->json, node, &length);
+    if (text && strlen(text) == length) return text;
+    free(text);
+    fail(err, "%s: metadata: no text '%s'; is this a checkpoint of ./train?", c->path, key);
+    return NULL;
+}
+
+int checkpoint_option(const Checkpoint *c, Option *o, Error *err)
+{
+    Error inner;
+    char *text = checkpoint_metadata(c, o->name, err);
+    if (!text) return -1;
+    int status = option_set(o, text, &inner);
+    if (status) fail(err, "%s: metadata: %.400s", c->path, inner.text);
+    free(text);
+    return status;
+}
+
+int checkpoint_config(const Checkpoint *c, Config *config, Tokenizer *t, int *steps_done, Error *err)
+{
+    Option options[CONFIG_OPTIONS], steps = {"steps-done", OPT_INT, NULL, 0, INT32_MAX, NULL, NULL, NULL, 0, 0};
+    Error inner;
+    char *text = checkpoint_metadata(c, "format", err);
+    memset(t, 0, sizeof *t);
+    if (!text) return -1;
+    if (strcmp(text, format_version)) {
+        fail(err, "%s: metadata: format is '%.40s', expected '%s'", c->path, text, format_version);
+        free(text);
+        return -1;
+    }
+    free(text);
+    config_options(options, config);
+    for (int i = 0; i < CONFIG_OPTIONS; i++)
+        if (checkpoint_option(c, &options[i], err)) return -1;
+    steps.value = steps_done;
+    if (checkpoint_option(c, &steps, err) || !(text = checkpoint_metadata(c, "tokenizer", err))) return -1;
+    int status = tokenizer_from_json(t, text, strlen(text), &inner);
+    if (status) fail(err, "%s: metadata: tokenizer: %.400s", c->path, inner.text);
+    free(text);
+    config->vocab = t->size;
+    return status;
+}
+
+int checkpoint_tensors(Checkpoint *c, const Model *m, const char *prefix, real *data, Error *err)
+{
+    unsigned char bytes[4 * CHUNK];
+    char name[100];
+    for (int i = 0; i < m->num_tensors; i++) {
+        const Tensor *x = &m->tensors[i];
+        real *out = data + (x->data - m->params);
+        int64_t shape[2];
+        uint64_t begin;
+        int rank;
+        snprintf(name, sizeof name, "%s%s", prefix, x->name);
+        int node = json_find(&c->json, 0, name);
+        if (node < 0) return fail(err, "%s: no tensor '%s'", c->path, name);
+        if (checkpoint_entry(c, node, &rank, shape, &begin, err)) return -1;
+        if (rank != x->rank || shape[0] != x->shape[0] || shape[1] != x->shape[1])
+            return fail(err, "%s: tensor '%s' has shape [%d,%d], expected [%d,%d]", c->path, name, (int)shape[0],
+                        (int)shape[1], x->shape[0], x->shape[1]);
+        if (fseek(c->file, (long)(c->data + begin), SEEK_SET)) return fail(err, "%s: cannot read '%s'", c->path, name);
+        for (size_t k = 0; k < x->size; k += CHUNK) {
+            size_t count = x->size - k < CHUNK ? x->size - k : CHUNK;
+            if (fread(bytes, 4, count, c->file) != count) return fail(err, "%s: ends within '%s'", c->path, name);
+            for (size_t j = 0; j < count; j++) {
+                uint32_t u = (uint32_t)bytes[4 * j] | (uint32_t)bytes[4 * j + 1] << 8 | (uint32_t)bytes[4 * j + 2] << 16 |
+                             (uint32_t)bytes[4 * j + 3] << 24;
+                float f;
+                memcpy(&f, &u, sizeof f);
+                if (!(f - f == 0)) return fail(err, "%s: tensor '%s' holds a number that is not finite", c->path, name);
+                out[k + j] = f;
+            }
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,341 @@
+/* tdiff.h - the table of contents of tdiff.c (and, at the end, of tokenizer.c).
+ *
+ * Symbols, used everywhere:
+ *   B batch   N positions (sequence length)   V vocabulary   D embedding dimension
+ *   C model width (hidden size)   H heads   L layers   F feed-forward width
+ *   T diffusion steps   t 0-based step (t here = t-1 in the papers)
+ * Gradients carry the prefix d: dout is d loss / d out.
+ *
+ * Conventions: arrays are row-major and layers take raw pointers followed by shapes, outputs first;
+ * each parameter's comment is its shape. A forward writes its output, a backward writes the gradient
+ * of its input and ADDS to the gradients of weights. Functions that can fail return -1 and
+ * fill an Error; nothing but main() prints or exits. Nothing below the *_init functions allocates.
+ *
+ * Papers: DDPM = Ho et al. 2020, arXiv:2006.11239. Improved DDPM = Nichol & Dhariwal 2021,
+ * arXiv:2102.09672. Diffusion-LM = Li et al. 2022, arXiv:2205.14217. BERT = Devlin et al. 2018,
+ * arXiv:1810.04805. Adam = Kingma & Ba 2014, arXiv:1412.6980; AdamW = Loshchilov & Hutter 2017,
+ * arXiv:1711.05101. */
+#ifndef TDIFF_H
+#define TDIFF_H
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#ifdef TDIFF_DOUBLE
+typedef double real; /* the parity and gradient tests build the same sources in double precision */
+#else
+typedef float real;
+#endif
+
+/* ---- errors, memory, files ------------------------------------------------------------------ */
+
+typedef struct { char text[512]; } Error;
+
+int fail(Error *err, const char *format, ...); /* fills err, returns -1 */
+/* count * size zeroed bytes, or NULL with err filled; the caller frees. */
+void *checked_alloc(size_t count, size_t size, Error *err);
+/* The whole file and a closing NUL; *length without it. NULL with err filled; the caller frees. */
+char *read_file(const char *path, size_t *length, Error *err);
+
+/* A file that replaces path only when it is whole: it is written beside it, as path.tmp, and then renamed. Every failed
+ * write is noticed by output_close at the latest. keep = 0 throws it away. A device or a pipe is written directly. */
+typedef struct { FILE *file; char path[1000], temporary[1008]; } Output;
+int output_open(Output *o, const char *path, Error *err);
+int output_close(Output *o, int keep, Error *err); /* does nothing on {0} and when closed already */
+
+/* ---- random numbers: a hash of (key, index), so that any element can be drawn by itself ------ */
+
+typedef enum { RNG_INIT, RNG_SHUFFLE, RNG_T, RNG_NOISE_X0, RNG_NOISE_T, RNG_DROPOUT, RNG_SAMPLE, RNG_VALIDATION } RngStream;
+uint64_t rng_key(uint64_t seed, RngStream stream, uint64_t step, uint64_t item);
+uint32_t rng_u32(uint64_t key, uint32_t index);
+int rng_below(uint64_t key, uint32_t index, int n);           /* uniform in 0..n-1, n >= 1 */
+void rng_gaussian(real *out, size_t n, uint64_t key);         /* out[0..n-1]: standard normal */
+size_t rng_permute(size_t index, size_t n, uint64_t key);     /* a permutation of 0..n-1 */
+
+/* ---- elementary functions: the project's own, the same bits everywhere ------------------------ */
+
+real real_exp(real x);  /* x is clamped to [-87, 88] */
+real real_log(real x);  /* x is clamped to the smallest normal number */
+real real_tanh(real x);
+real real_erf(real x);
+real real_sin(real x);  /* |x| <= 1000 */
+real real_cos(real x);
+
+/* ---- matmul ---------------------------------------------------------------------------------- */
+
+/* C(M,N) += op(A)(M,K) op(B)(K,N); C has rows of N. ta = 0: A is (M,K); 1: A is stored (K,M), likewise tb. */
+void matmul(real *c, const real *a, int ta, const real *b, int tb, int M, int N, int K);
+void set_threads(int n); /* does nothing in a build without OpenMP */
+int max_threads(void);
+
+/* ---- layers ------------------------------------------------------------------------------------ */
+
+void linear_forward(real *out /*(M,O)*/, const real *in /*(M,I)*/, const real *w /*(O,I)*/, const real *b /*(O)*/,
+                    int M, int O, int I);
+void linear_backward(real *din /*(M,I) or NULL*/, real *dw, real *db, const real *dout /*(M,O)*/,
+                     const real *in, const real *w, int M, int O, int I);
+void layernorm_forward(real *out /*(M,C)*/, real *normed /*(M,C)*/, real *rstd /*(M)*/, const real *in /*may be normed*/,
+                       const real *gamma /*(C)*/, const real *beta /*(C)*/, int M, int C);
+void layernorm_backward(real *din /*(M,C)*/, real *dgamma, real *dbeta, const real *dout /*may be din*/,
+                        const real *normed, const real *rstd, const real *gamma, int M, int C);
+void gelu_forward(real *out, const real *in, size_t n);
+void gelu_backward(real *din, const real *dout /*may be din*/, const real *in, size_t n);
+void tanh_forward(real *out, const real *in /*may be out*/, size_t n);
+void tanh_backward(real *din, const real *dout /*may be din*/, const real *out, size_t n);
+void silu_forward(real *out, const real *in, size_t n);
+void silu_backward(real *din, const real *dout /*may be din*/, const real *in, size_t n);
+/* Multi-head self-attention over all N positions, no mask. kt is scratch. */
+typedef struct { uint64_t key; double rate; } Dropout; /* rate 0: none. The mask is a hash of key: nothing is stored */
+void attention_forward(real *out /*(B,N,C)*/, real *att /*(B,H,N,N)*/, real *kt /*(B,N,C)*/, const real *qkv /*(B,N,3C)*/,
+                       Dropout drop, int B, int N, int C, int H);
+void attention_backward(real *dqkv /*(B,N,3C)*/, real *datt /*(B,H,N,N)*/, real *vt /*(B,N,C)*/, const real *dout /*(B,N,C)*/,
+                        const real *att, const real *qkv, Dropout drop, int B, int N, int C, int H);
+void dropout_forward(real *out, const real *in /*may be out*/, size_t n, Dropout drop);
+void dropout_backward(real *din, const real *dout /*may be din*/, size_t n, Dropout drop);
+void embedding_forward(real *out /*(M,D)*/, const real *table /*(V,D)*/, const int *ids /*(M)*/, int M, int D);
+void embedding_backward(real *dtable /*(V,D)*/, const real *dout /*(M,D)*/, const int *ids, int M, int D);
+/* [cos(t f_i) | sin(t f_i)], f_i = 10000^(-i/(dim/2)); a zero column closes an odd dim */
+void timestep_embedding(real *out /*(B,dim)*/, const real *timesteps /*(B)*/, int B, int dim);
+
+/* ---- the parameter table and the model ----------------------------------------------------------- */
+
+typedef struct {
+    int vocab, seq_len, max_positions, emb_dim, hidden, layers, heads, ffn, time_dim;
+    int diffusion_steps, noise_schedule; /* an index into noise_schedule_names */
+} Config;
+
+typedef enum { INIT_NORMAL, INIT_UNIFORM, INIT_ONE, INIT_ZERO } Init;
+typedef struct {
+    char name[72];      /* the reference's state_dict name */
+    int rank, shape[2]; /* shape[1] is 1 where rank is 1 */
+    size_t size;
+    real *data, *grad;  /* into Model.params and Model.grads */
+    Init init;
+    int fan_in;         /* INIT_UNIFORM: within 1 / sqrt(fan_in) of 0 */
+} Tensor;
+
+typedef struct { Tensor *weight, *bias; } Pair; /* a Linear or a LayerNorm */
+typedef struct {
+    Pair query, key, value; /* the weights lie behind each other, and so do the biases: one (3C,C) product */
+    Pair attn_out, attn_ln, ffn_up, ffn_down, ffn_ln;
+} Layer;
+
+typedef struct {
+    Config config;
+    Tensor *tensors; /* the one table: init, checkpoint, optimiser and gradient check walk it */
+    int num_tensors;
+    size_t num_params;
+    real *params, *grads; /* (num_params) each */
+    Pair time_in, time_out, up_in, up_out, down_in, down_out, emb_ln;
+    Tensor *word_embedding, *position_embeddings, *lm_head_bias;
+    Layer *layer;
+} Model;
+
+int model_init(Model *m, const Config *c, Error *err); /* checks c; all weights are zero. model_free afterwards, even on failure */
+void model_random(Model *m, uint64_t seed);            /* the initial weights, as PyTorch draws them */
+void model_free(Model *m);
+
+/* ---- the denoiser -------------------------------------------------------------------------------- */
+
+typedef struct {
+    real *qkv /*(B,N,3C)*/, *att /*(B,H,N,N)*/, *context /*(B,N,C)*/;
+    real *attn_normed /*(B,N,C)*/, *attn_rstd /*(B,N)*/, *attn_out /*(B,N,C)*/;
+    real *ffn_in, *ffn_act /*(B,N,F)*/, *normed /*(B,N,C)*/, *rstd /*(B,N)*/, *out /*(B,N,C)*/;
+} LayerActs;
+
+typedef struct { /* every array that a batch needs, in one arena */
+    int B, N; /* the largest batch */
+    real *arena;
+    size_t size;
+    real *temb /*(B,time_dim)*/, *time_hidden, *time_act /*(B,4 time_dim)*/, *time /*(B,C)*/;
+    real *up_act /*(B,N,C)*/, *emb_normed /*(B,N,C)*/, *emb_rstd /*(B,N)*/, *emb /*(B,N,C)*/;
+    LayerActs *layer; /* (L); all the same arrays when not training */
+    real *down_act /*(B,N,C)*/, *transposed /*(B,N,C)*/;
+    /* diffusion and loss */
+    real *timesteps /*(B)*/, *noise, *target, *x_start, *x_t, *model_out /*(B,N,D)*/, *logits /*(B,N,V)*/;
+    /* gradients; training only */
+    real *dmodel_out, *dx_start, *dx_t /*(B,N,D)*/, *dh, *dbranch, *dcontext /*(B,N,C)*/;
+    real *dqkv /*(B,N,3C)*/, *datt /*(B,H,N,N)*/, *dffn /*(B,N,F)*/, *dtime /*(B,C)*/, *dtime_act /*(B,4 time_dim)*/;
+} Workspace;
+
+/* B: the largest batch, N: the number of positions. workspace_free afterwards, even on failure. */
+int workspace_init(Workspace *w, const Config *c, int B, int N, int training, Error *err);
+void workspace_free(Workspace *w);
+
+/* out = f(x_t, timesteps): the network's estimate of x_start. timesteps are real numbers, 0..1000. */
+void denoiser_forward(const Model *m, Workspace *w, real *out /*(B,N,D)*/, const real *x_t /*(B,N,D)*/,
+                      const real *timesteps /*(B)*/, int B, int N, Dropout drop);
+/* Adds to the gradients of m; follows a denoiser_forward with the same arguments on the same workspace. */
+void denoiser_backward(Model *m, Workspace *w, real *dx_t /*(B,N,D)*/, const real *dout /*(B,N,D)*/,
+                       const real *x_t, int B, int N, Dropout drop);
+/* logits = x word_embedding^T + lm_head.bias: large where x lies close to a word */
+void lm_head_forward(const Model *m, real *logits /*(M,V)*/, const real *x /*(M,D)*/, int M);
+
+/* ---- the diffusion process ----------------------------------------------------------------------- */
+
+extern const char *const noise_schedule_names[]; /* NULL-terminated */
+/* betas(T) of a schedule, in double precision; alphas_cumprod is their running product of 1 - beta. */
+void noise_schedule_betas(double *betas, int schedule, int T);
+/* Which steps of total a respaced process keeps: "N": N of them, evenly; "a,b,c": so many of each of 3 equal sections;
+ * "ddimN": every k-th, so that there are N. kept(total) is filled with flags; returns their number, or -1. */
+int space_timesteps(unsigned char *kept, int total, const char *sections, Error *err);
+
+typedef struct {
+    int T, total;      /* steps of this process and of the one that was trained */
+    int *timestep_map; /* (T) this process's t -> the trained one's */
+    double *betas, *alphas_cumprod, *alphas_cumprod_prev, *posterior_variance, *posterior_log_variance_clipped,
+        *posterior_mean_coef1, *posterior_mean_coef2; /* (T) each */
+} Diffusion;
+/* sections as above, or NULL for every step. diffusion_free afterwards, even on failure. */
+int diffusion_init(Diffusion *d, int schedule, int total, const char *sections, Error *err);
+void diffusion_free(Diffusion *d);
+real diffusion_timestep(const Diffusion *d, int t); /* what the network is told: the trained t, scaled to 0..1000 */
+
+/* Arrays are (B,n), t and variances (B); every example has its own t. */
+void q_sample(real *x_t, const real *x_start, const real *noise, const int *t, const Diffusion *d, int B, size_t n);
+void q_mean_variance(real *mean, double *variance, double *log_variance, const real *x_start, const int *t,
+                     const Diffusion *d, int B, size_t n);
+void q_posterior_mean_variance(real *mean, double *variance, double *log_variance, const real *x_start, const real *x_t,
+                               const int *t, const Diffusion *d, int B, size_t n);
+typedef enum { FIXED_SMALL, FIXED_LARGE } Variance; /* posterior_variance or beta: DDPM sec. 3.2 */
+void p_mean_variance(real *mean, double *variance, double *log_variance, const real *pred_xstart, const real *x_t,
+                     const int *t, const Diffusion *d, Variance kind, int B, size_t n);
+/* x_prev (may be x_t) is drawn from p(x_{t-1} | x_t); no noise is added at t = 0. */
+void p_sample(real *x_prev, const real *pred_xstart, const real *x_t, const real *noise, const int *t, const Diffusion *d,
+              Variance kind, int B, size_t n);
+
+/* ---- the loss ------------------------------------------------------------------------------------ */
+
+/* Each term is a pair: forward gives a value per example, backward ADDS weight times the gradient. */
+void mse_forward(double *mse /*(B)*/, const real *target, const real *out /*(B,n)*/, int B, size_t n);
+void mse_backward(real *dtarget, real *dout, const real *target, const real *out, real weight, int B, size_t n);
+void decoder_nll_forward(double *nll /*(B)*/, real *logits /*(B,N,V): the softmax afterwards*/, const Model *m,
+                         const real *x_start, const int *ids, int B, int N);
+void decoder_nll_backward(real *dx_start, real *dword_embedding, real *dlm_head_bias, real *probs /*overwritten*/,
+                          const Model *m, const real *x_start, const int *ids, real weight, int B, int N);
+void tT_loss_forward(double *tT /*(B)*/, const real *x_start, const Diffusion *d, int B, size_t n);
+void tT_loss_backward(real *dx_start, const real *x_start, const Diffusion *d, real weight, int B, size_t n);
+
+typedef struct { double *mse, *decoder_nll, *tT_loss, *loss; } Losses; /* (B) each */
+/* The three terms of every example; returns the mean loss. backward: adds its gradient to m's. */
+double training_losses(Model *m, Workspace *w, Losses *terms, const Diffusion *d, const int *ids /*(B,N)*/, const int *t /*(B)*/,
+                       const real *noise_x0, const real *noise_t /*(B,N,D)*/, int B, int N, int backward, Dropout drop);
+
+/* ---- the optimiser ------------------------------------------------------------------------------- */
+
+typedef struct { real *adam_m, *adam_v, *ema; double *partial; } Optimizer; /* (num_params) each; partial is scratch */
+int optimizer_init(Optimizer *o, const Model *m, Error *err); /* moments 0, ema = weights; optimizer_free even on failure */
+void optimizer_free(Optimizer *o);
+double gradient_norm(const Model *m, Optimizer *o); /* Euclidean, of all gradients together */
+/* step counts from 0. The gradient is scaled by grad_scale and zeroed; decay[i] says whether tensor i decays. */
+void adamw_step(Model *m, Optimizer *o, int step, double lr, double weight_decay, const unsigned char *decay,
+                double ema_rate, double grad_scale);
+double clip_factor(double norm, double clip);                        /* min(1, clip / (norm + 1e-6)); 1 if clip is 0 */
+double learning_rate(double lr, int step, int warmup, int steps);    /* linear up over warmup, linear down to 0 at steps */
+double ema_warmup(double rate, int step);                            /* min(rate, (1 + step) / (10 + step)) */
+
+/* ---- the sampling loop --------------------------------------------------------------------------- */
+
+typedef struct {
+    Variance variance;
+    void (*noise)(void *context, real *out /*(B,N,D)*/, int t);  /* the noise of step t */
+    void (*show)(void *context, int t, const real *pred_xstart); /* NULL, or called after every step */
+    void *context;
+} Sampler;
+/* x: noise (x_T) in, the sample out. Takes d's steps from T-1 down to 0. */
+void p_sample_loop(const Model *m, Workspace *w, const Diffusion *d, const Sampler *s, real *x /*(B,N,D)*/, int B, int N);
+void nearest_words(const Model *m, Workspace *w, int *ids /*(B,N)*/, const real *x, int B, int N); /* arg max of lm_head */
+
+/* ================================ tokenizer.c: text, JSON, options ================================ */
+
+/* A growing string: start from {0}; text is always closed by NUL once something was added; free(text). */
+typedef struct { char *text; size_t length, capacity; int failed; /* out of memory: later additions do nothing */ } Buffer;
+void buffer_add(Buffer *b, const char *bytes, size_t n);
+void buffer_print(Buffer *b, const char *format, ...);
+void buffer_json_string(Buffer *b, const char *bytes, size_t n); /* quoted and escaped */
+
+/* JSON. Nodes lie in document order: a container's children follow it (in an object: key, value, key, ...). */
+typedef enum { JSON_NULL, JSON_FALSE, JSON_TRUE, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT } JsonType;
+typedef struct {
+    JsonType type;
+    size_t begin, end; /* its bytes in the text; a string without the quotes, still escaped */
+    int size;          /* children: elements of an array, pairs of an object */
+    int next;          /* the index of the first node behind it and all inside it */
+} JsonNode;
+typedef struct { const char *text; JsonNode *node; int count; } Json; /* node 0 is the document; borrows text */
+int json_parse(Json *j, const char *text, size_t n, Error *err);  /* json_free afterwards, even on failure */
+void json_free(Json *j);
+int json_find(const Json *j, int object, const char *key);        /* the value's node, or -1 */
+char *json_text(const Json *j, int node, size_t *length);         /* a string, unescaped; NULL: no string, bad escape, no memory */
+int json_integer(const Json *j, int node, int64_t *value);        /* 0, or -1: not an integer of 64 bits */
+
+/* Tokenizers. */
+typedef enum { TOKENIZER_WORD_LEVEL } TokenizerKind;
+enum { TOKEN_UNK, TOKEN_CLS, TOKEN_SEP, TOKEN_PAD, TOKEN_MASK, TOKEN_SPECIALS };
+typedef struct {
+    TokenizerKind kind;
+    int size;         /* V */
+    char **token;     /* (V) UTF-8 */
+    int *slot;        /* hash table of ids, -1: empty */
+    size_t num_slots; /* a power of two */
+} Tokenizer;
+/* Counts the words of text (lines end in \n) and keeps the vocab_size - 5 most frequent; ties by byte order. */
+int tokenizer_train_word_level(Tokenizer *t, const char *text, size_t n, int vocab_size, Error *err);
+/* Hugging Face's tokenizer.json. */
+int tokenizer_from_json(Tokenizer *t, const char *text, size_t n, Error *err);
+void tokenizer_to_json(const Tokenizer *t, Buffer *out);
+void tokenizer_free(Tokenizer *t); /* harmless on {0} and after a failure */
+/* [CLS] ... [SEP] into ids, at most max of them (a longer text is cut and keeps its [SEP]); returns the
+ * uncut length, or -1 when memory runs out. text need not be valid UTF-8. max >= 2. */
+long tokenizer_encode(const Tokenizer *t, const char *text, size_t n, int *ids, long max);
+/* The tokens of text as they are looked up in the vocabulary, joined by \n. */
+void tokenizer_split(const Tokenizer *t, const char *text, size_t n, Buffer *out);
+/* The text of ids; specials = 0 leaves out special tokens and stops at the first [SEP]. */
+void tokenizer_decode(const Tokenizer *t, const int *ids, int n, int specials, Buffer *out);
+
+/* Command-line options: one table drives the parser, --help and the checkpoint's metadata. */
+typedef enum { OPT_INT, OPT_REAL, OPT_TEXT, OPT_FLAG, OPT_CHOICE } OptionKind;
+typedef struct {
+    const char *name;    /* without dashes; one letter: a short option; NULL ends the table */
+    OptionKind kind;
+    void *value;         /* int *, double *, const char **, int *, int * (index into choices) */
+    double min, max;     /* of a number */
+    const char *help;
+    const char *deflt;   /* what --help shows as the default; NULL: *value */
+    const char *const *choices; /* of OPT_CHOICE: NULL-terminated names */
+    int result;          /* determines the result: goes into the checkpoint */
+    int given;           /* set by the parser */
+} Option;
+int option_set(Option *o, const char *text, Error *err);      /* *value from text, checked */
+void option_print(const Option *o, Buffer *out);              /* *value as text that option_set reads back exactly */
+/* Options and operands in any order; "--name value", "--name=value", '_' for '-', "--" ends options. text points into argv. */
+int options_parse(Option *table, int argc, char **argv, const char **operand, int max_operands, Error *err);
+void options_help(const Option *table, FILE *out);
+
+/* ================================ the checkpoint, in tdiff.c ====================================== */
+
+/* The options that make a Config, with their ranges; returns their number. train.c offers them, the checkpoint stores them. */
+enum { CONFIG_OPTIONS = 10 };
+void config_options(Option out[CONFIG_OPTIONS], Config *c);
+
+/* A .safetensors file: the EMA weights under the reference's names, raw.*, adam_m.*, adam_v.*, and as metadata the
+ * tokenizer, the steps done and every option that determines the result. Replaces path only when all is written. */
+int checkpoint_save(const char *path, const Model *m, const Optimizer *o, const Tokenizer *t, const Option *options,
+                    int steps_done, Error *err);
+
+typedef struct {
+    char path[1024];
+    FILE *file;
+    char *header;
+    Json json;
+    size_t data, data_size; /* where the tensors begin in the file, and their bytes */
+} Checkpoint;
+int checkpoint_open(Checkpoint *c, const char *path, Error *err); /* checkpoint_close afterwards, even on failure */
+void checkpoint_close(Checkpoint *c);
+char *checkpoint_metadata(const Checkpoint *c, const char *key, Error *err); /* the caller frees; NULL with err filled */
+int checkpoint_option(const Checkpoint *c, Option *o, Error *err); /* *o->value from the metadata under o->name */
+int checkpoint_config(const Checkpoint *c, Config *config, Tokenizer *t, int *steps_done, Error *err);
+/* Reads all tensors whose names are prefix + a name of m's table into data (num_params), in the table's order. */
+int checkpoint_tensors(Checkpoint *c, const Model *m, const char *prefix, real *data, Error *err);
+
+#endif

@@ -1,0 +1,499 @@
+/* train.c - trains a denoiser on a text file, one sentence a line.
+ *
+ *   ./train                               the simple corpus, about a minute: simple.safetensors
+ *   ./train mine.txt --val held-out.txt   your own: mine.safetensors
+ *   ./train mine.txt --resume mine.safetensors
+ *
+ * A step draws a batch of sentences, a diffusion step t and noise for each, and follows the gradient of
+ * training_losses. Everything random is a hash of (seed, step, example), so a run that was stopped and
+ * resumed writes the same bytes as one that was not. */
+#if defined(__unix__) || defined(__APPLE__)
+#define _POSIX_C_SOURCE 200112L /* a wall clock and isatty: optional, used in seconds and on_terminal only */
+#define TDIFF_POSIX
+#include <unistd.h>
+#endif
+#include "tdiff.h"
+#include <errno.h>
+#include <float.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int number)
+{
+    interrupted = 1;
+    signal(number, SIG_DFL); /* a second Ctrl-C does not wait for the step to end */
+}
+
+static double seconds(void)
+{
+#ifdef TDIFF_POSIX
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec + 1e-9 * now.tv_nsec;
+#else
+    return (double)time(NULL);
+#endif
+}
+
+static int on_terminal(FILE *f)
+{
+#ifdef TDIFF_POSIX
+    return isatty(fileno(f));
+#else
+    (void)f;
+    return 0;
+#endif
+}
+
+/* ---- the corpus ---------------------------------------------------------------------------------- */
+
+typedef struct {
+    char *text;
+    size_t length;
+    int *ids; /* (rows,N), filled up with [PAD] */
+    int rows, N, longest, cut;
+} Corpus;
+
+/* Encodes every line that has a word; while there are no ids, only counts rows and finds the longest. */
+static int corpus_encode(Corpus *c, const char *path, const Tokenizer *t, Error *err)
+{
+    c->rows = c->longest = c->cut = 0;
+    for (size_t at = 0, end; at < c->length; at = end + 1) {
+        const char *newline = memchr(c->text + at, '\n', c->length - at);
+        int unused[2], *row = c->ids ? c->ids + (size_t)c->rows * c->N : unused;
+        end = newline ? (size_t)(newline - c->text) : c->length;
+        long n = tokenizer_encode(t, c->text + at, end - at, row, c->ids ? c->N : 2);
+        if (n < 0 || n > INT32_MAX || c->rows == INT32_MAX) return fail(err, "%s: a line is too long", path);
+        if (n == 2) continue; /* blank */
+        for (int i = (int)n; c->ids && i < c->N; i++) row[i] = TOKEN_PAD;
+        if (n > c->longest) c->longest = (int)n;
+        c->cut += n > c->N;
+        c->rows++;
+    }
+    return c->rows ? 0 : fail(err, "%s: no sentence in it; expected one a line", path);
+}
+
+static int corpus_read(Corpus *c, const char *path, Error *err)
+{
+    memset(c, 0, sizeof *c);
+    c->text = read_file(path, &c->length, err);
+    return c->text ? 0 : -1;
+}
+
+/* c->ids for sentences of N positions */
+static int corpus_fill(Corpus *c, const char *path, const Tokenizer *t, int N, Error *err)
+{
+    c->N = N;
+    if (corpus_encode(c, path, t, err)) return -1;
+    c->ids = checked_alloc((size_t)c->rows + 1, N * sizeof *c->ids, err); /* + 1: a last blank line is encoded, too */
+    if (!c->ids || corpus_encode(c, path, t, err)) return -1;
+    free(c->text);
+    c->text = NULL;
+    return 0;
+}
+
+static void corpus_free(Corpus *c)
+{
+    free(c->text);
+    free(c->ids);
+}
+
+/* What two corpora differ in: a run can only be resumed on the sentences it began with. */
+static void corpus_fingerprint(const Corpus *c, char out[20])
+{
+    uint64_t hash = (uint64_t)c->rows;
+    for (size_t i = 0; i < (size_t)c->rows * c->N; i++) hash = rng_key(hash, RNG_SHUFFLE, i, (uint64_t)c->ids[i]);
+    snprintf(out, 20, "%08lx%08lx", (unsigned long)(hash >> 32), (unsigned long)(hash & 0xffffffff));
+}
+
+/* ---- options --------------------------------------------------------------------------------------- */
+
+typedef struct {
+    Config config;
+    int steps, stop_at, batch, warmup, seed, threads, log_interval, save_interval, vocab_size, help;
+    double lr, weight_decay, dropout, ema_rate, clip;
+    const char *val, *out, *resume, *fingerprint;
+} Settings;
+
+enum { OPTIONS = CONFIG_OPTIONS + 21 };
+
+static void defaults(Settings *s)
+{
+    memset(s, 0, sizeof *s);
+    s->config = (Config){.emb_dim = 128, .hidden = 128, .layers = 4, .heads = 4, .ffn = 512, .time_dim = 128,
+                         .diffusion_steps = 2000, .noise_schedule = 0};
+    s->steps = 2000, s->batch = 64, s->warmup = 100, s->seed = 1, s->vocab_size = 10000;
+    s->lr = 1e-3, s->weight_decay = 0.01, s->ema_rate = 0.999, s->clip = 1;
+    s->threads = max_threads(), s->log_interval = 50, s->save_interval = 500;
+}
+
+static void list_options(Option table[OPTIONS], Settings *s)
+{
+    const Option options[] = {
+        {"val", OPT_TEXT, &s->val, 0, 0, "held-out sentences to measure the loss on", "data/simple-test.txt for the default corpus", NULL, 0, 0},
+        {"out", OPT_TEXT, &s->out, 0, 0, "the checkpoint to write; the log goes beside it", "NAME.safetensors, or the one resumed", NULL, 0, 0},
+        {"steps", OPT_INT, &s->steps, 1, 1e8, "training steps in all; the learning rate falls to 0 over them", NULL, NULL, 1, 0},
+        {"stop-at", OPT_INT, &s->stop_at, 1, 1e8, "save and stop after this step", "steps", NULL, 0, 0},
+        {"batch", OPT_INT, &s->batch, 1, 65536, "sentences a step", NULL, NULL, 1, 0},
+        {"vocab-size", OPT_INT, &s->vocab_size, TOKEN_SPECIALS + 1, 1e6, "words to keep, the most frequent; others are [UNK]", NULL, NULL, 1, 0},
+        {"lr", OPT_REAL, &s->lr, 1e-9, 10, "learning rate of AdamW", NULL, NULL, 1, 0},
+        {"warmup", OPT_INT, &s->warmup, 0, 1e8, "steps over which the learning rate rises", NULL, NULL, 1, 0},
+        {"weight-decay", OPT_REAL, &s->weight_decay, 0, 10, "of all weights but biases and LayerNorm", NULL, NULL, 1, 0},
+        {"dropout", OPT_REAL, &s->dropout, 0, 0.95, "share of activations that a step leaves out", NULL, NULL, 1, 0},
+        {"ema-rate", OPT_REAL, &s->ema_rate, 0, 0.999999, "of the average of the weights over the steps, which is what samples", NULL, NULL, 1, 0},
+        {"clip", OPT_REAL, &s->clip, 0, 1e9, "largest norm of the gradient; 0: no limit", NULL, NULL, 1, 0},
+        {"seed", OPT_INT, &s->seed, 0, INT32_MAX, "of everything random", NULL, NULL, 1, 0},
+        {"corpus", OPT_TEXT, &s->fingerprint, 0, 0, NULL, NULL, NULL, 1, 0}, /* no help: in the checkpoint only */
+        {"threads", OPT_INT, &s->threads, 1, 1024, "does not change the result", NULL, NULL, 0, 0},
+        {"log-interval", OPT_INT, &s->log_interval, 1, 1e8, "steps between lines of the log", NULL, NULL, 0, 0},
+        {"save-interval", OPT_INT, &s->save_interval, 1, 1e8, "steps between checkpoints", NULL, NULL, 0, 0},
+        {"resume", OPT_TEXT, &s->resume, 0, 0, "go on with this checkpoint; options that determine the result must agree", NULL, NULL, 0, 0},
+        {"help", OPT_FLAG, &s->help, 0, 0, "print this", NULL, NULL, 0, 0},
+        {NULL, OPT_FLAG, NULL, 0, 0, NULL, NULL, NULL, 0, 0},
+    };
+    config_options(table, &s->config);
+    memcpy(table + CONFIG_OPTIONS, options, sizeof options);
+}
+
+/* Takes what determines the result from the checkpoint; what was given on the command line must agree with it. */
+static int resume_options(Option *table, const Checkpoint *c, Error *err)
+{
+    for (Option *o = table; o->name; o++) {
+        Buffer given = {0}, saved = {0};
+        int differ;
+        if (!o->result || o->kind == OPT_TEXT) continue;
+        option_print(o, &given);
+        if (checkpoint_option(c, o, err)) { free(given.text); return -1; }
+        option_print(o, &saved);
+        differ = o->given && !given.failed && !saved.failed && strcmp(given.text, saved.text);
+        if (differ) fail(err, "--%s %s: %s was trained with %s", o->name, given.text, c->path, saved.text);
+        free(given.text);
+        free(saved.text);
+        if (differ) return -1;
+    }
+    return 0;
+}
+
+/* path without its folder, and without the first of the suffixes (NULL-terminated) that it ends in */
+static void base_name(Buffer *out, const char *path, const char *const *suffixes)
+{
+    const char *base = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
+    size_t n = strlen(base);
+    for (; *suffixes; suffixes++) {
+        size_t k = strlen(*suffixes);
+        if (n > k && !strcmp(base + n - k, *suffixes)) { n -= k; break; }
+    }
+    buffer_add(out, base, n);
+}
+
+/* ---- training ---------------------------------------------------------------------------------------- */
+
+typedef struct {
+    Settings s;
+    Option options[OPTIONS];
+    Tokenizer tokenizer;
+    Corpus corpus, val;
+    Model model;
+    Workspace work;
+    Optimizer optimizer;
+    Diffusion diffusion;
+    unsigned char *decay; /* (num_tensors) */
+    int *ids /*(B,N)*/, *t /*(B)*/;
+    real *noise_x0, *noise_t; /* (B,N,D) */
+    Losses terms;
+    FILE *log;
+    int done; /* steps */
+} Training;
+
+/* Sums over the steps since the last line of the log. */
+typedef struct { double loss, mse, decoder_nll, tT_loss, quartile[4]; int steps, count[4]; } Sums;
+
+/* One batch: sentences in an order shuffled anew every epoch, t uniform in 0..T-1, noise. */
+static void draw_batch(Training *r, int step)
+{
+    const int B = r->s.batch, N = r->corpus.N, rows = r->corpus.rows;
+    const size_t n = (size_t)N * r->s.config.emb_dim;
+    const uint64_t seed = (uint64_t)r->s.seed;
+#pragma omp parallel for
+    for (int b = 0; b < B; b++) {
+        uint64_t example = (uint64_t)step * B + b;
+        size_t row = rng_permute(example % rows, rows, rng_key(seed, RNG_SHUFFLE, example / rows, 0));
+        memcpy(r->ids + (size_t)b * N, r->corpus.ids + row * N, N * sizeof *r->ids);
+        r->t[b] = rng_below(rng_key(seed, RNG_T, step, b), 0, r->diffusion.T);
+        rng_gaussian(r->noise_x0 + b * n, n, rng_key(seed, RNG_NOISE_X0, step, b));
+        rng_gaussian(r->noise_t + b * n, n, rng_key(seed, RNG_NOISE_T, step, b));
+    }
+}
+
+static void swap_arenas(real *a, real *b, size_t n)
+{
+    for (size_t i = 0; i < n; i++) { real x = a[i]; a[i] = b[i]; b[i] = x; }
+}
+
+/* The loss of the averaged weights on up to 256 held-out sentences; t spread evenly, always the same noise. */
+static double validation_loss(Training *r)
+{
+    const int B = r->s.batch, N = r->val.N, rows = r->val.rows < 256 ? r->val.rows : 256;
+    const size_t n = (size_t)N * r->s.config.emb_dim;
+    const Dropout none = {0, 0};
+    double total = 0;
+    swap_arenas(r->model.params, r->optimizer.ema, r->model.num_params);
+    for (int first = 0; first < rows; first += B) {
+        int count = rows - first < B ? rows - first : B;
+        for (int b = 0; b < count; b++) {
+            r->t[b] = (int)((rng_permute(first + b, rows, 0) + 0.5) / rows * r->diffusion.T);
+            rng_gaussian(r->noise_x0 + b * n, n, rng_key(0, RNG_VALIDATION, 0, first + b));
+            rng_gaussian(r->noise_t + b * n, n, rng_key(0, RNG_VALIDATION, 1, first + b));
+        }
+        total += count * training_losses(&r->model, &r->work, &r->terms, &r->diffusion, r->val.ids + (size_t)first * N, r->t,
+                                         r->noise_x0, r->noise_t, count, N, 0, none);
+    }
+    swap_arenas(r->model.params, r->optimizer.ema, r->model.num_params);
+    return total / rows;
+}
+
+static void add_up(Sums *sums, const Training *r)
+{
+    const int B = r->s.batch;
+    sums->steps++;
+    for (int b = 0; b < B; b++) {
+        int quartile = (int)(4 * (int64_t)r->t[b] / r->diffusion.T);
+        sums->loss += r->terms.loss[b] / B;
+        sums->mse += r->terms.mse[b] / B;
+        sums->decoder_nll += r->terms.decoder_nll[b] / B;
+        sums->tT_loss += r->terms.tT_loss[b] / B;
+        sums->quartile[quartile] += r->terms.loss[b];
+        sums->count[quartile]++;
+    }
+}
+
+/* A line for people on stderr, one for programs in the log. */
+static int report(Training *r, Sums *sums, double lr, double norm, double elapsed, int steps_run, Error *err)
+{
+    const int k = sums->steps, left = r->s.steps - r->done, terminal = on_terminal(stderr);
+    const double per_step = elapsed / steps_run;
+    double val = 0;
+    if (r->val.rows) val = validation_loss(r);
+    fprintf(stderr, "%sstep %d/%d  loss %.4f = mse %.4f + decoder_nll %.4f + tT %.4f", terminal ? "\r" : "", r->done,
+            r->s.steps, sums->loss / k, sums->mse / k, sums->decoder_nll / k, sums->tT_loss / k);
+    if (r->val.rows) fprintf(stderr, "  val %.4f", val);
+    fprintf(stderr, "  %.0f tokens/s  %d:%02d left%s", r->s.batch * (double)r->corpus.N / per_step,
+            (int)(left * per_step) / 60, (int)(left * per_step) % 60, terminal ? "\x1b[K" : "\n");
+    fflush(stderr);
+    fprintf(r->log, "{\"step\":%d,\"lr\":%.6g,\"grad_norm\":%.6g,\"loss\":%.6g,\"mse\":%.6g,\"decoder_nll\":%.6g,\"tT_loss\":%.6g",
+            r->done, lr, norm, sums->loss / k, sums->mse / k, sums->decoder_nll / k, sums->tT_loss / k);
+    for (int q = 0; q < 4; q++) {
+        fprintf(r->log, "%s", q ? "," : ",\"loss_by_noise_quartile\":[");
+        if (sums->count[q]) fprintf(r->log, "%.6g", sums->quartile[q] / sums->count[q]);
+        else fprintf(r->log, "null");
+    }
+    fprintf(r->log, "]");
+    if (r->val.rows) fprintf(r->log, ",\"val_loss\":%.6g", val);
+    fprintf(r->log, ",\"seconds\":%.2f}\n", elapsed);
+    memset(sums, 0, sizeof *sums);
+    return fflush(r->log) || ferror(r->log) ? fail(err, "the log cannot be written: %s", strerror(errno)) : 0;
+}
+
+static int train(Training *r, Error *err)
+{
+    const Settings *s = &r->s;
+    const int terminal = on_terminal(stderr), first = r->done;
+    Sums sums = {0};
+    const double start = seconds();
+    int status = 0, saved = -1;
+    while (!status && r->done < s->stop_at && !interrupted) {
+        const int step = r->done;
+        Dropout drop = {rng_key((uint64_t)s->seed, RNG_DROPOUT, step, 0), s->dropout};
+        draw_batch(r, step);
+        training_losses(&r->model, &r->work, &r->terms, &r->diffusion, r->ids, r->t, r->noise_x0, r->noise_t, s->batch,
+                        r->corpus.N, 1, drop);
+        double norm = gradient_norm(&r->model, &r->optimizer), lr = learning_rate(s->lr, step, s->warmup, s->steps);
+        if (!(norm - norm == 0)) {
+            fail(err, "step %d: the gradient is not finite; a lower --lr may help. %s holds the last good state", step + 1, s->out);
+            return -1; /* do not save over it */
+        }
+        adamw_step(&r->model, &r->optimizer, step, lr, s->weight_decay, r->decay, ema_warmup(s->ema_rate, step),
+                   clip_factor(norm, s->clip));
+        add_up(&sums, r);
+        r->done++;
+        if (r->done % s->log_interval == 0 || r->done == s->stop_at || interrupted)
+            status = report(r, &sums, lr, norm, seconds() - start, r->done - first, err);
+        if (r->done % s->save_interval == 0 && r->done < s->stop_at && !status) {
+            status = checkpoint_save(s->out, &r->model, &r->optimizer, &r->tokenizer, r->options, r->done, err);
+            saved = r->done;
+        }
+    }
+    if (terminal) fputc('\n', stderr);
+    if (saved != r->done) { /* also when the log failed: nothing of the training is lost */
+        Error other;
+        if (checkpoint_save(s->out, &r->model, &r->optimizer, &r->tokenizer, r->options, r->done, status ? &other : err))
+            status = -1;
+    }
+    if (!status) fprintf(stderr, "wrote %s after step %d of %d (%.1f s)\n", s->out, r->done, s->steps, seconds() - start);
+    return status;
+}
+
+/* Everything between the command line and the first step. Returns 1 if there is nothing to do. */
+static int prepare(Training *r, const char *path, Error *err)
+{
+    Settings *s = &r->s;
+    Config *c = &s->config;
+    Checkpoint checkpoint = {0};
+    Corpus *corpus = &r->corpus;
+    char fingerprint[20], *saved;
+    Error inner;
+    int status = -1;
+
+    if (s->resume) {
+        if (checkpoint_open(&checkpoint, s->resume, err) || resume_options(r->options, &checkpoint, err) ||
+            checkpoint_config(&checkpoint, c, &r->tokenizer, &r->done, err))
+            goto done;
+        if (r->done >= (s->stop_at ? s->stop_at : s->steps)) {
+            fprintf(stderr, "%s: step %d of %d is done already; nothing to do\n", s->resume, r->done, s->steps);
+            status = 1;
+            goto done;
+        }
+    }
+    if (!s->stop_at) s->stop_at = s->steps;
+    if (s->stop_at > s->steps) { fail(err, "--stop-at %d: there are only --steps %d", s->stop_at, s->steps); goto done; }
+    if (corpus_read(corpus, path, err)) goto done;
+    if (!s->resume && tokenizer_train_word_level(&r->tokenizer, corpus->text, corpus->length, s->vocab_size, &inner)) {
+        fail(err, "%s: %.400s", path, inner.text);
+        goto done;
+    }
+    c->vocab = r->tokenizer.size;
+    if (!c->seq_len) {
+        if (corpus_encode(corpus, path, &r->tokenizer, err)) goto done;
+        c->seq_len = corpus->longest < 64 ? corpus->longest : 64;
+    }
+    if (!c->max_positions) c->max_positions = c->seq_len;
+    if (corpus_fill(corpus, path, &r->tokenizer, c->seq_len, err)) goto done;
+    fprintf(stderr, "%s: %d sentences, %d words in the vocabulary, the longest has %d positions; sequence length %d\n", path,
+            corpus->rows, c->vocab, corpus->longest, c->seq_len);
+    if (corpus->cut) fprintf(stderr, "%s: %d longer lines were cut\n", path, corpus->cut);
+    if (s->val) {
+        if (corpus_read(&r->val, s->val, err) || corpus_fill(&r->val, s->val, &r->tokenizer, c->seq_len, err)) goto done;
+        if (r->val.cut) fprintf(stderr, "%s: %d longer lines were cut\n", s->val, r->val.cut);
+    }
+
+    corpus_fingerprint(corpus, fingerprint);
+    if (s->resume) {
+        if (!(saved = checkpoint_metadata(&checkpoint, "corpus", err))) goto done;
+        int same = !strcmp(saved, fingerprint);
+        free(saved);
+        if (!same) { fail(err, "%s: not the text that %s was trained on", path, s->resume); goto done; }
+    }
+    if (!(s->fingerprint = checked_alloc(1, sizeof fingerprint, err))) goto done;
+    memcpy((char *)s->fingerprint, fingerprint, sizeof fingerprint);
+
+    const size_t values = (size_t)s->batch * c->seq_len;
+    if (model_init(&r->model, c, err) || diffusion_init(&r->diffusion, c->noise_schedule, c->diffusion_steps, NULL, err))
+        goto done;
+    if (!s->resume) model_random(&r->model, (uint64_t)s->seed);
+    else if (checkpoint_tensors(&checkpoint, &r->model, "raw.", r->model.params, err)) goto done;
+    if (optimizer_init(&r->optimizer, &r->model, err)) goto done;
+    if (s->resume && (checkpoint_tensors(&checkpoint, &r->model, "", r->optimizer.ema, err) ||
+                      checkpoint_tensors(&checkpoint, &r->model, "adam_m.", r->optimizer.adam_m, err) ||
+                      checkpoint_tensors(&checkpoint, &r->model, "adam_v.", r->optimizer.adam_v, err)))
+        goto done;
+    if (workspace_init(&r->work, c, s->batch, c->seq_len, 1, err) ||
+        !(r->ids = checked_alloc(values, sizeof *r->ids, err)) || !(r->t = checked_alloc(s->batch, sizeof *r->t, err)) ||
+        !(r->noise_x0 = checked_alloc(values, c->emb_dim * sizeof *r->noise_x0, err)) ||
+        !(r->noise_t = checked_alloc(values, c->emb_dim * sizeof *r->noise_t, err)) ||
+        !(r->terms.mse = checked_alloc(s->batch, 4 * sizeof *r->terms.mse, err)) ||
+        !(r->decay = checked_alloc(r->model.num_tensors, 1, err)))
+        goto done;
+    r->terms.decoder_nll = r->terms.mse + s->batch;
+    r->terms.tT_loss = r->terms.decoder_nll + s->batch;
+    r->terms.loss = r->terms.tT_loss + s->batch;
+    for (int i = 0; i < r->model.num_tensors; i++) r->decay[i] = r->model.tensors[i].rank == 2;
+    fprintf(stderr, "%.2f million parameters, %d threads%s\n", r->model.num_params * 1e-6, max_threads(),
+            s->resume ? ", resumed" : "");
+    status = 0;
+done:
+    checkpoint_close(&checkpoint);
+    return status;
+}
+
+static void release(Training *r)
+{
+    tokenizer_free(&r->tokenizer);
+    corpus_free(&r->corpus);
+    corpus_free(&r->val);
+    model_free(&r->model);
+    workspace_free(&r->work);
+    optimizer_free(&r->optimizer);
+    diffusion_free(&r->diffusion);
+    free((char *)r->s.fingerprint);
+    free(r->decay);
+    free(r->ids);
+    free(r->t);
+    free(r->noise_x0);
+    free(r->noise_t);
+    free(r->terms.mse);
+    if (r->log) fclose(r->log);
+}
+
+int main(int argc, char **argv)
+{
+    static const char *const corpus_suffixes[] = {"-train.txt", ".txt", NULL};
+    static const char *const checkpoint_suffixes[] = {".safetensors", NULL};
+    Training run = {0};
+    Settings *s = &run.s;
+    const char *path = NULL;
+    Buffer out = {0}, log = {0};
+    Error err;
+    defaults(s);
+    list_options(run.options, s);
+
+    int operands = options_parse(run.options, argc, argv, &path, 1, &err);
+    if (operands < 0) {
+        fprintf(stderr, "train: %s\n", err.text);
+        return 2;
+    }
+    if (s->help) {
+        defaults(s);
+        printf("usage: ./train [options] [CORPUS]\n"
+               "Trains on CORPUS (default data/simple-train.txt), one sentence a line, and writes NAME.safetensors,\n"
+               "NAME being CORPUS without folder, -train.txt and .txt. Then: ./sample NAME.safetensors\n\n");
+        options_help(run.options, stdout);
+        return fflush(stdout) || ferror(stdout) ? 1 : 0;
+    }
+    if (!operands) {
+        path = "data/simple-train.txt";
+        if (!s->val) s->val = "data/simple-test.txt";
+    }
+    if (!s->out && s->resume) buffer_print(&out, "%s", s->resume);
+    else if (!s->out) {
+        base_name(&out, path, corpus_suffixes);
+        buffer_print(&out, ".safetensors");
+    }
+    if (!s->out) s->out = out.failed ? "" : out.text;
+    set_threads(s->threads);
+    if (FLT_EVAL_METHOD != 0)
+        fprintf(stderr, "note: this build computes with more than float precision; another build may give another result\n");
+
+    int status = prepare(&run, path, &err);
+    if (!status) {
+        const char *slash = strrchr(s->out, '/');
+        buffer_add(&log, s->out, slash ? (size_t)(slash + 1 - s->out) : 0);
+        base_name(&log, s->out, checkpoint_suffixes);
+        buffer_print(&log, ".jsonl");
+        run.log = log.failed ? NULL : fopen(log.text, s->resume ? "a" : "w"); /* early: better now than after an hour */
+        if (!run.log) status = fail(&err, "%s: cannot write: %s", log.failed ? "log" : log.text, strerror(errno));
+    }
+    if (!status) {
+        signal(SIGINT, on_signal);
+        signal(SIGTERM, on_signal);
+        status = train(&run, &err);
+    }
+    if (status < 0) fprintf(stderr, "train: %s\n", err.text);
+    release(&run);
+    free(out.text);
+    free(log.text);
+    return status < 0;
+}
