@@ -386,11 +386,12 @@ static inline void pack(real *out, int R, const real *x, size_t row, size_t col,
     }
 }
 
-/* One block of C: at most MC rows, NC columns. */
-static void matmul_block(real *c, size_t ldc, const real *a, size_t a_row, size_t a_col, const real *b, size_t b_row,
-                         size_t b_col, int M, int N, int K)
+/* One block of C, at most MC rows and NC columns. start: what C begins with, a row to repeat or NULL for C itself. */
+static void matmul_block(real *c, size_t ldc, const real *start, const real *a, size_t a_row, size_t a_col, const real *b,
+                         size_t b_row, size_t b_col, int M, int N, int K)
 {
     real a_pack[MC * KC], b_pack[NR * KC], tile[MR * NR];
+    for (int i = 0; start && i < M; i++) memcpy(c + i * ldc, start, N * sizeof *c);
     for (int k0 = 0; k0 < K; k0 += KC) {
         int kc = K - k0 < KC ? K - k0 : KC;
         for (int i = 0; i < M; i += MR)
@@ -410,16 +411,22 @@ static void matmul_block(real *c, size_t ldc, const real *a, size_t a_row, size_
     }
 }
 
-void matmul(real *c, const real *a, int ta, const real *b, int tb, int M, int N, int K)
+/* C = start (repeated in every row) or C, plus op(A) op(B). One parallel region, no barrier but its end. */
+static void matmul_from(real *c, const real *start, const real *a, int ta, const real *b, int tb, int M, int N, int K)
 {
     const size_t a_row = ta ? 1 : K, a_col = ta ? M : 1, b_row = tb ? 1 : N, b_col = tb ? K : 1;
     const int down = (M + MC - 1) / MC, across = (N + NC - 1) / NC;
 #pragma omp parallel for if ((double)M * N * K > 1e5)
     for (int block = 0; block < down * across; block++) {
         int i = block / across * MC, j = block % across * NC;
-        matmul_block(c + (size_t)i * N + j, N, a + i * a_row, a_row, a_col, b + j * b_col, b_row, b_col,
-                     M - i < MC ? M - i : MC, N - j < NC ? N - j : NC, K);
+        matmul_block(c + (size_t)i * N + j, N, start ? start + j : NULL, a + i * a_row, a_row, a_col, b + j * b_col, b_row,
+                     b_col, M - i < MC ? M - i : MC, N - j < NC ? N - j : NC, K);
     }
+}
+
+void matmul(real *c, const real *a, int ta, const real *b, int tb, int M, int N, int K)
+{
+    matmul_from(c, NULL, a, ta, b, tb, M, N, K);
 }
 
 void set_threads(int n)
@@ -508,9 +515,7 @@ static void add_rows(real *out, const real *x, int M, int columns)
 /* out = in w^T + b */
 void linear_forward(real *out, const real *in, const real *w, const real *b, int M, int O, int I)
 {
-#pragma omp parallel for if ((size_t)M * O > CHUNK)
-    for (int m = 0; m < M; m++) memcpy(out + (size_t)m * O, b, O * sizeof *out);
-    matmul(out, in, 0, w, 1, M, O, I);
+    matmul_from(out, b, in, 0, w, 1, M, O, I);
 }
 
 /* din = dout w;  dw += dout^T in;  db += sum of dout over rows */
@@ -847,7 +852,7 @@ static void list_tensors(Model *m)
 static int config_check(const Config *c, Error *err)
 {
     double C = c->hidden, F = c->ffn, params;
-    if (c->vocab <= TOKEN_SPECIALS) return fail(err, "a vocabulary of %d words: at least 6 are needed", c->vocab);
+    if (c->vocab < 1) return fail(err, "a vocabulary of %d words", c->vocab);
     if (c->hidden % c->heads)
         return fail(err, "hidden %d is not a multiple of heads %d", c->hidden, c->heads);
     if (c->max_positions < c->seq_len)
@@ -978,25 +983,46 @@ static void add_position_and_time(real *h /*(B,N,C)*/, const real *position /*(N
     }
 }
 
+/* The layers with the shapes of a Pair. */
+static void linear_of(real *out, const real *in, Pair p, int M)
+{
+    linear_forward(out, in, p.weight->data, p.bias->data, M, p.weight->shape[0], p.weight->shape[1]);
+}
+
+static void linear_of_backward(real *din, Pair p, const real *dout, const real *in, int M)
+{
+    linear_backward(din, p.weight->grad, p.bias->grad, dout, in, p.weight->data, M, p.weight->shape[0], p.weight->shape[1]);
+}
+
+static void layernorm_of(real *out, real *normed, real *rstd, Pair p, int M) /* of what normed holds */
+{
+    layernorm_forward(out, normed, rstd, normed, p.weight->data, p.bias->data, M, (int)p.weight->size);
+}
+
+static void layernorm_of_backward(real *dx, Pair p, const real *normed, const real *rstd, int M)
+{
+    layernorm_backward(dx, p.weight->grad, p.bias->grad, dx, normed, rstd, p.weight->data, M, (int)p.weight->size);
+}
+
 void denoiser_forward(const Model *m, Workspace *w, real *out, const real *x_t, const real *timesteps, int B, int N,
                       Dropout drop)
 {
     const Config *c = &m->config;
-    const int C = c->hidden, D = c->emb_dim, F = c->ffn, M = B * N, T4 = 4 * c->time_dim;
-    const size_t MC_ = (size_t)M * C;
+    const int C = c->hidden, F = c->ffn, M = B * N, T4 = 4 * c->time_dim;
+    const size_t n = (size_t)M * C;
     assert(B <= w->B && N <= w->N && N <= c->max_positions);
 
     timestep_embedding(w->temb, timesteps, B, c->time_dim);
-    linear_forward(w->time_hidden, w->temb, m->time_in.weight->data, m->time_in.bias->data, B, T4, c->time_dim);
+    linear_of(w->time_hidden, w->temb, m->time_in, B);
     silu_forward(w->time_act, w->time_hidden, (size_t)B * T4);
-    linear_forward(w->time, w->time_act, m->time_out.weight->data, m->time_out.bias->data, B, C, T4);
+    linear_of(w->time, w->time_act, m->time_out, B);
 
-    linear_forward(w->up_act, x_t, m->up_in.weight->data, m->up_in.bias->data, M, C, D);
-    tanh_forward(w->up_act, w->up_act, MC_);
-    linear_forward(w->emb_normed, w->up_act, m->up_out.weight->data, m->up_out.bias->data, M, C, C);
+    linear_of(w->up_act, x_t, m->up_in, M);
+    tanh_forward(w->up_act, w->up_act, n);
+    linear_of(w->emb_normed, w->up_act, m->up_out, M);
     add_position_and_time(w->emb_normed, m->position_embeddings->data, w->time, B, N, C);
-    layernorm_forward(w->emb, w->emb_normed, w->emb_rstd, w->emb_normed, m->emb_ln.weight->data, m->emb_ln.bias->data, M, C);
-    dropout_forward(w->emb, w->emb, MC_, dropout_site(drop, 0, 0));
+    layernorm_of(w->emb, w->emb_normed, w->emb_rstd, m->emb_ln, M);
+    dropout_forward(w->emb, w->emb, n, dropout_site(drop, 0, 0));
 
     const real *h = w->emb;
     for (int l = 0; l < c->layers; l++) {
@@ -1004,77 +1030,67 @@ void denoiser_forward(const Model *m, Workspace *w, real *out, const real *x_t, 
         LayerActs *a = &w->layer[l];
         linear_forward(a->qkv, h, y->query.weight->data, y->query.bias->data, M, 3 * C, C);
         attention_forward(a->context, a->att, w->transposed, a->qkv, dropout_site(drop, l, 1), B, N, C, c->heads);
-        linear_forward(a->attn_normed, a->context, y->attn_out.weight->data, y->attn_out.bias->data, M, C, C);
-        dropout_forward(a->attn_normed, a->attn_normed, MC_, dropout_site(drop, l, 2));
-        add(a->attn_normed, h, MC_);
-        layernorm_forward(a->attn_out, a->attn_normed, a->attn_rstd, a->attn_normed, y->attn_ln.weight->data,
-                          y->attn_ln.bias->data, M, C);
-        linear_forward(a->ffn_in, a->attn_out, y->ffn_up.weight->data, y->ffn_up.bias->data, M, F, C);
+        linear_of(a->attn_normed, a->context, y->attn_out, M);
+        dropout_forward(a->attn_normed, a->attn_normed, n, dropout_site(drop, l, 2));
+        add(a->attn_normed, h, n);
+        layernorm_of(a->attn_out, a->attn_normed, a->attn_rstd, y->attn_ln, M);
+        linear_of(a->ffn_in, a->attn_out, y->ffn_up, M);
         gelu_forward(a->ffn_act, a->ffn_in, (size_t)M * F);
-        linear_forward(a->normed, a->ffn_act, y->ffn_down.weight->data, y->ffn_down.bias->data, M, C, F);
-        dropout_forward(a->normed, a->normed, MC_, dropout_site(drop, l, 3));
-        add(a->normed, a->attn_out, MC_);
-        layernorm_forward(a->out, a->normed, a->rstd, a->normed, y->ffn_ln.weight->data, y->ffn_ln.bias->data, M, C);
+        linear_of(a->normed, a->ffn_act, y->ffn_down, M);
+        dropout_forward(a->normed, a->normed, n, dropout_site(drop, l, 3));
+        add(a->normed, a->attn_out, n);
+        layernorm_of(a->out, a->normed, a->rstd, y->ffn_ln, M);
         h = a->out;
     }
 
-    linear_forward(w->down_act, h, m->down_in.weight->data, m->down_in.bias->data, M, C, C);
-    tanh_forward(w->down_act, w->down_act, MC_);
-    linear_forward(out, w->down_act, m->down_out.weight->data, m->down_out.bias->data, M, D, C);
+    linear_of(w->down_act, h, m->down_in, M);
+    tanh_forward(w->down_act, w->down_act, n);
+    linear_of(out, w->down_act, m->down_out, M);
 }
 
 /* The forward, line by line from the end. A residual h + branch(h) sends its gradient both ways: dh collects. */
 void denoiser_backward(Model *m, Workspace *w, real *dx_t, const real *dout, const real *x_t, int B, int N, Dropout drop)
 {
     const Config *c = &m->config;
-    const int C = c->hidden, D = c->emb_dim, F = c->ffn, M = B * N, T4 = 4 * c->time_dim;
-    const size_t MC_ = (size_t)M * C;
+    const int C = c->hidden, F = c->ffn, M = B * N, T4 = 4 * c->time_dim;
+    const size_t n = (size_t)M * C;
     real *dh = w->dh, *dbranch = w->dbranch;
 
-    linear_backward(dbranch, m->down_out.weight->grad, m->down_out.bias->grad, dout, w->down_act, m->down_out.weight->data,
-                    M, D, C);
-    tanh_backward(dbranch, dbranch, w->down_act, MC_);
-    linear_backward(dh, m->down_in.weight->grad, m->down_in.bias->grad, dbranch, w->layer[c->layers - 1].out,
-                    m->down_in.weight->data, M, C, C);
+    linear_of_backward(dbranch, m->down_out, dout, w->down_act, M);
+    tanh_backward(dbranch, dbranch, w->down_act, n);
+    linear_of_backward(dh, m->down_in, dbranch, w->layer[c->layers - 1].out, M);
 
     for (int l = c->layers - 1; l >= 0; l--) {
         Layer *y = &m->layer[l];
         LayerActs *a = &w->layer[l];
         const real *h = l ? w->layer[l - 1].out : w->emb;
-        layernorm_backward(dh, y->ffn_ln.weight->grad, y->ffn_ln.bias->grad, dh, a->normed, a->rstd, y->ffn_ln.weight->data,
-                           M, C);
-        dropout_backward(dbranch, dh, MC_, dropout_site(drop, l, 3));
-        linear_backward(w->dffn, y->ffn_down.weight->grad, y->ffn_down.bias->grad, dbranch, a->ffn_act,
-                        y->ffn_down.weight->data, M, C, F);
+        layernorm_of_backward(dh, y->ffn_ln, a->normed, a->rstd, M);
+        dropout_backward(dbranch, dh, n, dropout_site(drop, l, 3));
+        linear_of_backward(w->dffn, y->ffn_down, dbranch, a->ffn_act, M);
         gelu_backward(w->dffn, w->dffn, a->ffn_in, (size_t)M * F);
-        linear_backward(dbranch, y->ffn_up.weight->grad, y->ffn_up.bias->grad, w->dffn, a->attn_out,
-                        y->ffn_up.weight->data, M, F, C);
-        add(dh, dbranch, MC_);
-        layernorm_backward(dh, y->attn_ln.weight->grad, y->attn_ln.bias->grad, dh, a->attn_normed, a->attn_rstd,
-                           y->attn_ln.weight->data, M, C);
-        dropout_backward(dbranch, dh, MC_, dropout_site(drop, l, 2));
-        linear_backward(w->dcontext, y->attn_out.weight->grad, y->attn_out.bias->grad, dbranch, a->context,
-                        y->attn_out.weight->data, M, C, C);
+        linear_of_backward(dbranch, y->ffn_up, w->dffn, a->attn_out, M);
+        add(dh, dbranch, n);
+        layernorm_of_backward(dh, y->attn_ln, a->attn_normed, a->attn_rstd, M);
+        dropout_backward(dbranch, dh, n, dropout_site(drop, l, 2));
+        linear_of_backward(w->dcontext, y->attn_out, dbranch, a->context, M);
         attention_backward(w->dqkv, w->datt, w->transposed, w->dcontext, a->att, a->qkv, dropout_site(drop, l, 1), B, N, C,
                            c->heads);
         linear_backward(dbranch, y->query.weight->grad, y->query.bias->grad, w->dqkv, h, y->query.weight->data, M, 3 * C, C);
-        add(dh, dbranch, MC_);
+        add(dh, dbranch, n);
     }
 
-    dropout_backward(dh, dh, MC_, dropout_site(drop, 0, 0));
-    layernorm_backward(dh, m->emb_ln.weight->grad, m->emb_ln.bias->grad, dh, w->emb_normed, w->emb_rstd,
-                       m->emb_ln.weight->data, M, C);
+    dropout_backward(dh, dh, n, dropout_site(drop, 0, 0));
+    layernorm_of_backward(dh, m->emb_ln, w->emb_normed, w->emb_rstd, M);
     memset(w->dtime, 0, (size_t)B * C * sizeof *w->dtime);
     for (int b = 0; b < B; b++) add_rows(w->dtime + (size_t)b * C, dh + (size_t)b * N * C, N, C);
     add_rows(m->position_embeddings->grad, dh, B, N * C); /* (B, N*C): a sum over the batch */
-    linear_backward(dbranch, m->up_out.weight->grad, m->up_out.bias->grad, dh, w->up_act, m->up_out.weight->data, M, C, C);
-    tanh_backward(dbranch, dbranch, w->up_act, MC_);
-    linear_backward(dx_t, m->up_in.weight->grad, m->up_in.bias->grad, dbranch, x_t, m->up_in.weight->data, M, C, D);
+    linear_of_backward(dbranch, m->up_out, dh, w->up_act, M);
+    tanh_backward(dbranch, dbranch, w->up_act, n);
+    linear_of_backward(dx_t, m->up_in, dbranch, x_t, M);
 
-    linear_backward(w->dtime_act, m->time_out.weight->grad, m->time_out.bias->grad, w->dtime, w->time_act,
-                    m->time_out.weight->data, B, C, T4);
+    linear_of_backward(w->dtime_act, m->time_out, w->dtime, w->time_act, B);
     silu_backward(w->dtime_act, w->dtime_act, w->time_hidden, (size_t)B * T4);
-    linear_backward(NULL, m->time_in.weight->grad, m->time_in.bias->grad, w->dtime_act, w->temb, NULL, B, T4, c->time_dim);
+    linear_of_backward(NULL, m->time_in, w->dtime_act, w->temb, B);
 }
 
 void lm_head_forward(const Model *m, real *logits, const real *x, int M)

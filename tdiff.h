@@ -278,6 +278,7 @@ typedef struct {
     char **token;     /* (V) UTF-8 */
     int *slot;        /* hash table of ids, -1: empty */
     size_t num_slots; /* a power of two */
+    uint32_t *unicode; /* (0x110000) what a code point is folded to << 3 | its class */
 } Tokenizer;
 /* Counts the words of text (lines end in \n) and keeps the vocab_size - 5 most frequent; ties by byte order. */
 int tokenizer_train_word_level(Tokenizer *t, const char *text, size_t n, int vocab_size, Error *err);

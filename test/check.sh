@@ -1,0 +1,34 @@
+# check.sh - called by "make check": no warning from gcc or clang, and the tests under AddressSanitizer and UBSan.
+status=0
+sources="tdiff.c tokenizer.c train.c sample.c data/simple.c test/unit.c test/parity.c test/parity_text.c test/fixture.c test/fuzz.c test/judge.c"
+mkdir -p build
+for compiler in gcc clang; do
+    if ! command -v $compiler >/dev/null 2>&1; then echo "warnings of $compiler: skipped, not installed"; continue; fi
+    for variant in "" "-DTDIFF_DOUBLE" "-DTOKENIZER_MAIN"; do
+        $compiler $WARNINGS -Werror -O2 $variant -I. -Itest -fsyntax-only $sources || status=1
+    done
+    [ $status -eq 0 ] && echo "warnings of $compiler: none ($WARNINGS)"
+done
+flags="-std=c99 -g -O1 -ffp-contract=off -fsanitize=address,undefined -fno-sanitize-recover=all"
+if ! $CC $flags -o build/probe build/probe.c >/dev/null 2>&1; then
+    echo "sanitizers: skipped, $CC cannot link them"
+    exit $status
+fi
+run() { # NAME, sources and flags; then -- and the arguments
+    name=build/asan-$1
+    shift
+    build=
+    while [ $# -gt 0 ] && [ "$1" != -- ]; do build="$build $1"; shift; done
+    shift
+    $CC $flags -I. -Itest $build tdiff.c tokenizer.c -lm -o $name && $name "$@" >build/asan.txt 2>&1 ||
+        { status=1; tail -n 20 build/asan.txt; }
+    echo "sanitized $name: $(tail -n 1 build/asan.txt)"
+}
+run double-unit test/unit.c -DTDIFF_DOUBLE --
+run unit test/unit.c --
+run parity test/parity.c test/parity_text.c test/fixture.c -- test/golden
+run fuzz test/fuzz.c -- build/fuzz.safetensors
+run train train.c -- --hidden 16 --layers 1 --heads 2 --ffn 24 --emb-dim 8 --time-dim 8 --batch 8 --steps 20 --dropout 0.1 \
+    --out build/asan.safetensors data/greetings-train.txt --val data/greetings-test.txt
+run sample sample.c -- build/asan.safetensors -n 70 --steps 5 --show
+exit $status

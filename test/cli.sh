@@ -1,0 +1,186 @@
+# cli.sh - the programs as a person meets them: options, bad input, resume, the same bytes everywhere.
+# Runs in the project's folder after make; needs only sh, cmp and CC. Closes with "N passed, N failed, N skipped".
+CC=${CC:-cc}
+W=build/cli
+rm -rf $W && mkdir -p $W
+passed=0 failed=0 skipped=0
+
+ok() { passed=$((passed + 1)); }
+bad() { failed=$((failed + 1)); echo "FAIL $1"; [ -f $W/err ] && sed 's/^/     /' $W/err | tail -3; }
+skip() { skipped=$((skipped + 1)); echo "skipped: $1"; }
+check() { what=$1; shift; if "$@" >$W/out 2>$W/err; then ok; else bad "$what"; fi; }
+
+# refuse EXIT_CODE 'part of the message' command...: fails with that code, nothing on stdout, and names the fault in its last line
+refuse() {
+    want=$1 part=$2
+    shift 2
+    "$@" >$W/out 2>$W/err </dev/null
+    got=$?
+    if [ $got -ne $want ]; then bad "exit code $got, expected $want: $*"
+    elif [ -s $W/out ]; then bad "wrote to stdout: $*"
+    elif tail -n 1 $W/err | grep -qF -e "$part"; then ok
+    else bad "no '$part' in the message of: $*"; fi
+}
+
+head -n 200 data/simple-train.txt >$W/small-train.txt
+head -n 30 data/simple-test.txt >$W/small-test.txt
+TINY="--hidden 16 --layers 2 --heads 2 --ffn 24 --emb-dim 8 --time-dim 8 --batch 8 --diffusion-steps 50 --warmup 5"
+SMALL="$TINY --steps 20 --log-interval 5 $W/small-train.txt"
+
+# ---- help, options -------------------------------------------------------------------------------
+for program in train sample tokenizer; do
+    check "$program --help" ./$program --help
+    grep -q 'default' $W/out && ok || bad "$program --help shows no defaults"
+    refuse 2 "unknown option --wrong" ./$program --wrong 3
+    refuse 2 "unknown option -x" ./$program -x
+done
+refuse 2 "--steps needs a value" ./train --steps
+refuse 2 "'12x' is not a whole number" ./sample -n 12x
+refuse 2 "is not a whole number" ./train --batch 1.5
+refuse 2 "is not a finite number" ./train --lr nan
+refuse 2 "is not a finite number" ./train --lr 0.1x
+refuse 2 "--batch: -3 is out of range" ./train --batch -3
+refuse 2 "-n: -1 is out of range" ./sample -n -1
+refuse 2 "--hidden: -16 is out of range" ./train --hidden -16
+refuse 2 "out of range" ./train --hidden 99999999999999999999
+refuse 2 "is none of sqrt, cosine, linear" ./train --noise-schedule square
+refuse 2 "one operand too many" ./train a b
+refuse 2 "--show takes no value" ./sample --show=1
+refuse 1 "is not a multiple of heads" ./train $SMALL --out $W/no.safetensors --heads 3
+refuse 1 "is less than seq-len" ./train $SMALL --out $W/no.safetensors --seq-len 12 --max-positions 5
+refuse 1 "there are only --steps 20" ./train $SMALL --out $W/no.safetensors --stop-at 30
+refuse 1 "cannot have 10 steps" ./train $SMALL --out $W/no.safetensors --diffusion-steps 10 --noise-schedule linear
+
+# ---- bad corpora and bad places -------------------------------------------------------------------
+: >$W/empty.txt
+printf '\n  \n\t\n\r\n' >$W/blank.txt
+printf 'just one line of words\n' >$W/one.txt
+printf 'a b\n\377\376\200 caf\303\251 \360\237\230\200 b\na\000b\n' >$W/bytes.txt
+awk 'BEGIN { for (i = 0; i < 90; i++) printf "word%d ", i; print "end"; for (i = 0; i < 9; i++) print "a short line" }' >$W/long.txt
+refuse 1 "none.txt: cannot open" ./train $W/none.txt
+refuse 1 "data: cannot read" ./train data --out $W/no.safetensors
+refuse 1 "empty.txt" ./train $W/empty.txt --out $W/no.safetensors
+refuse 1 "blank.txt" ./train $W/blank.txt --out $W/no.safetensors
+refuse 1 "none.txt: cannot open" ./train $SMALL --val $W/none.txt --out $W/no.safetensors
+refuse 1 "blank.txt" ./train $SMALL --val $W/blank.txt --out $W/no.safetensors
+refuse 1 "cannot write" ./train $SMALL --out $W/nowhere/x.safetensors
+check "a one-line corpus" ./train $TINY --steps 3 $W/one.txt --out $W/one.safetensors
+check "a corpus of any bytes" ./train $TINY --steps 3 $W/bytes.txt --out $W/bytes.safetensors
+check "long lines" ./train $TINY --steps 3 $W/long.txt --out $W/long.safetensors
+grep -q "1 longer lines were cut" $W/err && grep -q "sequence length 64" $W/err && ok || bad "cut lines are not reported"
+check "sampling at the cut length" ./sample $W/long.safetensors -n 2 --steps 5
+[ -e $W/no.safetensors ] && bad "a refused run left a checkpoint" || ok
+
+# ---- training, resume, sampling ---------------------------------------------------------------------
+check "training" ./train $SMALL --val $W/small-test.txt --out $W/a.safetensors
+grep -q "mse .* decoder_nll .* tT .* val .* tokens/s .* left" $W/err && ok || bad "the progress line lacks something"
+[ "$(grep -c '"loss_by_noise_quartile":\[.*"val_loss":.*"seconds":' $W/a.jsonl)" = 4 ] && ok || bad "the log lacks lines"
+check "underscores, = and operands anywhere" ./train $W/small-train.txt --hidden=16 --layers 2 --heads 2 --ffn 24 --emb_dim 8 \
+    --time_dim=8 --batch 8 --diffusion_steps 50 --warmup 5 --steps 20 --out $W/b.safetensors
+check "and the same result" cmp $W/a.safetensors $W/b.safetensors
+check "stop" ./train $SMALL --stop-at 12 --out $W/c.safetensors
+cmp -s $W/a.safetensors $W/c.safetensors && bad "--stop-at did not stop" || ok
+refuse 1 "--lr 0.5: $W/c.safetensors was trained with 0.001" ./train $SMALL --resume $W/c.safetensors --lr 0.5
+refuse 1 "--seed 2: $W/c.safetensors was trained with 1" ./train $SMALL --resume $W/c.safetensors --seed 2
+refuse 1 "not the text that" ./train $W/small-test.txt --resume $W/c.safetensors
+check "resume" ./train $W/small-train.txt --resume $W/c.safetensors --threads 2
+check "stop and resume give the same bytes" cmp $W/a.safetensors $W/c.safetensors
+check "a finished run" ./train $W/small-train.txt --resume $W/a.safetensors
+check "is left as it is" cmp $W/a.safetensors $W/c.safetensors
+refuse 1 "was trained with 20" ./train $W/small-train.txt --resume $W/a.safetensors --steps 40
+check "dropout, save-interval" ./train $SMALL --dropout 0.2 --save-interval 7 --out $W/d.safetensors
+check "dropout, resumed" sh -c "./train $SMALL --dropout 0.2 --stop-at 9 --out $W/e.safetensors && ./train $W/small-train.txt --resume $W/e.safetensors"
+check "dropout: the same bytes" cmp $W/d.safetensors $W/e.safetensors
+cmp -s $W/a.safetensors $W/d.safetensors && bad "dropout does nothing" || ok
+
+# Ctrl-C finishes the step, saves and exits; the run can go on
+./train $TINY --steps 100000 --log-interval 100000 $W/small-train.txt --out $W/int.safetensors 2>$W/err &
+pid=$!
+sleep 1
+kill -INT $pid
+wait $pid && ok || bad "Ctrl-C: exit code"
+check "Ctrl-C: a whole checkpoint" ./sample $W/int.safetensors -n 1 --steps 5
+
+check "sampling" ./sample $W/a.safetensors -n 70 --steps 8 --seed 3
+cp $W/out $W/all.txt
+[ "$(wc -l <$W/all.txt)" -eq 70 ] && ok || bad "not one line a sample"
+check "fewer samples" ./sample $W/a.safetensors -n 66 --steps 8 --seed 3 --threads 1
+head -n 66 $W/all.txt | cmp -s - $W/out && ok || bad "sample i depends on -n or --threads"
+check "another seed" ./sample $W/a.safetensors -n 66 --steps 8 --seed 4
+cmp -s $W/all.txt $W/out && bad "the seed does nothing" || ok
+check "--show" ./sample $W/a.safetensors -n 2 --steps 8 --seed 3 --show
+head -n 2 $W/all.txt | cmp -s - $W/out && [ "$(grep -c '^t ' $W/err)" = 16 ] && ok || bad "--show"
+check "--out" ./sample $W/a.safetensors -n 70 --steps 8 --seed 3 --out $W/samples.txt
+check "--out writes the same" cmp $W/all.txt $W/samples.txt
+check "--variance" ./sample $W/a.safetensors -n 70 --steps 8 --seed 3 --variance fixed-large
+cmp -s $W/all.txt $W/out && bad "--variance does nothing" || ok
+refuse 1 "section 1 has only 50 steps" ./sample $W/a.safetensors --steps 51
+refuse 1 "expected a number" ./sample $W/a.safetensors --steps many
+refuse 1 "none.safetensors: cannot open" ./sample $W/none.safetensors
+refuse 1 "cannot read" ./sample data
+refuse 1 "not a safetensors file" ./sample $W/empty.txt
+refuse 1 "safetensors file" ./sample $W/small-train.txt
+refuse 1 "cannot write" ./sample $W/a.safetensors --steps 5 --out $W/nowhere/x.txt
+if [ -c /dev/full ]; then
+    refuse 1 "cannot write" sh -c "./sample $W/a.safetensors --steps 5 >/dev/full"
+    refuse 1 "/dev/full: cannot write" ./sample $W/a.safetensors --steps 5 --out /dev/full
+    ln -s /dev/full $W/full.safetensors
+    refuse 1 "full.safetensors: cannot write" ./train $SMALL --out $W/full.safetensors
+    [ -c /dev/full ] && ok || bad "/dev/full was replaced"
+else skip "there is no /dev/full"; fi
+
+# ---- the tokenizer program ------------------------------------------------------------------------
+refuse 2 "expected a command and a file" ./tokenizer encode
+refuse 2 "is none of" ./tokenizer count $W/small-train.txt
+refuse 1 "none.json: cannot open" ./tokenizer encode $W/none.json
+refuse 1 "small-train.txt" ./tokenizer decode $W/small-train.txt
+check "train-word-level" ./tokenizer train-word-level $W/small-train.txt --vocab-size 60 --out $W/t.json
+check "encode" sh -c "echo 'The RED, fig is... quux' | ./tokenizer encode $W/t.json"
+cp $W/out $W/ids
+check "decode" sh -c "./tokenizer decode $W/t.json <$W/ids"
+grep -q '^the red' $W/out && ok || bad "decode(encode(text))"
+[ -c /dev/full ] && refuse 1 "cannot write" sh -c "echo red | ./tokenizer encode $W/t.json >/dev/full"
+refuse 1 "line 1: '99999'" sh -c "echo 99999 | ./tokenizer decode $W/t.json"
+
+# ---- the lines of the README, with nothing but cc ---------------------------------------------------
+plain="-std=c99 -O2"
+check "README: train" $CC $plain -o $W/train train.c tdiff.c tokenizer.c -lm
+check "README: sample" $CC $plain -o $W/sample sample.c tdiff.c tokenizer.c -lm
+check "README: tokenizer" $CC $plain -DTOKENIZER_MAIN -o $W/tokenizer tokenizer.c tdiff.c -lm
+check "plain train runs" $W/train $SMALL --out $W/plain.safetensors
+check "plain sample runs" $W/sample $W/plain.safetensors -n 2 --steps 5
+check "plain tokenizer runs" sh -c "echo red | $W/tokenizer encode $W/t.json"
+
+# ---- one seed, one result: threads, optimisation, compilers -----------------------------------------
+for threads in 1 2 3; do
+    check "$threads threads" ./train $SMALL --threads $threads --out $W/threads.safetensors
+    check "$threads threads: the same bytes" cmp $W/a.safetensors $W/threads.safetensors
+done
+# same_bytes NAME REFERENCE command...: a build gives the bytes of the reference
+same_bytes() {
+    name=$1 reference=$2
+    shift 2
+    check "$name builds" "$@" -std=c99 -o $W/other train.c tdiff.c tokenizer.c -lm
+    check "$name runs" $W/other $SMALL --out $W/other.safetensors
+    check "$name: the same bytes" cmp $reference $W/other.safetensors
+}
+exact="-ffp-contract=off"
+native=$(grep -o -e '-march=native' build/flags)
+for compiler in $CC gcc clang; do
+    case " $seen " in *" $compiler "*) continue ;; esac
+    seen="$seen $compiler"
+    if ! command -v $compiler >/dev/null 2>&1; then skip "$compiler is not installed"; continue; fi
+    for level in -O0 -O3; do
+        same_bytes "$compiler $level $native" $W/a.safetensors $compiler $exact $level $native
+        same_bytes "$compiler $level, no FMA" $W/plain.safetensors $compiler $exact $level
+    done
+    if [ "$native" ] && grep -q avx2 /proc/cpuinfo 2>/dev/null; then
+        same_bytes "$compiler, the tile of x86-64-v3" $W/a.safetensors $compiler $exact -O3 -march=haswell
+    else skip "$compiler: no x86-64-v3 here"; fi
+done
+if command -v tcc >/dev/null 2>&1; then same_bytes "tcc" $W/plain.safetensors tcc
+else skip "tcc is not installed"; fi
+
+[ $failed -eq 0 ] && rm -rf $W
+echo "$passed passed, $failed failed, $skipped skipped"
+[ $failed -eq 0 ]

@@ -1,0 +1,61 @@
+# run.sh - all tests, called by "make test" in the project's folder. Closes with the sum "N passed, N failed, N skipped".
+passed=0 failed=0 skipped=0
+
+# suite TITLE command...: the command's last line is "N passed, N failed" or "N passed, N failed, N skipped"
+suite() {
+    title=$1
+    shift
+    echo "== $title"
+    "$@" >build/suite.txt 2>&1
+    status=$?
+    grep -v '^[0-9]* passed, [0-9]* failed' build/suite.txt
+    set -- $(tail -n 1 build/suite.txt | sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed\(, \([0-9]*\) skipped\)\{0,1\}$/\1 \2 \4/p')
+    if [ $# -lt 2 ]; then echo "FAIL $title: it did not come to its end (exit code $status)"; set -- 0 1; fi
+    if [ $status -ne 0 ] && [ $2 -eq 0 ]; then echo "FAIL $title: exit code $status"; set -- $1 1 ${3:-0}; fi
+    echo "   $1 passed, $2 failed"
+    passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + ${3:-0}))
+}
+
+# A short run on the simple corpus: the loss it must reach, and what its samples must be like.
+learning() {
+    p=0 f=0
+    build/simple --words >build/words.txt &&
+        ./train --hidden 64 --ffn 256 --emb-dim 64 --time-dim 64 --layers 2 --batch 32 --steps 1500 --lr 3e-3 \
+            --log-interval 1500 --out build/short.safetensors 2>build/err.txt || { cat build/err.txt; return 1; }
+    val=$(sed -n 's/.*"val_loss":\([0-9.]*\).*/\1/p' build/short.jsonl)
+    if awk "BEGIN { exit !($val > 0 && $val < $1) }"; then p=$((p + 1)); else f=$((f + 1)); printf 'FAIL '; fi
+    echo "validation loss $val, must be below $1"
+    ./sample build/short.safetensors -n 500 --steps 20 2>/dev/null | build/judge build/words.txt data/simple-train.txt $2 $3
+    if [ $? -eq 0 ]; then p=$((p + 1)); else f=$((f + 1)); printf 'FAIL '; fi
+    echo "at least $2 % must be grammatical and $3 % distinct"
+    echo "$p passed, $f failed"
+    [ $f -eq 0 ]
+}
+
+# The corpora are what their generator makes.
+corpora() {
+    p=0 f=0
+    rm -rf build/data && mkdir build/data && build/simple build/data
+    for file in simple-train.txt simple-test.txt simple-labeled.tsv; do
+        if cmp -s build/data/$file data/$file; then p=$((p + 1)); else f=$((f + 1)); echo "FAIL data/$file is not what data/simple.c makes"; fi
+    done
+    for name in simple greetings; do
+        if [ "$(sort data/$name-train.txt data/$name-test.txt | uniq -d | wc -l)" -eq 0 ]; then p=$((p + 1))
+        else f=$((f + 1)); echo "FAIL data/$name: a line occurs twice"; fi
+    done
+    echo "$p passed, $f failed"
+    [ $f -eq 0 ]
+}
+
+suite "units, double precision" build/double-unit
+suite "units, single precision" build/unit
+suite "the original's numbers, double precision" build/double-parity test/golden
+suite "the original's numbers, single precision" build/parity test/golden
+suite "checkpoint: round trip, truncation, byte flips" build/fuzz build/fuzz.safetensors
+suite "corpora" corpora
+suite "learning" learning 0.2 90 95
+suite "command line, resume, the same bytes everywhere" sh test/cli.sh
+
+echo
+echo "$passed passed, $failed failed, $skipped skipped"
+[ $failed -eq 0 ]
