@@ -324,6 +324,7 @@ size_t rng_permute(size_t index, size_t n, uint64_t key)
     assert(index < n && n <= UINT32_MAX);
     while (half < 16 && (size_t)1 << 2 * half < n) half++;
     uint32_t mask = (1u << half) - 1, left, right, swap;
+    index = (index + (size_t)((uint64_t)hash32(key, UINT32_MAX) * n >> 32)) % n; /* small networks are skewed: turn them */
     do {
         left = (uint32_t)(index >> half) & mask, right = (uint32_t)index & mask;
         for (uint32_t round = 0; round < 6; round++) {
@@ -390,7 +391,7 @@ static inline void pack(real *out, int R, const real *x, size_t row, size_t col,
 static void matmul_block(real *c, size_t ldc, const real *start, const real *a, size_t a_row, size_t a_col, const real *b,
                          size_t b_row, size_t b_col, int M, int N, int K)
 {
-    real a_pack[MC * KC], b_pack[NR * KC], tile[MR * NR];
+    real a_pack[MC * KC], b_pack[NR * KC], tile[MR * NR] = {0}; /* tile: for what hangs over the edge of C */
     for (int i = 0; start && i < M; i++) memcpy(c + i * ldc, start, N * sizeof *c);
     for (int k0 = 0; k0 < K; k0 += KC) {
         int kc = K - k0 < KC ? K - k0 : KC;
@@ -399,13 +400,11 @@ static void matmul_block(real *c, size_t ldc, const real *start, const real *a, 
         for (int j = 0; j < N; j += NR) {
             pack(b_pack, NR, b + j * b_col + k0 * b_row, b_col, b_row, N - j, kc);
             for (int i = 0; i < M; i += MR) {
+                const int rows = M - i < MR ? M - i : MR, columns = N - j < NR ? N - j : NR, whole = rows == MR && columns == NR;
                 real *dst = c + i * ldc + j;
-                if (i + MR <= M && j + NR <= N) { kernel(dst, ldc, a_pack + i * kc, b_pack, kc); continue; }
-                int rows = M - i < MR ? M - i : MR, columns = N - j < NR ? N - j : NR;
-                memset(tile, 0, sizeof tile);
-                for (int r = 0; r < rows; r++) memcpy(tile + r * NR, dst + r * ldc, columns * sizeof *c);
-                kernel(tile, NR, a_pack + i * kc, b_pack, kc);
-                for (int r = 0; r < rows; r++) memcpy(dst + r * ldc, tile + r * NR, columns * sizeof *c);
+                for (int r = 0; !whole && r < rows; r++) memcpy(tile + r * NR, dst + r * ldc, columns * sizeof *c);
+                kernel(whole ? dst : tile, whole ? ldc : NR, a_pack + i * kc, b_pack, kc);
+                for (int r = 0; !whole && r < rows; r++) memcpy(dst + r * ldc, tile + r * NR, columns * sizeof *c);
             }
         }
     }
@@ -448,7 +447,8 @@ int max_threads(void)
 }
 
 /* ---- 5. layers -----------------------------------------------------------------------------------
- * Sums over a row run in LANES accumulators, added up pairwise at the end: a fixed order that vectorises. */
+ * Sums over a row run in LANES accumulators, added up pairwise at the end: a fixed order that vectorises. Layers know
+ * nothing of threads: a thread takes some sentences of the batch through all of them (see training_losses). */
 
 enum { LANES = 16, CHUNK = 4096 /* elements that one thread takes at a time */ };
 
@@ -494,22 +494,14 @@ static inline real max(const real *x, int n)
 
 static void add(real *out, const real *in, size_t n) /* out += in */
 {
-#pragma omp parallel for if (n > CHUNK)
     for (size_t i = 0; i < n; i++) out[i] += in[i];
 }
 
-/* out(columns) += the sum of x(M,columns) over its rows. Threads own columns, so the order never changes. */
-static void add_rows(real *out, const real *x, int M, int columns)
+/* out(columns) += the sum of x(M,columns) over its rows, which lie `stride` apart */
+static void add_rows(real *out, const real *x, size_t stride, int M, int columns)
 {
-    enum { WIDTH = 32 };
-#pragma omp parallel for if ((size_t)M * columns > CHUNK)
-    for (int c0 = 0; c0 < columns; c0 += WIDTH) {
-        int width = columns - c0 < WIDTH ? columns - c0 : WIDTH;
-        real acc[WIDTH] = {0};
-        for (int m = 0; m < M; m++)
-            for (int c = 0; c < width; c++) acc[c] += x[(size_t)m * columns + c0 + c];
-        for (int c = 0; c < width; c++) out[c0 + c] += acc[c];
-    }
+    for (int m = 0; m < M; m++)
+        for (int c = 0; c < columns; c++) out[c] += x[m * stride + c];
 }
 
 /* out = in w^T + b */
@@ -518,22 +510,25 @@ void linear_forward(real *out, const real *in, const real *w, const real *b, int
     matmul_from(out, b, in, 0, w, 1, M, O, I);
 }
 
-/* din = dout w;  dw += dout^T in;  db += sum of dout over rows */
-void linear_backward(real *din, real *dw, real *db, const real *dout, const real *in, const real *w, int M, int O, int I)
+/* din = dout w */
+void linear_backward_input(real *din, const real *dout, const real *w, int M, int O, int I)
 {
-    if (din) {
-        memset(din, 0, (size_t)M * I * sizeof *din);
-        matmul(din, dout, 0, w, 0, M, I, O);
-    }
-    matmul(dw, dout, 1, in, 0, O, I, M);
-    add_rows(db, dout, M, O);
+    memset(din, 0, (size_t)M * I * sizeof *din);
+    matmul(din, dout, 0, w, 0, M, I, O);
+}
+
+/* dw += dout^T in;  db += sum of dout over rows; only of the outputs from..to-1, so that threads can share the work */
+void linear_backward_weights(real *dw, real *db, const real *dout, const real *in, int M, int O, int I, int from, int to)
+{
+    for (int i = from; i < to; i += MC)
+        matmul_block(dw + (size_t)i * I, I, NULL, dout + i, 1, O, in, I, 1, to - i < MC ? to - i : MC, I, M);
+    add_rows(db + from, dout + from, O, M, to - from);
 }
 
 /* normed = (in - mean) / sqrt(var + eps);  out = normed gamma + beta   (eps as BERT has it) */
 void layernorm_forward(real *out, real *normed, real *rstd, const real *in, const real *gamma, const real *beta, int M,
                        int C)
 {
-#pragma omp parallel for if ((size_t)M * C > CHUNK)
     for (int m = 0; m < M; m++) {
         const real *x = in + (size_t)m * C;
         real *xn = normed + (size_t)m * C, *y = out + (size_t)m * C;
@@ -552,18 +547,11 @@ void layernorm_forward(real *out, real *normed, real *rstd, const real *in, cons
 void layernorm_backward(real *din, real *dgamma, real *dbeta, const real *dout, const real *normed, const real *rstd,
                         const real *gamma, int M, int C)
 {
-    enum { WIDTH = 32 };
-    add_rows(dbeta, dout, M, C);
-#pragma omp parallel for if ((size_t)M * C > CHUNK)
-    for (int c0 = 0; c0 < C; c0 += WIDTH) { /* dgamma += sum over rows of dout normed */
-        int width = C - c0 < WIDTH ? C - c0 : WIDTH;
-        real acc[WIDTH] = {0};
-        for (int m = 0; m < M; m++)
-            for (int c = 0; c < width; c++)
-                acc[c] = fmadd(dout[(size_t)m * C + c0 + c], normed[(size_t)m * C + c0 + c], acc[c]);
-        for (int c = 0; c < width; c++) dgamma[c0 + c] += acc[c];
-    }
-#pragma omp parallel for if ((size_t)M * C > CHUNK)
+    for (int m = 0; m < M; m++)
+        for (int c = 0; c < C; c++) {
+            dbeta[c] += dout[(size_t)m * C + c];
+            dgamma[c] = fmadd(dout[(size_t)m * C + c], normed[(size_t)m * C + c], dgamma[c]);
+        }
     for (int m = 0; m < M; m++) {
         const real *dy = dout + (size_t)m * C, *xn = normed + (size_t)m * C;
         real *dx = din + (size_t)m * C;
@@ -578,14 +566,12 @@ static const double root_half = 0.70710678118654752440, root_two_pi = 2.50662827
 /* out = x Phi(x), Phi the normal distribution function: GELU by erf, as in BERT */
 void gelu_forward(real *out, const real *in, size_t n)
 {
-#pragma omp parallel for if (n > CHUNK)
     for (size_t i = 0; i < n; i++) out[i] = (real)0.5 * in[i] * (1 + r_erf(in[i] * (real)root_half));
 }
 
 /* d/dx x Phi(x) = Phi(x) + x phi(x) */
 void gelu_backward(real *din, const real *dout, const real *in, size_t n)
 {
-#pragma omp parallel for if (n > CHUNK)
     for (size_t i = 0; i < n; i++) {
         real x = in[i], cdf = (real)0.5 * (1 + r_erf(x * (real)root_half));
         real pdf = r_exp((real)-0.5 * x * x) * (real)(1 / root_two_pi);
@@ -595,28 +581,24 @@ void gelu_backward(real *din, const real *dout, const real *in, size_t n)
 
 void tanh_forward(real *out, const real *in, size_t n)
 {
-#pragma omp parallel for if (n > CHUNK)
     for (size_t i = 0; i < n; i++) out[i] = r_tanh(in[i]);
 }
 
 /* tanh' = 1 - tanh^2 */
 void tanh_backward(real *din, const real *dout, const real *out, size_t n)
 {
-#pragma omp parallel for if (n > CHUNK)
     for (size_t i = 0; i < n; i++) din[i] = dout[i] * (1 - out[i] * out[i]);
 }
 
 /* out = x s(x), s(x) = 1 / (1 + exp(-x)) */
 void silu_forward(real *out, const real *in, size_t n)
 {
-#pragma omp parallel for if (n > CHUNK)
     for (size_t i = 0; i < n; i++) out[i] = in[i] / (1 + r_exp(-in[i]));
 }
 
 /* (x s)' = s (1 + x (1 - s)) */
 void silu_backward(real *din, const real *dout, const real *in, size_t n)
 {
-#pragma omp parallel for if (n > CHUNK)
     for (size_t i = 0; i < n; i++) {
         real s = 1 / (1 + r_exp(-in[i]));
         din[i] = dout[i] * s * (1 + in[i] * (1 - s));
@@ -626,7 +608,7 @@ void silu_backward(real *din, const real *dout, const real *in, size_t n)
 /* What element i is multiplied by: 0 with probability rate, else 1 / (1 - rate), so that the mean stays. */
 static inline real dropout_scale(Dropout drop, size_t i)
 {
-    return hash32(drop.key, (uint32_t)i) >> 8 < (uint32_t)(drop.rate * 16777216) ? 0 : (real)(1 / (1 - drop.rate));
+    return hash32(drop.key, (uint32_t)(drop.offset + i)) >> 8 < (uint32_t)(drop.rate * 16777216) ? 0 : (real)(1 / (1 - drop.rate));
 }
 
 void dropout_forward(real *out, const real *in, size_t n, Dropout drop)
@@ -635,7 +617,6 @@ void dropout_forward(real *out, const real *in, size_t n, Dropout drop)
         if (out != in) memcpy(out, in, n * sizeof *out);
         return;
     }
-#pragma omp parallel for if (n > CHUNK)
     for (size_t i = 0; i < n; i++) out[i] = in[i] * dropout_scale(drop, i);
 }
 
@@ -667,7 +648,6 @@ void attention_forward(real *out, real *att, real *kt, const real *qkv, Dropout 
     const int width = C / H;
     const size_t stride = 3 * (size_t)C;
     const real scale = 1 / real_sqrt((real)width);
-#pragma omp parallel for if ((size_t)B * N * C > CHUNK)
     for (int bh = 0; bh < B * H; bh++) {
         const int b = bh / H, h = bh % H;
         const real *q = qkv + b * N * stride + h * width, *k = q + C, *v = k + C;
@@ -699,7 +679,6 @@ void attention_backward(real *dqkv, real *datt, real *vt, const real *dout, cons
     const int width = C / H;
     const size_t stride = 3 * (size_t)C;
     const real scale = 1 / real_sqrt((real)width);
-#pragma omp parallel for if ((size_t)B * N * C > CHUNK)
     for (int bh = 0; bh < B * H; bh++) {
         const int b = bh / H, h = bh % H;
         const real *q = qkv + b * N * stride + h * width, *k = q + C, *v = k + C;
@@ -740,16 +719,11 @@ void embedding_forward(real *out, const real *table, const int *ids, int M, int 
     for (int m = 0; m < M; m++) memcpy(out + (size_t)m * D, table + (size_t)ids[m] * D, D * sizeof *out);
 }
 
-/* dtable[ids[m]] += dout[m]; a word may occur many times, so threads own columns and rows come in order. */
+/* dtable[ids[m]] += dout[m] */
 void embedding_backward(real *dtable, const real *dout, const int *ids, int M, int D)
 {
-    enum { WIDTH = 32 };
-#pragma omp parallel for if ((size_t)M * D > CHUNK)
-    for (int d0 = 0; d0 < D; d0 += WIDTH) {
-        int end = d0 + WIDTH < D ? d0 + WIDTH : D;
-        for (int m = 0; m < M; m++)
-            for (int d = d0; d < end; d++) dtable[(size_t)ids[m] * D + d] += dout[(size_t)m * D + d];
-    }
+    for (int m = 0; m < M; m++)
+        for (int d = 0; d < D; d++) dtable[(size_t)ids[m] * D + d] += dout[(size_t)m * D + d];
 }
 
 void timestep_embedding(real *out, const real *timesteps, int B, int dim)
@@ -935,14 +909,43 @@ static void list_arrays(Workspace *w, const Config *c, int training)
         a->attn_normed = take(w, M * C), a->attn_rstd = take(w, M), a->attn_out = take(w, M * C);
         a->ffn_in = take(w, M * F), a->ffn_act = training ? take(w, M * F) : a->ffn_in;
         a->normed = take(w, M * C), a->rstd = take(w, M), a->out = take(w, M * C);
+        if (training) a->dattn_ln = take(w, 2 * B * C), a->dln = take(w, 2 * B * C);
     }
     w->down_act = take(w, M * C), w->transposed = take(w, M * C);
     w->timesteps = take(w, B), w->noise = take(w, M * D), w->target = take(w, M * D), w->x_start = take(w, M * D);
     w->x_t = take(w, M * D), w->model_out = take(w, M * D), w->logits = take(w, M * c->vocab);
     if (!training) return;
     w->dmodel_out = take(w, M * D), w->dx_start = take(w, M * D), w->dx_t = take(w, M * D);
-    w->dh = take(w, M * C), w->dbranch = take(w, M * C), w->dcontext = take(w, M * C), w->dqkv = take(w, 3 * M * C);
-    w->datt = take(w, attention), w->dffn = take(w, M * F), w->dtime = take(w, B * C), w->dtime_act = take(w, B * T4);
+    w->ddown = take(w, M * C), w->dh = take(w, M * C), w->dbranch = take(w, M * C), w->dcontext = take(w, M * C);
+    w->dqkv = take(w, 3 * M * C), w->datt = take(w, attention), w->dffn = take(w, M * F), w->dup = take(w, M * C);
+    w->demb_ln = take(w, 2 * B * C), w->dtime = take(w, B * C), w->dtime_act = take(w, B * T4);
+}
+
+/* The arrays as they begin at example `first`: what a thread sees that takes the examples from there on. */
+static Workspace from_example(const Workspace *all, const Config *c, int N, int first)
+{
+    const size_t b = first, m = b * N, C = c->hidden, D = c->emb_dim, T4 = 4 * (size_t)c->time_dim;
+    Workspace w = *all;
+    w.first = first;
+    w.temb += b * c->time_dim, w.time_hidden += b * T4, w.time_act += b * T4, w.time += b * C;
+    w.up_act += m * C, w.emb_normed += m * C, w.emb_rstd += m, w.emb += m * C, w.down_act += m * C, w.transposed += m * C;
+    w.timesteps += b, w.noise += m * D, w.target += m * D, w.x_start += m * D, w.x_t += m * D, w.model_out += m * D;
+    w.logits += m * c->vocab;
+    if (!all->dh) return w;
+    w.dmodel_out += m * D, w.dx_start += m * D, w.dx_t += m * D, w.ddown += m * C, w.dh += m * C, w.dbranch += m * C;
+    w.dcontext += m * C, w.dqkv += 3 * m * C, w.datt += m * c->heads * N, w.dffn += m * c->ffn, w.dup += m * C;
+    w.demb_ln += 2 * b * C, w.dtime += b * C, w.dtime_act += b * T4;
+    return w;
+}
+
+static LayerActs layer_from(const Workspace *w, int l, const Config *c, int N)
+{
+    const size_t m = (size_t)w->first * N, C = c->hidden;
+    LayerActs a = w->layer[l];
+    a.qkv += 3 * m * C, a.att += m * c->heads * N, a.context += m * C, a.attn_normed += m * C, a.attn_rstd += m;
+    a.attn_out += m * C, a.ffn_in += m * c->ffn, a.ffn_act += m * c->ffn, a.normed += m * C, a.rstd += m, a.out += m * C;
+    if (w->dh) a.dattn_ln += 2 * w->first * C, a.dln += 2 * w->first * C;
+    return a;
 }
 
 int workspace_init(Workspace *w, const Config *c, int B, int N, int training, Error *err)
@@ -967,10 +970,11 @@ void workspace_free(Workspace *w)
     memset(w, 0, sizeof *w);
 }
 
-/* Every place of dropout has a mask of its own. */
-static Dropout dropout_site(Dropout drop, int layer, int place)
+/* Every place of dropout has a mask of its own; offset: the element at which this thread begins. */
+static Dropout dropout_site(Dropout drop, int layer, int place, size_t offset)
 {
     drop.key = mix64(drop.key + (uint64_t)(4 * layer + place + 1));
+    drop.offset = offset;
     return drop;
 }
 
@@ -989,9 +993,9 @@ static void linear_of(real *out, const real *in, Pair p, int M)
     linear_forward(out, in, p.weight->data, p.bias->data, M, p.weight->shape[0], p.weight->shape[1]);
 }
 
-static void linear_of_backward(real *din, Pair p, const real *dout, const real *in, int M)
+static void linear_of_backward(real *din, Pair p, const real *dout, int M)
 {
-    linear_backward(din, p.weight->grad, p.bias->grad, dout, in, p.weight->data, M, p.weight->shape[0], p.weight->shape[1]);
+    linear_backward_input(din, dout, p.weight->data, M, p.weight->shape[0], p.weight->shape[1]);
 }
 
 static void layernorm_of(real *out, real *normed, real *rstd, Pair p, int M) /* of what normed holds */
@@ -999,18 +1003,22 @@ static void layernorm_of(real *out, real *normed, real *rstd, Pair p, int M) /* 
     layernorm_forward(out, normed, rstd, normed, p.weight->data, p.bias->data, M, (int)p.weight->size);
 }
 
-static void layernorm_of_backward(real *dx, Pair p, const real *normed, const real *rstd, int M)
+/* In place. The gradients of gamma and beta stay apart for every example, in partial (B,2,C): see backward_weights. */
+static void layernorm_of_backward(real *dx, real *partial, Pair p, const real *normed, const real *rstd, int B, int N)
 {
-    layernorm_backward(dx, p.weight->grad, p.bias->grad, dx, normed, rstd, p.weight->data, M, (int)p.weight->size);
+    const size_t C = p.weight->size;
+    memset(partial, 0, 2 * B * C * sizeof *partial);
+    for (size_t b = 0; b < (size_t)B; b++)
+        layernorm_backward(dx + b * N * C, partial + 2 * b * C, partial + (2 * b + 1) * C, dx + b * N * C,
+                           normed + b * N * C, rstd + b * N, p.weight->data, N, (int)C);
 }
 
-void denoiser_forward(const Model *m, Workspace *w, real *out, const real *x_t, const real *timesteps, int B, int N,
-                      Dropout drop)
+static void forward_examples(const Model *m, const Workspace *w, real *out, const real *x_t, const real *timesteps, int B,
+                             int N, Dropout drop)
 {
     const Config *c = &m->config;
     const int C = c->hidden, F = c->ffn, M = B * N, T4 = 4 * c->time_dim;
-    const size_t n = (size_t)M * C;
-    assert(B <= w->B && N <= w->N && N <= c->max_positions);
+    const size_t n = (size_t)M * C, at = (size_t)w->first * N * C, att_at = (size_t)w->first * c->heads * N * N;
 
     timestep_embedding(w->temb, timesteps, B, c->time_dim);
     linear_of(w->time_hidden, w->temb, m->time_in, B);
@@ -1022,25 +1030,25 @@ void denoiser_forward(const Model *m, Workspace *w, real *out, const real *x_t, 
     linear_of(w->emb_normed, w->up_act, m->up_out, M);
     add_position_and_time(w->emb_normed, m->position_embeddings->data, w->time, B, N, C);
     layernorm_of(w->emb, w->emb_normed, w->emb_rstd, m->emb_ln, M);
-    dropout_forward(w->emb, w->emb, n, dropout_site(drop, 0, 0));
+    dropout_forward(w->emb, w->emb, n, dropout_site(drop, 0, 0, at));
 
     const real *h = w->emb;
     for (int l = 0; l < c->layers; l++) {
         const Layer *y = &m->layer[l];
-        LayerActs *a = &w->layer[l];
-        linear_forward(a->qkv, h, y->query.weight->data, y->query.bias->data, M, 3 * C, C);
-        attention_forward(a->context, a->att, w->transposed, a->qkv, dropout_site(drop, l, 1), B, N, C, c->heads);
-        linear_of(a->attn_normed, a->context, y->attn_out, M);
-        dropout_forward(a->attn_normed, a->attn_normed, n, dropout_site(drop, l, 2));
-        add(a->attn_normed, h, n);
-        layernorm_of(a->attn_out, a->attn_normed, a->attn_rstd, y->attn_ln, M);
-        linear_of(a->ffn_in, a->attn_out, y->ffn_up, M);
-        gelu_forward(a->ffn_act, a->ffn_in, (size_t)M * F);
-        linear_of(a->normed, a->ffn_act, y->ffn_down, M);
-        dropout_forward(a->normed, a->normed, n, dropout_site(drop, l, 3));
-        add(a->normed, a->attn_out, n);
-        layernorm_of(a->out, a->normed, a->rstd, y->ffn_ln, M);
-        h = a->out;
+        const LayerActs a = layer_from(w, l, c, N);
+        linear_forward(a.qkv, h, y->query.weight->data, y->query.bias->data, M, 3 * C, C);
+        attention_forward(a.context, a.att, w->transposed, a.qkv, dropout_site(drop, l, 1, att_at), B, N, C, c->heads);
+        linear_of(a.attn_normed, a.context, y->attn_out, M);
+        dropout_forward(a.attn_normed, a.attn_normed, n, dropout_site(drop, l, 2, at));
+        add(a.attn_normed, h, n);
+        layernorm_of(a.attn_out, a.attn_normed, a.attn_rstd, y->attn_ln, M);
+        linear_of(a.ffn_in, a.attn_out, y->ffn_up, M);
+        gelu_forward(a.ffn_act, a.ffn_in, (size_t)M * F);
+        linear_of(a.normed, a.ffn_act, y->ffn_down, M);
+        dropout_forward(a.normed, a.normed, n, dropout_site(drop, l, 3, at));
+        add(a.normed, a.attn_out, n);
+        layernorm_of(a.out, a.normed, a.rstd, y->ffn_ln, M);
+        h = a.out;
     }
 
     linear_of(w->down_act, h, m->down_in, M);
@@ -1048,49 +1056,128 @@ void denoiser_forward(const Model *m, Workspace *w, real *out, const real *x_t, 
     linear_of(out, w->down_act, m->down_out, M);
 }
 
-/* The forward, line by line from the end. A residual h + branch(h) sends its gradient both ways: dh collects. */
-void denoiser_backward(Model *m, Workspace *w, real *dx_t, const real *dout, const real *x_t, int B, int N, Dropout drop)
+/* The forward, line by line from the end: the gradient of every activation, and of no weight. A residual
+ * h + branch(h) sends its gradient both ways: dh collects. The gradient of a Linear's output stays where backward_weights
+ * will look for it, mostly in place of what nobody needs any more (qkv, ffn_in, normed). */
+static void backward_examples(const Model *m, const Workspace *w, real *dx_t, const real *dout, int B, int N, Dropout drop)
 {
     const Config *c = &m->config;
     const int C = c->hidden, F = c->ffn, M = B * N, T4 = 4 * c->time_dim;
-    const size_t n = (size_t)M * C;
-    real *dh = w->dh, *dbranch = w->dbranch;
+    const size_t n = (size_t)M * C, at = (size_t)w->first * N * C, att_at = (size_t)w->first * c->heads * N * N;
+    real *dh = w->dh;
 
-    linear_of_backward(dbranch, m->down_out, dout, w->down_act, M);
-    tanh_backward(dbranch, dbranch, w->down_act, n);
-    linear_of_backward(dh, m->down_in, dbranch, w->layer[c->layers - 1].out, M);
+    linear_of_backward(w->ddown, m->down_out, dout, M);
+    tanh_backward(w->ddown, w->ddown, w->down_act, n);
+    linear_of_backward(dh, m->down_in, w->ddown, M);
 
     for (int l = c->layers - 1; l >= 0; l--) {
-        Layer *y = &m->layer[l];
-        LayerActs *a = &w->layer[l];
-        const real *h = l ? w->layer[l - 1].out : w->emb;
-        layernorm_of_backward(dh, y->ffn_ln, a->normed, a->rstd, M);
-        dropout_backward(dbranch, dh, n, dropout_site(drop, l, 3));
-        linear_of_backward(w->dffn, y->ffn_down, dbranch, a->ffn_act, M);
-        gelu_backward(w->dffn, w->dffn, a->ffn_in, (size_t)M * F);
-        linear_of_backward(dbranch, y->ffn_up, w->dffn, a->attn_out, M);
-        add(dh, dbranch, n);
-        layernorm_of_backward(dh, y->attn_ln, a->attn_normed, a->attn_rstd, M);
-        dropout_backward(dbranch, dh, n, dropout_site(drop, l, 2));
-        linear_of_backward(w->dcontext, y->attn_out, dbranch, a->context, M);
-        attention_backward(w->dqkv, w->datt, w->transposed, w->dcontext, a->att, a->qkv, dropout_site(drop, l, 1), B, N, C,
-                           c->heads);
-        linear_backward(dbranch, y->query.weight->grad, y->query.bias->grad, w->dqkv, h, y->query.weight->data, M, 3 * C, C);
-        add(dh, dbranch, n);
+        const Layer *y = &m->layer[l];
+        const LayerActs a = layer_from(w, l, c, N);
+        layernorm_of_backward(dh, a.dln, y->ffn_ln, a.normed, a.rstd, B, N);
+        dropout_backward(a.normed, dh, n, dropout_site(drop, l, 3, at));
+        linear_of_backward(w->dffn, y->ffn_down, a.normed, M);
+        gelu_backward(a.ffn_in, w->dffn, a.ffn_in, (size_t)M * F);
+        linear_of_backward(w->dbranch, y->ffn_up, a.ffn_in, M);
+        add(dh, w->dbranch, n);
+        layernorm_of_backward(dh, a.dattn_ln, y->attn_ln, a.attn_normed, a.attn_rstd, B, N);
+        dropout_backward(a.attn_normed, dh, n, dropout_site(drop, l, 2, at));
+        linear_of_backward(w->dcontext, y->attn_out, a.attn_normed, M);
+        attention_backward(w->dqkv, w->datt, w->transposed, w->dcontext, a.att, a.qkv, dropout_site(drop, l, 1, att_at), B, N,
+                           C, c->heads);
+        memcpy(a.qkv, w->dqkv, 3 * n * sizeof *a.qkv);
+        linear_backward_input(w->dbranch, a.qkv, y->query.weight->data, M, 3 * C, C);
+        add(dh, w->dbranch, n);
     }
 
-    dropout_backward(dh, dh, n, dropout_site(drop, 0, 0));
-    layernorm_of_backward(dh, m->emb_ln, w->emb_normed, w->emb_rstd, M);
-    memset(w->dtime, 0, (size_t)B * C * sizeof *w->dtime);
-    for (int b = 0; b < B; b++) add_rows(w->dtime + (size_t)b * C, dh + (size_t)b * N * C, N, C);
-    add_rows(m->position_embeddings->grad, dh, B, N * C); /* (B, N*C): a sum over the batch */
-    linear_of_backward(dbranch, m->up_out, dh, w->up_act, M);
-    tanh_backward(dbranch, dbranch, w->up_act, n);
-    linear_of_backward(dx_t, m->up_in, dbranch, x_t, M);
+    dropout_backward(dh, dh, n, dropout_site(drop, 0, 0, at));
+    layernorm_of_backward(dh, w->demb_ln, m->emb_ln, w->emb_normed, w->emb_rstd, B, N);
+    memcpy(w->emb_normed, dh, n * sizeof *dh);
+    linear_of_backward(w->dup, m->up_out, dh, M);
+    tanh_backward(w->dup, w->dup, w->up_act, n);
+    linear_of_backward(dx_t, m->up_in, w->dup, M);
 
-    linear_of_backward(w->dtime_act, m->time_out, w->dtime, w->time_act, B);
+    memset(w->dtime, 0, (size_t)B * C * sizeof *w->dtime);
+    for (int b = 0; b < B; b++) add_rows(w->dtime + (size_t)b * C, dh + (size_t)b * N * C, C, N, C);
+    linear_of_backward(w->dtime_act, m->time_out, w->dtime, B);
     silu_backward(w->dtime_act, w->dtime_act, w->time_hidden, (size_t)B * T4);
-    linear_of_backward(NULL, m->time_in, w->dtime_act, w->temb, B);
+}
+
+/* Called by all threads of a region: they share the rows of the weight (O of them), and do not wait for each other. */
+static void weights_of(Pair p, int O, const real *dout, const real *in, int M)
+{
+#pragma omp for schedule(dynamic) nowait
+    for (int from = 0; from < O; from += MC)
+        linear_backward_weights(p.weight->grad, p.bias->grad, dout, in, M, O, p.weight->shape[1], from,
+                                from + MC < O ? from + MC : O);
+}
+
+static void layernorm_weights_of(Pair p, const real *partial, int B)
+{
+    const int C = (int)p.weight->size;
+#pragma omp single nowait
+    {
+        add_rows(p.weight->grad, partial, 2 * C, B, C);
+        add_rows(p.bias->grad, partial + C, 2 * C, B, C);
+    }
+}
+
+/* The gradients of all weights, from what backward_examples left: sums over all rows of the batch, in order. */
+static void backward_weights(Model *m, const Workspace *w, const real *dout, const real *x_t, int B, int N)
+{
+    const Config *c = &m->config;
+    const int C = c->hidden, M = B * N;
+#pragma omp parallel
+    {
+        weights_of(m->down_out, c->emb_dim, dout, w->down_act, M);
+        weights_of(m->down_in, C, w->ddown, w->layer[c->layers - 1].out, M);
+        for (int l = c->layers - 1; l >= 0; l--) {
+            const Layer *y = &m->layer[l];
+            const LayerActs *a = &w->layer[l];
+            weights_of(y->ffn_down, C, a->normed, a->ffn_act, M);
+            weights_of(y->ffn_up, c->ffn, a->ffn_in, a->attn_out, M);
+            weights_of(y->attn_out, C, a->attn_normed, a->context, M);
+            weights_of(y->query, 3 * C, a->qkv, l ? w->layer[l - 1].out : w->emb, M);
+            layernorm_weights_of(y->ffn_ln, a->dln, B);
+            layernorm_weights_of(y->attn_ln, a->dattn_ln, B);
+        }
+        layernorm_weights_of(m->emb_ln, w->demb_ln, B);
+        weights_of(m->up_out, C, w->emb_normed, w->up_act, M);
+        weights_of(m->up_in, C, w->dup, x_t, M);
+        weights_of(m->time_out, C, w->dtime, w->time_act, B);
+        weights_of(m->time_in, 4 * c->time_dim, w->dtime_act, w->temb, B);
+#pragma omp single nowait
+        add_rows(m->position_embeddings->grad, w->emb_normed, (size_t)N * C, B, N * C);
+    }
+}
+
+/* Threads take whole examples, in as many shares as there are threads: share k of B begins here. */
+static int share(int B, int k, int shares) { return (int)((int64_t)B * k / shares); }
+
+void denoiser_forward(const Model *m, Workspace *w, real *out, const real *x_t, const real *timesteps, int B, int N,
+                      Dropout drop)
+{
+    const size_t n = (size_t)N * m->config.emb_dim;
+    const int shares = max_threads() < B ? max_threads() : B;
+    assert(B <= w->B && N <= w->N && N <= m->config.max_positions);
+#pragma omp parallel for schedule(static, 1)
+    for (int k = 0; k < shares; k++) {
+        int first = share(B, k, shares), count = share(B, k + 1, shares) - first;
+        const Workspace part = from_example(w, &m->config, N, first);
+        forward_examples(m, &part, out + first * n, x_t + first * n, timesteps + first, count, N, drop);
+    }
+}
+
+void denoiser_backward(Model *m, Workspace *w, real *dx_t, const real *dout, const real *x_t, int B, int N, Dropout drop)
+{
+    const size_t n = (size_t)N * m->config.emb_dim;
+    const int shares = max_threads() < B ? max_threads() : B;
+#pragma omp parallel for schedule(static, 1)
+    for (int k = 0; k < shares; k++) {
+        int first = share(B, k, shares), count = share(B, k + 1, shares) - first;
+        const Workspace part = from_example(w, &m->config, N, first);
+        backward_examples(m, &part, dx_t + first * n, dout + first * n, count, N, drop);
+    }
+    backward_weights(m, w, dout, x_t, B, N);
 }
 
 void lm_head_forward(const Model *m, real *logits, const real *x, int M)
@@ -1257,7 +1344,6 @@ static void combine(real *out, const real *x, const real *y, real cx, real cy, s
 
 void q_sample(real *x_t, const real *x_start, const real *noise, const int *t, const Diffusion *d, int B, size_t n)
 {
-#pragma omp parallel for if (B * n > CHUNK)
     for (int b = 0; b < B; b++) {
         double a = d->alphas_cumprod[t[b]];
         combine(x_t + b * n, x_start + b * n, noise + b * n, (real)sqrt(a), (real)sqrt(1 - a), n);
@@ -1299,7 +1385,6 @@ void p_mean_variance(real *mean, double *variance, double *log_variance, const r
 void p_sample(real *x_prev, const real *pred_xstart, const real *x_t, const real *noise, const int *t, const Diffusion *d,
               Variance kind, int B, size_t n)
 {
-#pragma omp parallel for if (B * n > CHUNK)
     for (int b = 0; b < B; b++) {
         double variance, log_variance;
         p_mean_variance(x_prev + b * n, &variance, &log_variance, pred_xstart + b * n, x_t + b * n, t + b, d, kind, 1, n);
@@ -1328,14 +1413,12 @@ static real square_distance(const real *x, const real *y, size_t n)
 /* mse = mean (target - out)^2 */
 void mse_forward(double *mse, const real *target, const real *out, int B, size_t n)
 {
-#pragma omp parallel for if (B * n > CHUNK)
     for (int b = 0; b < B; b++) mse[b] = (double)square_distance(target + b * n, out + b * n, n) / n;
 }
 
 void mse_backward(real *dtarget, real *dout, const real *target, const real *out, real weight, int B, size_t n)
 {
     const real scale = 2 * weight / n;
-#pragma omp parallel for if (B * n > CHUNK)
     for (size_t i = 0; i < B * n; i++) {
         real g = scale * (target[i] - out[i]);
         dtarget[i] += g;
@@ -1348,7 +1431,6 @@ void decoder_nll_forward(double *nll, real *logits, const Model *m, const real *
 {
     const size_t V = m->config.vocab;
     lm_head_forward(m, logits, x_start, B * N);
-#pragma omp parallel for if (B * N * V > CHUNK)
     for (int b = 0; b < B; b++) {
         nll[b] = 0;
         for (int i = b * N; i < (b + 1) * N; i++) {
@@ -1358,27 +1440,22 @@ void decoder_nll_forward(double *nll, real *logits, const Model *m, const real *
     }
 }
 
-/* d nll / d logits = softmax - onehot, then the two operands of the product */
-void decoder_nll_backward(real *dx_start, real *dword_embedding, real *dlm_head_bias, real *probs, const Model *m,
-                          const real *x_start, const int *ids, real weight, int B, int N)
+/* d nll / d logits = softmax - onehot; from there on lm_head is a Linear, of which this does the input */
+void decoder_nll_backward(real *dx_start, real *probs, const Model *m, const int *ids, real weight, int B, int N)
 {
     const int V = m->config.vocab, D = m->config.emb_dim, M = B * N;
     const real scale = weight / N;
-#pragma omp parallel for if ((size_t)M * V > CHUNK)
     for (int i = 0; i < M; i++) {
         real *p = probs + (size_t)i * V;
         p[ids[i]] -= 1;
         for (int v = 0; v < V; v++) p[v] *= scale;
     }
     matmul(dx_start, probs, 0, m->word_embedding->data, 0, M, D, V);
-    matmul(dword_embedding, probs, 1, x_start, 0, V, D, M);
-    add_rows(dlm_head_bias, probs, M, V);
 }
 
 /* tT = mean (sqrt(alphas_cumprod[T-1]) x_start)^2 */
 void tT_loss_forward(double *tT, const real *x_start, const Diffusion *d, int B, size_t n)
 {
-#pragma omp parallel for if (B * n > CHUNK)
     for (int b = 0; b < B; b++)
         tT[b] = d->alphas_cumprod[d->T - 1] * (double)square_distance(x_start + b * n, NULL, n) / n;
 }
@@ -1394,13 +1471,13 @@ void tT_loss_backward(real *dx_start, const real *x_start, const Diffusion *d, r
  *   2 through the target of mse               5 as the weight of the decoder, lm_head
  *   3 through x_start in tT_loss
  * Routes 1 to 4 meet in dx_start, because x_start is the embedding plus a constant noise. */
-double training_losses(Model *m, Workspace *w, Losses *terms, const Diffusion *d, const int *ids, const int *t,
-                       const real *noise_x0, const real *noise_t, int B, int N, int backward, Dropout drop)
+static void losses_of_examples(const Model *m, const Workspace *w, const Losses *terms, const Diffusion *d, const int *ids,
+                               const int *t, const real *noise_x0, const real *noise_t, int B, int N, real weight,
+                               int backward, Dropout drop)
 {
     const int D = m->config.emb_dim, M = B * N;
     const size_t n = (size_t)N * D;
-    const real sigma = (real)sqrt(1 - d->alphas_cumprod[0]), weight = (real)1 / B;
-    double mean = 0;
+    const real sigma = (real)sqrt(1 - d->alphas_cumprod[0]);
 
     embedding_forward(w->target, m->word_embedding->data, ids, M, D);
     for (size_t i = 0; i < B * n; i++) w->x_start[i] = fmadd(sigma, noise_x0[i], w->target[i]);
@@ -1409,28 +1486,48 @@ double training_losses(Model *m, Workspace *w, Losses *terms, const Diffusion *d
         w->timesteps[b] = diffusion_timestep(d, t[b]);
         if (t[b]) memcpy(w->target + b * n, w->x_start + b * n, n * sizeof *w->target); /* at t = 0 the clean embedding */
     }
-    denoiser_forward(m, w, w->model_out, w->x_t, w->timesteps, B, N, drop);
+    forward_examples(m, w, w->model_out, w->x_t, w->timesteps, B, N, drop);
     mse_forward(terms->mse, w->target, w->model_out, B, n);
     decoder_nll_forward(terms->decoder_nll, w->logits, m, w->x_start, ids, B, N);
     tT_loss_forward(terms->tT_loss, w->x_start, d, B, n);
-    for (int b = 0; b < B; b++) {
-        terms->loss[b] = terms->mse[b] + terms->decoder_nll[b] + terms->tT_loss[b];
-        mean += terms->loss[b] / B;
-    }
-    if (!backward) return mean;
+    for (int b = 0; b < B; b++) terms->loss[b] = terms->mse[b] + terms->decoder_nll[b] + terms->tT_loss[b];
+    if (!backward) return;
 
     memset(w->dx_start, 0, B * n * sizeof *w->dx_start);
     memset(w->dmodel_out, 0, B * n * sizeof *w->dmodel_out);
-    tT_loss_backward(w->dx_start, w->x_start, d, weight, B, n);                                           /* route 3 */
-    decoder_nll_backward(w->dx_start, m->word_embedding->grad, m->lm_head_bias->grad, w->logits, m, w->x_start, ids,
-                         weight, B, N);                                                                  /* 4 and 5 */
-    mse_backward(w->dx_start, w->dmodel_out, w->target, w->model_out, weight, B, n);                      /* route 2 */
-    denoiser_backward(m, w, w->dx_t, w->dmodel_out, w->x_t, B, N, drop);
-    for (int b = 0; b < B; b++) {                                                                        /* route 1 */
+    tT_loss_backward(w->dx_start, w->x_start, d, weight, B, n);                          /* route 3 */
+    decoder_nll_backward(w->dx_start, w->logits, m, ids, weight, B, N);                  /* route 4 */
+    mse_backward(w->dx_start, w->dmodel_out, w->target, w->model_out, weight, B, n);     /* route 2 */
+    backward_examples(m, w, w->dx_t, w->dmodel_out, B, N, drop);
+    for (int b = 0; b < B; b++) {                                                        /* route 1 */
         real scale = (real)sqrt(d->alphas_cumprod[t[b]]);
         for (size_t i = b * n; i < (b + 1) * n; i++) w->dx_start[i] = fmadd(scale, w->dx_t[i], w->dx_start[i]);
     }
-    embedding_backward(m->word_embedding->grad, w->dx_start, ids, M, D);
+}
+
+double training_losses(Model *m, Workspace *w, Losses *terms, const Diffusion *d, const int *ids, const int *t,
+                       const real *noise_x0, const real *noise_t, int B, int N, int backward, Dropout drop)
+{
+    const size_t n = (size_t)N * m->config.emb_dim;
+    const int shares = max_threads() < B ? max_threads() : B;
+    double mean = 0;
+    assert(B <= w->B && N <= w->N && N <= m->config.max_positions);
+#pragma omp parallel for schedule(static, 1)
+    for (int k = 0; k < shares; k++) {
+        int b = share(B, k, shares), count = share(B, k + 1, shares) - b;
+        const Workspace part = from_example(w, &m->config, N, b);
+        const Losses own = {terms->mse + b, terms->decoder_nll + b, terms->tT_loss + b, terms->loss + b};
+        losses_of_examples(m, &part, &own, d, ids + (size_t)b * N, t + b, noise_x0 + b * n, noise_t + b * n, count, N,
+                           (real)1 / B, backward, drop);
+    }
+    for (int b = 0; b < B; b++) mean += terms->loss[b] / B;
+    if (!backward) return mean;
+
+    backward_weights(m, w, w->dmodel_out, w->x_t, B, N);
+    const Pair lm_head = {m->word_embedding, m->lm_head_bias};
+#pragma omp parallel
+    weights_of(lm_head, m->config.vocab, w->logits, w->x_start, B * N);                  /* route 5 */
+    embedding_backward(m->word_embedding->grad, w->dx_start, ids, B * N, m->config.emb_dim);
     return mean;
 }
 
@@ -1519,7 +1616,7 @@ double ema_warmup(double rate, int step) { return fmin(rate, (1.0 + step) / (10.
 void p_sample_loop(const Model *m, Workspace *w, const Diffusion *d, const Sampler *s, real *x, int B, int N)
 {
     const size_t n = (size_t)N * m->config.emb_dim;
-    const Dropout none = {0, 0};
+    const Dropout none = {0, 0, 0};
     for (int t = d->T - 1; t >= 0; t--) {
         for (int b = 0; b < B; b++) w->timesteps[b] = diffusion_timestep(d, t);
         denoiser_forward(m, w, w->model_out, x, w->timesteps, B, N, none);

@@ -72,8 +72,10 @@ int max_threads(void);
 
 void linear_forward(real *out /*(M,O)*/, const real *in /*(M,I)*/, const real *w /*(O,I)*/, const real *b /*(O)*/,
                     int M, int O, int I);
-void linear_backward(real *din /*(M,I) or NULL*/, real *dw, real *db, const real *dout /*(M,O)*/,
-                     const real *in, const real *w, int M, int O, int I);
+void linear_backward_input(real *din /*(M,I)*/, const real *dout /*(M,O)*/, const real *w /*(O,I)*/, int M, int O, int I);
+/* Only of the outputs from..to-1, so that threads can share the work. */
+void linear_backward_weights(real *dw, real *db, const real *dout /*(M,O)*/, const real *in /*(M,I)*/, int M, int O, int I,
+                             int from, int to);
 void layernorm_forward(real *out /*(M,C)*/, real *normed /*(M,C)*/, real *rstd /*(M)*/, const real *in /*may be normed*/,
                        const real *gamma /*(C)*/, const real *beta /*(C)*/, int M, int C);
 void layernorm_backward(real *din /*(M,C)*/, real *dgamma, real *dbeta, const real *dout /*may be din*/,
@@ -85,7 +87,8 @@ void tanh_backward(real *din, const real *dout /*may be din*/, const real *out, 
 void silu_forward(real *out, const real *in, size_t n);
 void silu_backward(real *din, const real *dout /*may be din*/, const real *in, size_t n);
 /* Multi-head self-attention over all N positions, no mask. kt is scratch. */
-typedef struct { uint64_t key; double rate; } Dropout; /* rate 0: none. The mask is a hash of key: nothing is stored */
+/* rate 0: none. The mask is a hash of key and offset + index: nothing is stored, any thread can compute its part. */
+typedef struct { uint64_t key; double rate; size_t offset; } Dropout;
 void attention_forward(real *out /*(B,N,C)*/, real *att /*(B,H,N,N)*/, real *kt /*(B,N,C)*/, const real *qkv /*(B,N,3C)*/,
                        Dropout drop, int B, int N, int C, int H);
 void attention_backward(real *dqkv /*(B,N,3C)*/, real *datt /*(B,H,N,N)*/, real *vt /*(B,N,C)*/, const real *dout /*(B,N,C)*/,
@@ -141,10 +144,12 @@ typedef struct {
     real *qkv /*(B,N,3C)*/, *att /*(B,H,N,N)*/, *context /*(B,N,C)*/;
     real *attn_normed /*(B,N,C)*/, *attn_rstd /*(B,N)*/, *attn_out /*(B,N,C)*/;
     real *ffn_in, *ffn_act /*(B,N,F)*/, *normed /*(B,N,C)*/, *rstd /*(B,N)*/, *out /*(B,N,C)*/;
+    real *dattn_ln, *dln; /* (B,2,C) training only: gradients of gamma and beta, example by example */
 } LayerActs;
 
 typedef struct { /* every array that a batch needs, in one arena */
-    int B, N; /* the largest batch */
+    int B, N;  /* the largest batch */
+    int first; /* the example that the arrays begin with: 0 */
     real *arena;
     size_t size;
     real *temb /*(B,time_dim)*/, *time_hidden, *time_act /*(B,4 time_dim)*/, *time /*(B,C)*/;
@@ -154,8 +159,9 @@ typedef struct { /* every array that a batch needs, in one arena */
     /* diffusion and loss */
     real *timesteps /*(B)*/, *noise, *target, *x_start, *x_t, *model_out /*(B,N,D)*/, *logits /*(B,N,V)*/;
     /* gradients; training only */
-    real *dmodel_out, *dx_start, *dx_t /*(B,N,D)*/, *dh, *dbranch, *dcontext /*(B,N,C)*/;
-    real *dqkv /*(B,N,3C)*/, *datt /*(B,H,N,N)*/, *dffn /*(B,N,F)*/, *dtime /*(B,C)*/, *dtime_act /*(B,4 time_dim)*/;
+    real *dmodel_out, *dx_start, *dx_t /*(B,N,D)*/, *ddown, *dh, *dbranch, *dcontext, *dup /*(B,N,C)*/;
+    real *dqkv /*(B,N,3C)*/, *datt /*(B,H,N,N)*/, *dffn /*(B,N,F)*/, *demb_ln /*(B,2,C)*/;
+    real *dtime /*(B,C)*/, *dtime_act /*(B,4 time_dim)*/;
 } Workspace;
 
 /* B: the largest batch, N: the number of positions. workspace_free afterwards, even on failure. */
@@ -165,7 +171,7 @@ void workspace_free(Workspace *w);
 /* out = f(x_t, timesteps): the network's estimate of x_start. timesteps are real numbers, 0..1000. */
 void denoiser_forward(const Model *m, Workspace *w, real *out /*(B,N,D)*/, const real *x_t /*(B,N,D)*/,
                       const real *timesteps /*(B)*/, int B, int N, Dropout drop);
-/* Adds to the gradients of m; follows a denoiser_forward with the same arguments on the same workspace. */
+/* Adds to the gradients of m; follows a denoiser_forward with the same arguments, whose activations it overwrites. */
 void denoiser_backward(Model *m, Workspace *w, real *dx_t /*(B,N,D)*/, const real *dout /*(B,N,D)*/,
                        const real *x_t, int B, int N, Dropout drop);
 /* logits = x word_embedding^T + lm_head.bias: large where x lies close to a word */
@@ -211,8 +217,8 @@ void mse_forward(double *mse /*(B)*/, const real *target, const real *out /*(B,n
 void mse_backward(real *dtarget, real *dout, const real *target, const real *out, real weight, int B, size_t n);
 void decoder_nll_forward(double *nll /*(B)*/, real *logits /*(B,N,V): the softmax afterwards*/, const Model *m,
                          const real *x_start, const int *ids, int B, int N);
-void decoder_nll_backward(real *dx_start, real *dword_embedding, real *dlm_head_bias, real *probs /*overwritten*/,
-                          const Model *m, const real *x_start, const int *ids, real weight, int B, int N);
+/* probs becomes d nll / d logits, whose product with x_start is the gradient of lm_head: linear_backward_weights */
+void decoder_nll_backward(real *dx_start, real *probs, const Model *m, const int *ids, real weight, int B, int N);
 void tT_loss_forward(double *tT /*(B)*/, const real *x_start, const Diffusion *d, int B, size_t n);
 void tT_loss_backward(real *dx_start, const real *x_start, const Diffusion *d, real weight, int B, size_t n);
 

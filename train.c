@@ -239,7 +239,7 @@ static double validation_loss(Training *r)
 {
     const int B = r->s.batch, N = r->val.N, rows = r->val.rows < 256 ? r->val.rows : 256;
     const size_t n = (size_t)N * r->s.config.emb_dim;
-    const Dropout none = {0, 0};
+    const Dropout none = {0, 0, 0};
     double total = 0;
     swap_arenas(r->model.params, r->optimizer.ema, r->model.num_params);
     for (int first = 0; first < rows; first += B) {
@@ -307,7 +307,7 @@ static int train(Training *r, Error *err)
     int status = 0, saved = -1;
     while (!status && r->done < s->stop_at && !interrupted) {
         const int step = r->done;
-        Dropout drop = {rng_key((uint64_t)s->seed, RNG_DROPOUT, step, 0), s->dropout};
+        Dropout drop = {rng_key((uint64_t)s->seed, RNG_DROPOUT, step, 0), s->dropout, 0};
         draw_batch(r, step);
         training_losses(&r->model, &r->work, &r->terms, &r->diffusion, r->ids, r->t, r->noise_x0, r->noise_t, s->batch,
                         r->corpus.N, 1, drop);

@@ -333,7 +333,7 @@ static double run_losses(File *f, const char *prefix, double *terms)
     const int B = f->B, N = f->N;
     const long n = (long)B * N * f->config.emb_dim;
     Losses losses = {terms, terms + B, terms + 2 * B, terms + 3 * B};
-    const Dropout none = {0, 0};
+    const Dropout none = {0, 0, 0};
     const int *ids = ints(f, find(f, "%sids", prefix), (long)B * N, 0, f->config.vocab - 1);
     const int *t = ints(f, find(f, "%st", prefix), B, 0, f->diffusion.T - 1);
     const real *noise_x0 = reals(f, find(f, "%snoise_x0", prefix), n);
@@ -452,7 +452,7 @@ static int check_timestep_embedding(File *f)
 static int check_model(File *f)
 {
     Tolerance tol = within(1e-11, 2e-5);
-    const Dropout none = {0, 0};
+    const Dropout none = {0, 0, 0};
     if (!setup_model(f)) return 0;
     const Config *c = &f->config;
     Workspace *w = &f->work;
