@@ -307,7 +307,7 @@ typedef struct {
     OptionKind kind;
     void *value;         /* int *, double *, const char **, int *, int * (index into choices) */
     double min, max;     /* of a number */
-    const char *help;
+    const char *help;    /* NULL: not offered on the command line, only kept in the checkpoint */
     const char *deflt;   /* what --help shows as the default; NULL: *value */
     const char *const *choices; /* of OPT_CHOICE: NULL-terminated names */
     int result;          /* determines the result: goes into the checkpoint */

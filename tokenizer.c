@@ -303,7 +303,7 @@ static Option *option_find(Option *table, const char *name, size_t n)
     for (Option *o = table; o->name; o++) {
         size_t i = 0;
         while (i < n && o->name[i] && (o->name[i] == '_' ? '-' : o->name[i]) == (name[i] == '_' ? '-' : name[i])) i++;
-        if (i == n && !o->name[i]) return o;
+        if (i == n && !o->name[i] && o->help) return o;
     }
     return NULL;
 }
@@ -340,6 +340,7 @@ void options_help(const Option *table, FILE *out)
     static const char *const type[] = {"INT", "REAL", "TEXT", "", "NAME"}; /* in the order of OptionKind */
     for (const Option *o = table; o->name; o++) {
         Buffer value = {0};
+        if (!o->help) continue;
         int width = fprintf(out, "  %s%s %s", o->name[1] ? "--" : "-", o->name, type[o->kind]);
         fprintf(out, "%*s  %s", width < 28 ? 28 - width : 0, "", o->help);
         for (int i = 0; o->kind == OPT_CHOICE && o->choices[i]; i++)

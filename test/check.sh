@@ -28,7 +28,12 @@ run double-unit test/unit.c -DTDIFF_DOUBLE --
 run unit test/unit.c --
 run parity test/parity.c test/parity_text.c test/fixture.c -- test/golden
 run fuzz test/fuzz.c -- build/fuzz.safetensors
-run train train.c -- --hidden 16 --layers 1 --heads 2 --ffn 24 --emb-dim 8 --time-dim 8 --batch 8 --steps 20 --dropout 0.1 \
-    --out build/asan.safetensors data/greetings-train.txt --val data/greetings-test.txt
-run sample sample.c -- build/asan.safetensors -n 70 --steps 5 --show
+# The programs, as the command-line tests use them
+copy=build/sanitized
+rm -rf $copy && mkdir -p $copy && cp -r Makefile *.c *.h data test $copy/ &&
+    (cd $copy && make CC="$CC" CFLAGS="$flags" all >build.txt 2>&1 && sh test/cli.sh) >build/asan.txt 2>&1 ||
+    { status=1; tail -n 20 build/asan.txt; }
+echo "sanitized programs: $(tail -n 1 build/asan.txt)"
+rm -rf $copy
+[ $status -eq 0 ] && echo "all clean"
 exit $status

@@ -35,17 +35,18 @@ for program in train sample tokenizer; do
     refuse 2 "unknown option -x" ./$program -x
 done
 refuse 2 "--steps needs a value" ./train --steps
-refuse 2 "'12x' is not a whole number" ./sample -n 12x
-refuse 2 "is not a whole number" ./train --batch 1.5
-refuse 2 "is not a finite number" ./train --lr nan
-refuse 2 "is not a finite number" ./train --lr 0.1x
-refuse 2 "--batch: -3 is out of range" ./train --batch -3
-refuse 2 "-n: -1 is out of range" ./sample -n -1
-refuse 2 "--hidden: -16 is out of range" ./train --hidden -16
-refuse 2 "out of range" ./train --hidden 99999999999999999999
+refuse 2 "-n: '12x' is no whole number from 1" ./sample -n 12x
+refuse 2 "'1.5' is no whole number" ./train --batch 1.5
+refuse 2 "is no real number" ./train --lr nan
+refuse 2 "is no real number" ./train --lr 0.1x
+refuse 2 "--batch: '-3' is no whole number from 1 to 65536" ./train --batch -3
+refuse 2 "-n: '-1' is no whole number from 1" ./sample -n -1
+refuse 2 "--hidden: '-16' is no whole number from 1" ./train --hidden -16
+refuse 2 "is no whole number from" ./train --hidden 99999999999999999999
 refuse 2 "is none of sqrt, cosine, linear" ./train --noise-schedule square
 refuse 2 "one operand too many" ./train a b
-refuse 2 "--show takes no value" ./sample --show=1
+refuse 2 "unknown option --corpus" ./train --corpus x
+refuse 2 "a flag takes no value" ./sample --show=1
 refuse 1 "is not a multiple of heads" ./train $SMALL --out $W/no.safetensors --heads 3
 refuse 1 "is less than seq-len" ./train $SMALL --out $W/no.safetensors --seq-len 12 --max-positions 5
 refuse 1 "there are only --steps 20" ./train $SMALL --out $W/no.safetensors --stop-at 30
@@ -80,7 +81,7 @@ check "underscores, = and operands anywhere" ./train $W/small-train.txt --hidden
 check "and the same result" cmp $W/a.safetensors $W/b.safetensors
 check "stop" ./train $SMALL --stop-at 12 --out $W/c.safetensors
 cmp -s $W/a.safetensors $W/c.safetensors && bad "--stop-at did not stop" || ok
-refuse 1 "--lr 0.5: $W/c.safetensors was trained with 0.001" ./train $SMALL --resume $W/c.safetensors --lr 0.5
+refuse 1 "--lr 0.5: $W/c.safetensors was trained with 0.002" ./train $SMALL --resume $W/c.safetensors --lr 0.5
 refuse 1 "--seed 2: $W/c.safetensors was trained with 1" ./train $SMALL --resume $W/c.safetensors --seed 2
 refuse 1 "not the text that" ./train $W/small-test.txt --resume $W/c.safetensors
 check "resume" ./train $W/small-train.txt --resume $W/c.safetensors --threads 2
@@ -130,8 +131,8 @@ if [ -c /dev/full ]; then
 else skip "there is no /dev/full"; fi
 
 # ---- the tokenizer program ------------------------------------------------------------------------
-refuse 2 "expected a command and a file" ./tokenizer encode
-refuse 2 "is none of" ./tokenizer count $W/small-train.txt
+refuse 2 "and a file" ./tokenizer encode
+refuse 2 "expected train-word-level, encode or decode" ./tokenizer count $W/small-train.txt
 refuse 1 "none.json: cannot open" ./tokenizer encode $W/none.json
 refuse 1 "small-train.txt" ./tokenizer decode $W/small-train.txt
 check "train-word-level" ./tokenizer train-word-level $W/small-train.txt --vocab-size 60 --out $W/t.json
