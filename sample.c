@@ -6,7 +6,6 @@
  * Sentences go to stdout, one a line; everything else goes to stderr. The noise of sample i is a hash of
  * (seed, step, i): the same seed gives the same sentences whatever their number and the number of threads. */
 #include "tdiff.h"
-#include <float.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -130,7 +129,7 @@ int main(int argc, char **argv)
         return fflush(stdout) || ferror(stdout) ? 1 : 0;
     }
     set_threads(run.threads);
-    if (FLT_EVAL_METHOD != 0)
+    if (!floats_are_exact())
         fprintf(stderr, "note: this build computes with more than float precision; another build may give other sentences\n");
 
     int status = load(&run, path, &err);

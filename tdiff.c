@@ -252,6 +252,12 @@ static inline float r_cos(float x) { return cosine(x, 0); }
 static inline float r_sin(float x) { return cosine(x, 3); } /* sin x = cos(x - pi/2) */
 #endif
 
+int floats_are_exact(void)
+{
+    volatile float large = 16777216; /* 2^24: adding 1 is lost in a float, and not in anything longer */
+    return large + 1.0f - large == 0;
+}
+
 /* For other files; in this one the inline functions vectorise. */
 real real_exp(real x) { return r_exp(x); }
 real real_log(real x) { return r_log(x); }

@@ -54,6 +54,7 @@ size_t rng_permute(size_t index, size_t n, uint64_t key);     /* a permutation o
 
 /* ---- elementary functions: the project's own, the same bits everywhere ------------------------ */
 
+int floats_are_exact(void); /* 0: the machine computes with more than float precision (FLT_EVAL_METHOD), and no bits are promised */
 real real_exp(real x);  /* x is clamped to [-87, 88] */
 real real_log(real x);  /* x is clamped to the smallest normal number */
 real real_tanh(real x);

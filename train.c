@@ -14,7 +14,6 @@
 #endif
 #include "tdiff.h"
 #include <errno.h>
-#include <float.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -474,7 +473,7 @@ int main(int argc, char **argv)
     }
     if (!s->out) s->out = out.failed ? "" : out.text;
     set_threads(s->threads);
-    if (FLT_EVAL_METHOD != 0)
+    if (!floats_are_exact())
         fprintf(stderr, "note: this build computes with more than float precision; another build may give another result\n");
 
     int status = prepare(&run, path, &err);
