@@ -354,6 +354,8 @@ size_t rng_permute(size_t index, size_t n, uint64_t key)
 enum {
 #ifdef __AVX512F__
     MR = 8, NR = 32,
+#elif !defined(__AVX__) && !defined(__ARM_NEON)
+    MR = 4, NR = 8, /* 16 registers of 4 numbers: half of them for the tile */
 #elif defined(__clang__)
     MR = 4, NR = 16,
 #else

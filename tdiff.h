@@ -87,7 +87,7 @@ void tanh_forward(real *out, const real *in /*may be out*/, size_t n);
 void tanh_backward(real *din, const real *dout /*may be din*/, const real *out, size_t n);
 void silu_forward(real *out, const real *in, size_t n);
 void silu_backward(real *din, const real *dout /*may be din*/, const real *in, size_t n);
-/* Multi-head self-attention over all N positions, no mask. kt is scratch. */
+/* Multi-head self-attention over all N positions, no mask (BERT). kt, datt and vt are scratch. */
 /* rate 0: none. The mask is a hash of key and offset + index: nothing is stored, any thread can compute its part. */
 typedef struct { uint64_t key; double rate; size_t offset; } Dropout;
 void attention_forward(real *out /*(B,N,C)*/, real *att /*(B,H,N,N)*/, real *kt /*(B,N,C)*/, const real *qkv /*(B,N,3C)*/,
@@ -198,7 +198,8 @@ int diffusion_init(Diffusion *d, int schedule, int total, const char *sections, 
 void diffusion_free(Diffusion *d);
 real diffusion_timestep(const Diffusion *d, int t); /* what the network is told: the trained t, scaled to 0..1000 */
 
-/* Arrays are (B,n), t and variances (B); every example has its own t. */
+/* Arrays are (B,n), t and variances (B); every example has its own t. q_sample: DDPM eq. 4; q_posterior_mean_variance: the
+ * Gaussian q(x_{t-1} | x_t, x_start) of DDPM eq. 6 and 7; p_sample: DDPM alg. 2. */
 void q_sample(real *x_t, const real *x_start, const real *noise, const int *t, const Diffusion *d, int B, size_t n);
 void q_mean_variance(real *mean, double *variance, double *log_variance, const real *x_start, const int *t,
                      const Diffusion *d, int B, size_t n);
