@@ -121,6 +121,16 @@ int main(int argc, char **argv)
     attempt(path, 1, "a byte too many", 0);
     free(longer);
 
+    static const char not_finite[2][4] = {{0, 0, (char)0x80, 0x7f}, {1, 0, (char)0xc0, (char)0xff}}; /* inf, nan */
+    for (int k = 0; k < 2; k++) {
+        char last[4];
+        memcpy(last, first + n - 4, 4);
+        memcpy(first + n - 4, not_finite[k], 4);
+        put(path, first, n);
+        attempt(path, 1, "inf or nan as a weight", k);
+        memcpy(first + n - 4, last, 4);
+    }
+
     /* half of the flips in the header, which is where the trouble is; a bit, or a whole byte */
     const size_t header = 8 + ((unsigned char)first[0] | (size_t)(unsigned char)first[1] << 8);
     for (int k = 0; k < 10000; k++) {
