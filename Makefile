@@ -1,6 +1,7 @@
 # make            ./train ./sample ./tokenizer          make demo     train on data/simple-train.txt, then sample
 # make test       all tests                             make check    warnings on gcc and clang, tests under sanitizers
 # make parity DIR=path   the numbers of the original    make data     generate data/simple-* anew
+# make evaluate   build/evaluate, the judge of samples: ./sample ... | build/evaluate TRAIN_FILE
 #
 # NATIVE=0: no -march=native. OMP=0: no threads. CC and CFLAGS (default -O3) are honoured. Nothing but cc is needed.
 
@@ -59,7 +60,7 @@ build/simple: data/simple.c build/flags
 	$(CC) $(FLAGS) -o $@ $<
 
 # Tests: the same objects as the programs, and the same sources in double precision.
-TESTS = unit fuzz judge
+TESTS = unit fuzz judge evaluate
 PARITY_SOURCES = test/parity.c test/parity_text.c test/fixture.c
 build/parity: $(PARITY_SOURCES) test/fixture.h tdiff.h $(LIBRARY)
 	$(CC) $(FLAGS) $(LDFLAGS) -I. -Itest -o $@ $(PARITY_SOURCES) $(LIBRARY) -lm
@@ -69,6 +70,8 @@ build/double-unit: test/unit.c tdiff.h $(LIBRARY:build/%=build/double-%)
 	$(CC) $(FLAGS) $(LDFLAGS) -DTDIFF_DOUBLE -I. -o $@ test/unit.c $(LIBRARY:build/%=build/double-%) -lm
 $(TESTS:%=build/%): build/%: test/%.c tdiff.h $(LIBRARY)
 	$(CC) $(FLAGS) $(LDFLAGS) -I. -o $@ $< $(LIBRARY) -lm
+
+evaluate: build/evaluate
 
 parity: build/parity build/double-parity
 	@echo "in double precision:"; build/double-parity $(DIR); double=$$?; \
@@ -83,4 +86,4 @@ check:
 clean:
 	rm -rf build train sample tokenizer
 
-.PHONY: all demo data parity test check clean FORCE
+.PHONY: all demo data evaluate parity test check clean FORCE

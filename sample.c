@@ -12,24 +12,42 @@
 enum { BATCH = 64, SHOWN = 16 /* states that --show prints, at most about twice as many */ };
 
 typedef struct {
-    int n, seed, threads, show, variance, help;
-    const char *steps, *out;
+    int n, seed, threads, show, variance, help, clip_denoised, clamp_from;
+    double top_p, eta, strength;
+    const char *steps, *out, *prompt, *edit;
+    int start, ddim;
     Tokenizer tokenizer;
     Model model;
     Workspace work;
     Diffusion diffusion;
     int *ids; /* (BATCH,N) */
     real *x;  /* (BATCH,N,D) */
+    unsigned char *known; /* (BATCH,N) the words that a prompt gives */
+    real *known_x;        /* (BATCH,N,D) their embeddings, or those of the sentence to edit */
     int first, count; /* the samples of the current batch */
 } Sampling;
 
-static void draw_noise(void *context, real *out, int t)
+typedef struct { uint64_t key; uint32_t index; } Redraw;
+
+static real redraw(void *context)
+{
+    Redraw *r = context;
+    real pair[2];
+    rng_gaussian(pair, 2, rng_key(r->key, RNG_SAMPLE, r->index++, 0));
+    return pair[0];
+}
+
+static void draw_noise(void *context, real *out, int t, NoiseUse use)
 {
     const Sampling *r = context;
     const size_t n = (size_t)r->model.config.seq_len * r->model.config.emb_dim;
     const int step = t < r->diffusion.T ? r->diffusion.timestep_map[t] : r->diffusion.total; /* T: x_T itself */
-    for (int b = 0; b < r->count; b++)
-        rng_gaussian(out + b * n, n, rng_key((uint64_t)r->seed, RNG_SAMPLE, step, r->first + b));
+#pragma omp parallel for
+    for (int b = 0; b < r->count; b++) {
+        Redraw more = {rng_key((uint64_t)r->seed, RNG_SAMPLE, 2 * (uint64_t)step + use, r->first + b), 0};
+        rng_gaussian(out + b * n, n, more.key);
+        if (r->top_p > 0 && use == NOISE_STEP && t < r->diffusion.T) truncate_noise(out + b * n, n, r->top_p, redraw, &more);
+    }
 }
 
 /* The words nearest to x, as text: a sentence a line. */
@@ -69,6 +87,7 @@ static int load(Sampling *r, const char *path, Error *err)
         !diffusion_init(&r->diffusion, config.noise_schedule, config.diffusion_steps, r->steps, err) &&
         !workspace_init(&r->work, &config, BATCH, config.seq_len, 0, err)) {
         const size_t values = (size_t)BATCH * config.seq_len;
+        embedding_table_forward(&r->model);
         r->ids = checked_alloc(values, sizeof *r->ids, err);
         r->x = r->ids ? checked_alloc(values, config.emb_dim * sizeof *r->x, err) : NULL;
         status = r->x ? 0 : -1;
@@ -79,13 +98,44 @@ static int load(Sampling *r, const char *path, Error *err)
     return status;
 }
 
+/* The embeddings of a sentence for every sample of a batch; in a prompt, [MASK] marks what is not known. */
+static int given_words(Sampling *r, const char *text, const char *option, Error *err)
+{
+    const int N = r->model.config.seq_len, D = r->model.config.emb_dim;
+    const size_t values = (size_t)BATCH * N;
+    int masks = 0;
+    if (!(r->known = checked_alloc(values, 1, err)) || !(r->known_x = checked_alloc(values, D * sizeof *r->known_x, err))) return -1;
+    long n = tokenizer_encode(&r->tokenizer, text, strlen(text), r->ids, N);
+    if (n < 0) return fail(err, "out of memory");
+    if (n > N) return fail(err, "%s: %ld positions with [CLS] and [SEP], the model has %d", option, n, N);
+    for (int i = 0; i < N; i++) {
+        if (i >= n) r->ids[i] = TOKEN_PAD;
+        if (r->ids[i] == TOKEN_UNK) return fail(err, "%s: word %d is not in the vocabulary", option, i);
+        masks += r->ids[i] == TOKEN_MASK;
+        r->known[i] = r->ids[i] != TOKEN_MASK;
+    }
+    if (r->prompt && !masks) return fail(err, "%s: no [MASK] in it, so nothing is left to sample", option);
+    embedding_forward(r->known_x, r->model.embedding, r->ids, N, D);
+    for (int b = 1; b < BATCH; b++) {
+        memcpy(r->known + (size_t)b * N, r->known, N);
+        memcpy(r->known_x + (size_t)b * N * D, r->known_x, (size_t)N * D * sizeof *r->known_x);
+    }
+    return 0;
+}
+
 static int sample(Sampling *r, FILE *out, Error *err)
 {
-    const Sampler sampler = {(Variance)r->variance, draw_noise, r->show ? show_state : NULL, r};
+    const int N = r->model.config.seq_len, T = r->diffusion.T;
+    const size_t n = (size_t)N * r->model.config.emb_dim;
+    const Sampler sampler = {.variance = (Variance)r->variance, .noise = draw_noise, .show = r->show ? show_state : NULL,
+                             .context = r, .clip_denoised = r->clip_denoised, .clamp_from = r->clamp_from, .ddim = r->ddim,
+                             .eta = r->eta, .start = r->start, .known = r->prompt ? r->known : NULL, .known_x = r->known_x};
     for (r->first = 0; r->first < r->n; r->first += BATCH) {
         r->count = r->n - r->first < BATCH ? r->n - r->first : BATCH;
-        draw_noise(r, r->x, r->diffusion.T);
-        p_sample_loop(&r->model, &r->work, &r->diffusion, &sampler, r->x, r->count, r->model.config.seq_len);
+        draw_noise(r, r->x, T, NOISE_STEP);
+        for (int b = 0, t = r->start - 1; b < r->count && r->edit; b++) /* x_T's noise serves for x_t as well */
+            q_sample(r->x + b * n, r->known_x + b * n, r->x + b * n, &t, &r->diffusion, 1, n);
+        p_sample_loop(&r->model, &r->work, &r->diffusion, &sampler, r->x, r->count, N);
         if (print_words(r, r->x, "", out, err)) return -1;
         if (fflush(out) || ferror(out)) return fail(err, "%s: cannot write", r->out ? r->out : "standard output");
     }
@@ -95,7 +145,7 @@ static int sample(Sampling *r, FILE *out, Error *err)
 static void defaults(Sampling *r)
 {
     memset(r, 0, sizeof *r);
-    r->n = 10, r->seed = 1, r->threads = max_threads(), r->steps = "50";
+    r->n = 10, r->seed = 1, r->threads = max_threads(), r->steps = "50", r->strength = 0.5;
 }
 
 int main(int argc, char **argv)
@@ -110,6 +160,13 @@ int main(int argc, char **argv)
         {"n", OPT_INT, &run.n, 1, 1e8, "sentences to draw", NULL, NULL, 0, 0},
         {"steps", OPT_TEXT, &run.steps, 0, 0, "diffusion steps to take: N of those trained, or a,b,c for sections", NULL, NULL, 0, 0},
         {"seed", OPT_INT, &run.seed, 0, INT32_MAX, "of the noise", NULL, NULL, 0, 0},
+        {"prompt", OPT_TEXT, &run.prompt, 0, 0, "keep the words of this sentence and fill in its [MASK]s", NULL, NULL, 0, 0},
+        {"edit", OPT_TEXT, &run.edit, 0, 0, "begin with this sentence, made noisy, in place of noise", NULL, NULL, 0, 0},
+        {"strength", OPT_REAL, &run.strength, 0.001, 1, "of --edit: the share of the steps to take; 1 keeps nothing", NULL, NULL, 0, 0},
+        {"eta", OPT_REAL, &run.eta, 0, 1, "take DDIM's steps with this share of new noise", "DDPM's steps", NULL, 0, 0},
+        {"top-p", OPT_REAL, &run.top_p, 0, 100, "draw noise beyond this again: likelier, less varied; 0: do not", NULL, NULL, 0, 0},
+        {"clamp-from", OPT_INT, &run.clamp_from, 0, 100000, "below this trained step round x_start to the nearest word; 0: never", NULL, NULL, 0, 0},
+        {"clip-denoised", OPT_FLAG, &run.clip_denoised, 0, 0, "clip x_start to [-1, 1]", NULL, NULL, 0, 0},
         {"variance", OPT_CHOICE, &run.variance, 0, 0, "of a step back", NULL, variances, 0, 0},
         {"show", OPT_FLAG, &run.show, 0, 0, "print the sentences while they come out of the noise, on stderr", NULL, NULL, 0, 0},
         {"out", OPT_TEXT, &run.out, 0, 0, "write the sentences to this file", "standard output", NULL, 0, 0},
@@ -128,11 +185,22 @@ int main(int argc, char **argv)
         options_help(options, stdout);
         return fflush(stdout) || ferror(stdout) ? 1 : 0;
     }
+    if (run.prompt && run.edit) {
+        fprintf(stderr, "sample: --prompt and --edit cannot be combined\n");
+        return 2;
+    }
+    for (const Option *o = options; o->name; o++) run.ddim |= o->value == &run.eta && o->given;
     set_threads(run.threads);
     if (!floats_are_exact())
         fprintf(stderr, "note: this build computes with more than float precision; another build may give other sentences\n");
 
     int status = load(&run, path, &err);
+    if (!status && run.prompt) status = given_words(&run, run.prompt, "--prompt", &err);
+    if (!status && run.edit) {
+        status = given_words(&run, run.edit, "--edit", &err);
+        run.start = (int)(run.strength * run.diffusion.T + 0.5);
+        if (run.start < 1) run.start = 1;
+    }
     if (!status && run.out) status = output_open(&file, run.out, &err);
     if (!status) status = sample(&run, run.out ? file.file : stdout, &err);
     if (file.file) {
@@ -146,5 +214,7 @@ int main(int argc, char **argv)
     diffusion_free(&run.diffusion);
     free(run.ids);
     free(run.x);
+    free(run.known);
+    free(run.known_x);
     return status ? 1 : 0;
 }

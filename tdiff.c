@@ -530,7 +530,7 @@ void linear_backward_weights(real *dw, real *db, const real *dout, const real *i
 {
     for (int i = from; i < to; i += MC)
         matmul_block(dw + (size_t)i * I, I, NULL, dout + i, 1, O, in, I, 1, to - i < MC ? to - i : MC, I, M);
-    add_rows(db + from, dout + from, O, M, to - from);
+    if (db) add_rows(db + from, dout + from, O, M, to - from);
 }
 
 /* normed = (in - mean) / sqrt(var + eps);  out = normed gamma + beta   (eps as BERT has it) */
@@ -806,7 +806,7 @@ static void list_tensors(Model *m)
     m->lm_head_bias = linear_bias(m, "", "lm_head.bias", c->vocab, c->emb_dim);
     m->time_in = linear(m, "", "time_embed.0", 4 * c->time_dim, c->time_dim);
     m->time_out = linear(m, "", "time_embed.2", C, 4 * c->time_dim);
-    m->up_in = linear(m, "", "input_up_proj.0", C, c->emb_dim);
+    m->up_in = linear(m, "", "input_up_proj.0", C, c->emb_dim * (1 + c->self_conditioning));
     m->up_out = linear(m, "", "input_up_proj.2", C, C);
     m->position_embeddings = tensor(m, "", "position_embeddings.weight", INIT_NORMAL, 0, 2, c->max_positions, C);
     m->emb_ln = layernorm(m, "", "LayerNorm", C);
@@ -858,11 +858,19 @@ int model_init(Model *m, const Config *c, Error *err)
         !(m->tensors = checked_alloc(m->num_tensors, sizeof *m->tensors, err)))
         return -1;
     list_tensors(m);
+    m->embedding = m->word_embedding->data, m->dembedding = m->word_embedding->grad;
+    if (c->emb_norm > 0 && (!(m->embedding = checked_alloc(m->word_embedding->size, sizeof *m->embedding, err)) ||
+                            !(m->dembedding = checked_alloc(m->word_embedding->size, sizeof *m->dembedding, err))))
+        return -1;
     return 0;
 }
 
 void model_free(Model *m)
 {
+    if (m->config.emb_norm > 0) {
+        free(m->embedding);
+        free(m->dembedding);
+    }
     free(m->layer);
     free(m->params);
     free(m->grads);
@@ -882,6 +890,35 @@ void model_random(Model *m, uint64_t seed)
                 t->data[j] = bound * ((real)(int32_t)(hash32(key, (uint32_t)j) >> 8) / 8388608 - 1);
         } else
             for (size_t j = 0; j < t->size; j++) t->data[j] = t->init == INIT_ONE;
+    }
+}
+
+/* The table of embeddings that everything reads: word_embedding itself or, with emb_norm, its rows scaled to that
+ * norm. The norm decides how much noise hides a word, and so at which t words are decided; free embeddings of D dimensions have
+ * a norm near sqrt(D), which leaves hardly any t at which a word is in doubt. */
+void embedding_table_forward(Model *m)
+{
+    const int D = m->config.emb_dim;
+    for (int v = 0; v < m->config.vocab && m->config.emb_norm > 0; v++) {
+        const real *e = m->word_embedding->data + (size_t)v * D;
+        real scale = (real)m->config.emb_norm / real_sqrt(dot(e, e, D) + FLT_MIN);
+        for (int d = 0; d < D; d++) m->embedding[(size_t)v * D + d] = scale * e[d];
+    }
+}
+
+/* With u = e / |e|:  de = emb_norm / |e| (dtable - u (u . dtable)) */
+void embedding_table_backward(Model *m)
+{
+    const int D = m->config.emb_dim;
+    for (int v = 0; v < m->config.vocab && m->config.emb_norm > 0; v++) {
+        const real *e = m->word_embedding->data + (size_t)v * D;
+        real *de = m->word_embedding->grad + (size_t)v * D, *dtable = m->dembedding + (size_t)v * D;
+        real square = dot(e, e, D) + FLT_MIN, scale = (real)m->config.emb_norm / real_sqrt(square);
+        real along = dot(e, dtable, D) / square;
+        for (int d = 0; d < D; d++) {
+            de[d] += scale * (dtable[d] - along * e[d]);
+            dtable[d] = 0;
+        }
     }
 }
 
@@ -922,7 +959,12 @@ static void list_arrays(Workspace *w, const Config *c, int training)
     w->down_act = take(w, M * C), w->transposed = take(w, M * C);
     w->timesteps = take(w, B), w->noise = take(w, M * D), w->target = take(w, M * D), w->x_start = take(w, M * D);
     w->x_t = take(w, M * D), w->model_out = take(w, M * D), w->logits = take(w, M * c->vocab);
+    w->pred_xstart = take(w, M * D), w->estimate = take(w, M * D), w->half_squares = take(w, c->vocab);
+    w->input = c->self_conditioning ? take(w, 2 * M * D) : NULL;
+    w->head = c->predict == PREDICT_SOFTMAX ? take(w, M * c->vocab) : NULL;
     if (!training) return;
+    w->dpred = take(w, M * D), w->dx_past = take(w, M * D), w->weight = take(w, B), w->dinput = c->self_conditioning ? take(w, 2 * M * D) : NULL;
+    w->dhead = c->predict == PREDICT_SOFTMAX ? take(w, M * c->vocab) : NULL;
     w->dmodel_out = take(w, M * D), w->dx_start = take(w, M * D), w->dx_t = take(w, M * D);
     w->ddown = take(w, M * C), w->dh = take(w, M * C), w->dbranch = take(w, M * C), w->dcontext = take(w, M * C);
     w->dqkv = take(w, 3 * M * C), w->datt = take(w, attention), w->dffn = take(w, M * F), w->dup = take(w, M * C);
@@ -938,8 +980,13 @@ static Workspace from_example(const Workspace *all, const Config *c, int N, int 
     w.temb += b * c->time_dim, w.time_hidden += b * T4, w.time_act += b * T4, w.time += b * C;
     w.up_act += m * C, w.emb_normed += m * C, w.emb_rstd += m, w.emb += m * C, w.down_act += m * C, w.transposed += m * C;
     w.timesteps += b, w.noise += m * D, w.target += m * D, w.x_start += m * D, w.x_t += m * D, w.model_out += m * D;
-    w.logits += m * c->vocab;
+    w.logits += m * c->vocab, w.pred_xstart += m * D, w.estimate += m * D;
+    if (c->self_conditioning) w.input += 2 * m * D;
+    if (c->predict == PREDICT_SOFTMAX) w.head += m * c->vocab;
     if (!all->dh) return w;
+    w.dpred += m * D, w.dx_past += m * D;
+    if (c->self_conditioning) w.dinput += 2 * m * D;
+    if (c->predict == PREDICT_SOFTMAX) w.dhead += m * c->vocab;
     w.dmodel_out += m * D, w.dx_start += m * D, w.dx_t += m * D, w.ddown += m * C, w.dh += m * C, w.dbranch += m * C;
     w.dcontext += m * C, w.dqkv += 3 * m * C, w.datt += m * c->heads * N, w.dffn += m * c->ffn, w.dup += m * C;
     w.demb_ln += 2 * b * C, w.dtime += b * C, w.dtime_act += b * T4;
@@ -959,11 +1006,13 @@ static LayerActs layer_from(const Workspace *w, int l, const Config *c, int N)
 int workspace_init(Workspace *w, const Config *c, int B, int N, int training, Error *err)
 {
     double per_row = 8.0 * c->hidden + 2.0 * c->ffn + (double)c->heads * N + 4;
-    per_row = (c->layers + 2) * per_row + 9.0 * c->emb_dim + c->vocab + 13.0 * c->time_dim;
+    per_row = (c->layers + 2) * per_row + 16.0 * c->emb_dim + 3.0 * c->vocab + 13.0 * c->time_dim;
     memset(w, 0, sizeof *w);
     if (per_row * B * N * sizeof(real) > (double)((size_t)-1 / 4))
         return fail(err, "a batch of %d x %d positions is too large for this machine", B, N);
-    if (!(w->layer = checked_alloc(c->layers, sizeof *w->layer, err))) return -1;
+    if (!(w->layer = checked_alloc(c->layers, sizeof *w->layer, err)) ||
+        !(w->nearest = checked_alloc((size_t)B * N, sizeof *w->nearest, err)))
+        return -1;
     w->B = B, w->N = N;
     list_arrays(w, c, training);
     if (!(w->arena = checked_alloc(w->size, sizeof *w->arena, err))) return -1;
@@ -974,6 +1023,7 @@ int workspace_init(Workspace *w, const Config *c, int B, int N, int training, Er
 void workspace_free(Workspace *w)
 {
     free(w->layer);
+    free(w->nearest);
     free(w->arena);
     memset(w, 0, sizeof *w);
 }
@@ -1021,8 +1071,21 @@ static void layernorm_of_backward(real *dx, real *partial, Pair p, const real *n
                            normed + b * N * C, rstd + b * N, p.weight->data, N, (int)C);
 }
 
-static void forward_examples(const Model *m, const Workspace *w, real *out, const real *x_t, const real *timesteps, int B,
-                             int N, Dropout drop)
+/* What the network reads: x_t or, with self-conditioning, x_t and the last estimate of x_start (NULL: none yet) side by
+ * side (Analog Bits: Chen et al. 2022, arXiv:2208.04202, sec. 3.2). */
+static const real *network_input(const Workspace *w, const real *x_t, const real *estimate, int M, int D)
+{
+    if (!w->input) return x_t;
+    for (size_t m = 0; m < (size_t)M; m++) {
+        memcpy(w->input + 2 * m * D, x_t + m * D, D * sizeof *x_t);
+        if (estimate) memcpy(w->input + (2 * m + 1) * D, estimate + m * D, D * sizeof *x_t);
+        else memset(w->input + (2 * m + 1) * D, 0, D * sizeof *x_t);
+    }
+    return w->input;
+}
+
+static void forward_examples(const Model *m, const Workspace *w, real *out, const real *x_t, const real *estimate,
+                             const real *timesteps, int B, int N, Dropout drop)
 {
     const Config *c = &m->config;
     const int C = c->hidden, F = c->ffn, M = B * N, T4 = 4 * c->time_dim;
@@ -1033,7 +1096,7 @@ static void forward_examples(const Model *m, const Workspace *w, real *out, cons
     silu_forward(w->time_act, w->time_hidden, (size_t)B * T4);
     linear_of(w->time, w->time_act, m->time_out, B);
 
-    linear_of(w->up_act, x_t, m->up_in, M);
+    linear_of(w->up_act, network_input(w, x_t, estimate, M, c->emb_dim), m->up_in, M);
     tanh_forward(w->up_act, w->up_act, n);
     linear_of(w->emb_normed, w->up_act, m->up_out, M);
     add_position_and_time(w->emb_normed, m->position_embeddings->data, w->time, B, N, C);
@@ -1102,7 +1165,9 @@ static void backward_examples(const Model *m, const Workspace *w, real *dx_t, co
     memcpy(w->emb_normed, dh, n * sizeof *dh);
     linear_of_backward(w->dup, m->up_out, dh, M);
     tanh_backward(w->dup, w->dup, w->up_act, n);
-    linear_of_backward(dx_t, m->up_in, w->dup, M);
+    linear_of_backward(w->dinput ? w->dinput : dx_t, m->up_in, w->dup, M);
+    for (size_t row = 0, D = c->emb_dim; row < (size_t)M && w->dinput; row++) /* the estimate is a constant */
+        memcpy(dx_t + row * D, w->dinput + 2 * row * D, D * sizeof *dx_t);
 
     memset(w->dtime, 0, (size_t)B * C * sizeof *w->dtime);
     for (int b = 0; b < B; b++) add_rows(w->dtime + (size_t)b * C, dh + (size_t)b * N * C, C, N, C);
@@ -1117,6 +1182,15 @@ static void weights_of(Pair p, int O, const real *dout, const real *in, int M)
     for (int from = 0; from < O; from += MC)
         linear_backward_weights(p.weight->grad, p.bias->grad, dout, in, M, O, p.weight->shape[1], from,
                                 from + MC < O ? from + MC : O);
+}
+
+/* The same for the table of embeddings, as the weight of a Linear; dbias may be NULL. */
+static void table_weights(Model *m, real *dbias, const real *dout /*(M,V)*/, const real *in /*(M,D)*/, int M)
+{
+    const int V = m->config.vocab;
+#pragma omp for schedule(dynamic) nowait
+    for (int from = 0; from < V; from += MC)
+        linear_backward_weights(m->dembedding, dbias, dout, in, M, V, m->config.emb_dim, from, from + MC < V ? from + MC : V);
 }
 
 static void layernorm_weights_of(Pair p, const real *partial, int B)
@@ -1150,7 +1224,7 @@ static void backward_weights(Model *m, const Workspace *w, const real *dout, con
         }
         layernorm_weights_of(m->emb_ln, w->demb_ln, B);
         weights_of(m->up_out, C, w->emb_normed, w->up_act, M);
-        weights_of(m->up_in, C, w->dup, x_t, M);
+        weights_of(m->up_in, C, w->dup, w->input ? w->input : x_t, M);
         weights_of(m->time_out, C, w->dtime, w->time_act, B);
         weights_of(m->time_in, 4 * c->time_dim, w->dtime_act, w->temb, B);
 #pragma omp single nowait
@@ -1161,8 +1235,8 @@ static void backward_weights(Model *m, const Workspace *w, const real *dout, con
 /* Threads take whole examples, in as many shares as there are threads: share k of B begins here. */
 static int share(int B, int k, int shares) { return (int)((int64_t)B * k / shares); }
 
-void denoiser_forward(const Model *m, Workspace *w, real *out, const real *x_t, const real *timesteps, int B, int N,
-                      Dropout drop)
+void denoiser_forward(const Model *m, Workspace *w, real *out, const real *x_t, const real *estimate,
+                      const real *timesteps, int B, int N, Dropout drop)
 {
     const size_t n = (size_t)N * m->config.emb_dim;
     const int shares = max_threads() < B ? max_threads() : B;
@@ -1171,7 +1245,8 @@ void denoiser_forward(const Model *m, Workspace *w, real *out, const real *x_t, 
     for (int k = 0; k < shares; k++) {
         int first = share(B, k, shares), count = share(B, k + 1, shares) - first;
         const Workspace part = from_example(w, &m->config, N, first);
-        forward_examples(m, &part, out + first * n, x_t + first * n, timesteps + first, count, N, drop);
+        forward_examples(m, &part, out + first * n, x_t + first * n, estimate ? estimate + first * n : NULL,
+                         timesteps + first, count, N, drop);
     }
 }
 
@@ -1190,7 +1265,7 @@ void denoiser_backward(Model *m, Workspace *w, real *dx_t, const real *dout, con
 
 void lm_head_forward(const Model *m, real *logits, const real *x, int M)
 {
-    linear_forward(logits, x, m->word_embedding->data, m->lm_head_bias->data, M, m->config.vocab, m->config.emb_dim);
+    linear_forward(logits, x, m->embedding, m->lm_head_bias->data, M, m->config.vocab, m->config.emb_dim);
 }
 
 /* ---- 8. the diffusion process --------------------------------------------------------------------- */
@@ -1358,6 +1433,23 @@ void q_sample(real *x_t, const real *x_start, const real *noise, const int *t, c
     }
 }
 
+/* DDPM eq. 4 solved for x_start, and for the noise */
+void xstart_from_epsilon(real *x_start, const real *x_t, const real *epsilon, const int *t, const Diffusion *d, int B, size_t n)
+{
+    for (int b = 0; b < B; b++) {
+        double a = d->alphas_cumprod[t[b]];
+        combine(x_start + b * n, x_t + b * n, epsilon + b * n, (real)sqrt(1 / a), -(real)sqrt(1 / a - 1), n);
+    }
+}
+
+void epsilon_from_xstart(real *epsilon, const real *x_t, const real *x_start, const int *t, const Diffusion *d, int B, size_t n)
+{
+    for (int b = 0; b < B; b++) {
+        double a = d->alphas_cumprod[t[b]];
+        combine(epsilon + b * n, x_t + b * n, x_start + b * n, (real)(sqrt(1 / a) / sqrt(1 / a - 1)), -(real)(1 / sqrt(1 / a - 1)), n);
+    }
+}
+
 void q_mean_variance(real *mean, double *variance, double *log_variance, const real *x_start, const int *t,
                      const Diffusion *d, int B, size_t n)
 {
@@ -1401,6 +1493,36 @@ void p_sample(real *x_prev, const real *pred_xstart, const real *x_t, const real
     }
 }
 
+/* Song et al. 2020, arXiv:2010.02502, eq. 12 and 16: eta = 0 goes back without new noise, eta = 1 is DDPM again. */
+void ddim_sample(real *x_prev, const real *pred_xstart, const real *x_t, const real *noise, const int *t, const Diffusion *d,
+                 double eta, int B, size_t n)
+{
+    for (int b = 0; b < B; b++) {
+        const double a = d->alphas_cumprod[t[b]], prev = d->alphas_cumprod_prev[t[b]];
+        const double sigma = eta * sqrt((1 - prev) / (1 - a)) * sqrt(1 - a / prev);
+        const real of_x = (real)(1 / sqrt(1 - a)), of_start = -(real)sqrt(a / (1 - a));
+        const real root = (real)sqrt(prev), rest = (real)sqrt(fmax(1 - prev - sigma * sigma, 0)), add = t[b] ? (real)sigma : 0;
+        for (size_t i = b * n; i < (b + 1) * n; i++) {
+            real epsilon = fmadd(of_x, x_t[i], of_start * pred_xstart[i]);
+            x_prev[i] = fmadd(root, pred_xstart[i], fmadd(rest, epsilon, add * noise[i]));
+        }
+    }
+}
+
+/* Diffusion-LM's code: what lies outside of [-limit, limit] is drawn again, in order, until it does not. Narrower noise makes
+ * likelier and less varied sentences. */
+void truncate_noise(real *noise, size_t n, double limit, real (*draw)(void *context), void *context)
+{
+    for (int outside = 1; outside;) {
+        outside = 0;
+        for (size_t i = 0; i < n; i++) {
+            if (!(noise[i] > limit || noise[i] < -limit)) continue;
+            noise[i] = draw(context);
+            outside = 1;
+        }
+    }
+}
+
 /* ---- 9. the loss -----------------------------------------------------------------------------------
  * Three terms, each the mean over positions and dimensions, then over the batch (see the essay). */
 
@@ -1424,21 +1546,21 @@ void mse_forward(double *mse, const real *target, const real *out, int B, size_t
     for (int b = 0; b < B; b++) mse[b] = (double)square_distance(target + b * n, out + b * n, n) / n;
 }
 
-void mse_backward(real *dtarget, real *dout, const real *target, const real *out, real weight, int B, size_t n)
+void mse_backward(real *dtarget, real *dout, const real *target, const real *out, const real *weight, int B, size_t n)
 {
-    const real scale = 2 * weight / n;
-    for (size_t i = 0; i < B * n; i++) {
-        real g = scale * (target[i] - out[i]);
-        dtarget[i] += g;
-        dout[i] -= g;
-    }
+    for (int b = 0; b < B; b++)
+        for (size_t i = b * n; i < (b + 1) * n; i++) {
+            real g = 2 * weight[b] / n * (target[i] - out[i]);
+            dtarget[i] += g;
+            dout[i] -= g;
+        }
 }
 
-/* nll = mean over positions of -log softmax(lm_head(x_start))[id] */
-void decoder_nll_forward(double *nll, real *logits, const Model *m, const real *x_start, const int *ids, int B, int N)
+/* nll = mean over positions of -log softmax(lm_head(x))[id] */
+void decoder_nll_forward(double *nll, real *logits, const Model *m, const real *x, const int *ids, int B, int N)
 {
     const size_t V = m->config.vocab;
-    lm_head_forward(m, logits, x_start, B * N);
+    lm_head_forward(m, logits, x, B * N);
     for (int b = 0; b < B; b++) {
         nll[b] = 0;
         for (int i = b * N; i < (b + 1) * N; i++) {
@@ -1449,16 +1571,15 @@ void decoder_nll_forward(double *nll, real *logits, const Model *m, const real *
 }
 
 /* d nll / d logits = softmax - onehot; from there on lm_head is a Linear, of which this does the input */
-void decoder_nll_backward(real *dx_start, real *probs, const Model *m, const int *ids, real weight, int B, int N)
+void decoder_nll_backward(real *dx, real *probs, const Model *m, const int *ids, const real *weight, int B, int N)
 {
     const int V = m->config.vocab, D = m->config.emb_dim, M = B * N;
-    const real scale = weight / N;
     for (int i = 0; i < M; i++) {
-        real *p = probs + (size_t)i * V;
+        real *p = probs + (size_t)i * V, scale = weight[i / N] / N;
         p[ids[i]] -= 1;
         for (int v = 0; v < V; v++) p[v] *= scale;
     }
-    matmul(dx_start, probs, 0, m->word_embedding->data, 0, M, D, V);
+    matmul(dx, probs, 0, m->embedding, 0, M, D, V);
 }
 
 /* tT = mean (sqrt(alphas_cumprod[T-1]) x_start)^2 */
@@ -1468,74 +1589,155 @@ void tT_loss_forward(double *tT, const real *x_start, const Diffusion *d, int B,
         tT[b] = d->alphas_cumprod[d->T - 1] * (double)square_distance(x_start + b * n, NULL, n) / n;
 }
 
-void tT_loss_backward(real *dx_start, const real *x_start, const Diffusion *d, real weight, int B, size_t n)
+void tT_loss_backward(real *dx_start, const real *x_start, const Diffusion *d, const real *weight, int B, size_t n)
 {
-    const real scale = 2 * weight / n * (real)d->alphas_cumprod[d->T - 1];
-    for (size_t i = 0; i < B * n; i++) dx_start[i] = fmadd(scale, x_start[i], dx_start[i]);
+    for (int b = 0; b < B; b++) {
+        const real scale = 2 * weight[b] / n * (real)d->alphas_cumprod[d->T - 1];
+        for (size_t i = b * n; i < (b + 1) * n; i++) dx_start[i] = fmadd(scale, x_start[i], dx_start[i]);
+    }
 }
 
-/* word_embedding receives gradient by five routes; nothing is detached:
+real real_clip(real x) { return x < -1 ? -1 : x > 1 ? 1 : x; }
+
+/* From the network's output to the estimate of x_start. */
+static void predict_xstart(const Model *m, const Workspace *w, real *pred, const real *out, const real *x_t, const int *t,
+                           const Diffusion *d, int B, int N)
+{
+    const int V = m->config.vocab, D = m->config.emb_dim, M = B * N;
+    const size_t n = (size_t)N * D;
+    if (m->config.predict == PREDICT_SOFTMAX) { /* the mean of the embeddings under softmax(lm_head(out)) */
+        lm_head_forward(m, w->head, out, M);
+        for (int i = 0; i < M; i++) softmax(w->head + (size_t)i * V, V);
+        memset(pred, 0, B * n * sizeof *pred);
+        matmul(pred, w->head, 0, m->embedding, 0, M, D, V);
+    } else if (m->config.predict == PREDICT_EPSILON) xstart_from_epsilon(pred, x_t, out, t, d, B, n);
+    else memcpy(pred, out, B * n * sizeof *pred);
+}
+
+/* dpred -> dout, and what reaches x_t past the network is added to dx_t. With softmax, the gradient weight/N (p - onehot) of its
+ * cross-entropy is added on the way; w->dhead is d loss / d logits afterwards. */
+static void predict_xstart_backward(const Model *m, const Workspace *w, real *dout, real *dx_t, const real *dpred,
+                                    const int *ids, const int *t, const Diffusion *d, const real *weight, int B, int N)
+{
+    const int V = m->config.vocab, D = m->config.emb_dim, M = B * N;
+    const size_t n = (size_t)N * D;
+    if (m->config.predict == PREDICT_SOFTMAX) {
+        memset(w->dhead, 0, (size_t)M * V * sizeof *w->dhead);
+        matmul(w->dhead, dpred, 0, m->embedding, 1, M, V, D);
+        for (int i = 0; i < M; i++) {
+            real *g = w->dhead + (size_t)i * V, scale = weight[i / N] / N;
+            const real *p = w->head + (size_t)i * V;
+            real mean = dot(g, p, V);
+            for (int v = 0; v < V; v++) g[v] = p[v] * (g[v] - mean + scale);
+            g[ids[i]] -= scale;
+        }
+        matmul(dout, w->dhead, 0, m->embedding, 0, M, D, V);
+    } else
+        for (int b = 0; b < B; b++) {
+            const double a = d->alphas_cumprod[t[b]];
+            const int epsilon = m->config.predict == PREDICT_EPSILON;
+            const real of_out = epsilon ? -(real)sqrt(1 / a - 1) : 1, of_x = epsilon ? (real)sqrt(1 / a) : 0;
+            for (size_t i = b * n; i < (b + 1) * n; i++) {
+                dout[i] = fmadd(of_out, dpred[i], dout[i]);
+                dx_t[i] = fmadd(of_x, dpred[i], dx_t[i]);
+            }
+        }
+}
+
+/* The embeddings receive gradient by five routes; nothing is detached:
  *   1 through x_t, the network's input        4 through x_start, the decoder's input
  *   2 through the target of mse               5 as the weight of the decoder, lm_head
  *   3 through x_start in tT_loss
- * Routes 1 to 4 meet in dx_start, because x_start is the embedding plus a constant noise. */
-static void losses_of_examples(const Model *m, const Workspace *w, const Losses *terms, const Diffusion *d, const int *ids,
-                               const int *t, const real *noise_x0, const real *noise_t, int B, int N, real weight,
-                               int backward, Dropout drop)
+ * Routes 1 to 4 meet in dx_start, because x_start is the embedding plus a constant noise. (The softmax head adds two: as its
+ * weight, and as what its probabilities average.) */
+static void losses_of_examples(const Model *m, const Workspace *w, const Losses *terms, const Diffusion *d, const Batch *y,
+                               const real *weight, int backward, Dropout drop)
 {
-    const int D = m->config.emb_dim, M = B * N;
+    const int D = m->config.emb_dim, B = y->B, N = y->N, M = B * N;
     const size_t n = (size_t)N * D;
     const real sigma = (real)sqrt(1 - d->alphas_cumprod[0]);
+    const int epsilon = m->config.predict == PREDICT_EPSILON, head = m->config.predict == PREDICT_SOFTMAX;
 
-    embedding_forward(w->target, m->word_embedding->data, ids, M, D);
-    for (size_t i = 0; i < B * n; i++) w->x_start[i] = fmadd(sigma, noise_x0[i], w->target[i]);
-    q_sample(w->x_t, w->x_start, noise_t, t, d, B, n);
+    embedding_forward(w->target, m->embedding, y->ids, M, D);
+    for (size_t i = 0; i < B * n; i++) w->x_start[i] = fmadd(sigma, y->noise_x0[i], w->target[i]);
+    q_sample(w->x_t, w->x_start, y->noise_t, y->t, d, B, n);
     for (int b = 0; b < B; b++) {
-        w->timesteps[b] = diffusion_timestep(d, t[b]);
-        if (t[b]) memcpy(w->target + b * n, w->x_start + b * n, n * sizeof *w->target); /* at t = 0 the clean embedding */
+        w->timesteps[b] = diffusion_timestep(d, y->t[b]);
+        if (y->t[b]) memcpy(w->target + b * n, w->x_start + b * n, n * sizeof *w->target); /* at t = 0 the clean embedding */
     }
-    forward_examples(m, w, w->model_out, w->x_t, w->timesteps, B, N, drop);
-    mse_forward(terms->mse, w->target, w->model_out, B, n);
-    decoder_nll_forward(terms->decoder_nll, w->logits, m, w->x_start, ids, B, N);
+    if (y->self_condition) { /* an estimate to start from, itself made from none; no gradient goes through it */
+        forward_examples(m, w, w->model_out, w->x_t, NULL, w->timesteps, B, N, drop);
+        predict_xstart(m, w, w->estimate, w->model_out, w->x_t, y->t, d, B, N);
+    }
+    forward_examples(m, w, w->model_out, w->x_t, y->self_condition ? w->estimate : NULL, w->timesteps, B, N, drop);
+    predict_xstart(m, w, w->pred_xstart, w->model_out, w->x_t, y->t, d, B, N);
+    for (int b = 0; b < B; b++) {
+        const int of_noise = epsilon && y->t[b]; /* then the network is to predict the noise: DDPM eq. 14 */
+        const real *target = of_noise ? y->noise_t : w->target, *out = of_noise ? w->model_out : w->pred_xstart;
+        mse_forward(terms->mse + b, target + b * n, out + b * n, 1, n);
+        terms->head_nll[b] = 0;
+        for (int i = b * N; head && i < (b + 1) * N; i++)
+            terms->head_nll[b] -= (double)r_log(w->head[(size_t)i * m->config.vocab + y->ids[i]]) / N;
+    }
+    decoder_nll_forward(terms->decoder_nll, w->logits, m, w->x_start, y->ids, B, N);
     tT_loss_forward(terms->tT_loss, w->x_start, d, B, n);
-    for (int b = 0; b < B; b++) terms->loss[b] = terms->mse[b] + terms->decoder_nll[b] + terms->tT_loss[b];
+    for (int b = 0; b < B; b++)
+        terms->loss[b] = terms->mse[b] + terms->decoder_nll[b] + terms->tT_loss[b] + terms->head_nll[b];
     if (!backward) return;
 
     memset(w->dx_start, 0, B * n * sizeof *w->dx_start);
     memset(w->dmodel_out, 0, B * n * sizeof *w->dmodel_out);
-    tT_loss_backward(w->dx_start, w->x_start, d, weight, B, n);                          /* route 3 */
-    decoder_nll_backward(w->dx_start, w->logits, m, ids, weight, B, N);                  /* route 4 */
-    mse_backward(w->dx_start, w->dmodel_out, w->target, w->model_out, weight, B, n);     /* route 2 */
+    memset(w->dpred, 0, B * n * sizeof *w->dpred);
+    tT_loss_backward(w->dx_start, w->x_start, d, weight, B, n);                               /* route 3 */
+    decoder_nll_backward(w->dx_start, w->logits, m, y->ids, weight, B, N);                    /* route 4 */
+    for (int b = 0; b < B; b++) {                                                             /* route 2 */
+        real *dx = w->dx_start + b * n;
+        if (epsilon && y->t[b]) /* the gradient of the noise goes to dx_t, where it is overwritten: nobody wants it */
+            mse_backward(w->dx_t + b * n, w->dmodel_out + b * n, y->noise_t + b * n, w->model_out + b * n, weight + b, 1, n);
+        else
+            mse_backward(dx, w->dpred + b * n, w->target + b * n, w->pred_xstart + b * n, weight + b, 1, n);
+    }
+    memset(w->dx_past, 0, B * n * sizeof *w->dx_past);
+    predict_xstart_backward(m, w, w->dmodel_out, w->dx_past, w->dpred, y->ids, y->t, d, weight, B, N);
     backward_examples(m, w, w->dx_t, w->dmodel_out, B, N, drop);
-    for (int b = 0; b < B; b++) {                                                        /* route 1 */
-        real scale = (real)sqrt(d->alphas_cumprod[t[b]]);
-        for (size_t i = b * n; i < (b + 1) * n; i++) w->dx_start[i] = fmadd(scale, w->dx_t[i], w->dx_start[i]);
+    for (int b = 0; b < B; b++) {                                                             /* route 1 */
+        real scale = (real)sqrt(d->alphas_cumprod[y->t[b]]);
+        for (size_t i = b * n; i < (b + 1) * n; i++)
+            w->dx_start[i] = fmadd(scale, w->dx_t[i] + w->dx_past[i], w->dx_start[i]);
     }
 }
 
-double training_losses(Model *m, Workspace *w, Losses *terms, const Diffusion *d, const int *ids, const int *t,
-                       const real *noise_x0, const real *noise_t, int B, int N, int backward, Dropout drop)
+double training_losses(Model *m, Workspace *w, Losses *terms, const Diffusion *d, const Batch *y, int backward, Dropout drop)
 {
+    const int B = y->B, N = y->N, shares = max_threads() < B ? max_threads() : B;
     const size_t n = (size_t)N * m->config.emb_dim;
-    const int shares = max_threads() < B ? max_threads() : B;
     double mean = 0;
     assert(B <= w->B && N <= w->N && N <= m->config.max_positions);
+    embedding_table_forward(m);
+    for (int b = 0; b < B; b++) w->weight[b] = (y->weight ? y->weight[b] : 1) / B;
 #pragma omp parallel for schedule(static, 1)
     for (int k = 0; k < shares; k++) {
         int b = share(B, k, shares), count = share(B, k + 1, shares) - b;
         const Workspace part = from_example(w, &m->config, N, b);
-        const Losses own = {terms->mse + b, terms->decoder_nll + b, terms->tT_loss + b, terms->loss + b};
-        losses_of_examples(m, &part, &own, d, ids + (size_t)b * N, t + b, noise_x0 + b * n, noise_t + b * n, count, N,
-                           (real)1 / B, backward, drop);
+        const Losses own = {terms->mse + b, terms->decoder_nll + b, terms->tT_loss + b, terms->head_nll + b, terms->loss + b};
+        const Batch mine = {y->ids + (size_t)b * N, y->t + b, y->noise_x0 + b * n, y->noise_t + b * n, NULL,
+                            y->self_condition, count, N};
+        losses_of_examples(m, &part, &own, d, &mine, w->weight + b, backward, drop);
     }
     for (int b = 0; b < B; b++) mean += terms->loss[b] / B;
     if (!backward) return mean;
 
     backward_weights(m, w, w->dmodel_out, w->x_t, B, N);
-    const Pair lm_head = {m->word_embedding, m->lm_head_bias};
 #pragma omp parallel
-    weights_of(lm_head, m->config.vocab, w->logits, w->x_start, B * N);                  /* route 5 */
-    embedding_backward(m->word_embedding->grad, w->dx_start, ids, B * N, m->config.emb_dim);
+    table_weights(m, m->lm_head_bias->grad, w->logits, w->x_start, B * N);                     /* route 5 */
+    if (m->config.predict == PREDICT_SOFTMAX) {
+#pragma omp parallel
+        table_weights(m, m->lm_head_bias->grad, w->dhead, w->model_out, B * N);
+#pragma omp parallel
+        table_weights(m, NULL, w->head, w->dpred, B * N);
+    }
+    embedding_backward(m->dembedding, w->dx_start, y->ids, B * N, m->config.emb_dim);
+    embedding_table_backward(m);
     return mean;
 }
 
@@ -1619,37 +1821,74 @@ double learning_rate(double lr, int step, int warmup, int steps)
 double ema_warmup(double rate, int step) { return fmin(rate, (1.0 + step) / (10.0 + step)); }
 
 /* ---- 11. the sampling loop ---------------------------------------------------------------------------
- * DDPM alg. 2, with f predicting x_start. */
+ * DDPM alg. 2, with f predicting x_start. Everything that can be done differently is a field of Sampler. */
 
-void p_sample_loop(const Model *m, Workspace *w, const Diffusion *d, const Sampler *s, real *x, int B, int N)
+static void nearest_rows(int *ids, const real *scores, int M, int V)
 {
-    const size_t n = (size_t)N * m->config.emb_dim;
-    const Dropout none = {0, 0, 0};
-    for (int t = d->T - 1; t >= 0; t--) {
-        for (int b = 0; b < B; b++) w->timesteps[b] = diffusion_timestep(d, t);
-        denoiser_forward(m, w, w->model_out, x, w->timesteps, B, N, none);
-        s->noise(s->context, w->noise, t);
-        for (int b = 0; b < B; b++)
-            p_sample(x + b * n, w->model_out + b * n, x + b * n, w->noise + b * n, &t, d, s->variance, 1, n);
-        if (s->show) s->show(s->context, t, w->model_out);
+    for (int i = 0; i < M; i++) {
+        const real *row = scores + (size_t)i * V;
+        ids[i] = 0;
+        for (int v = 1; v < V; v++)
+            if (row[v] > row[ids[i]]) ids[i] = v;
     }
 }
 
 void nearest_words(const Model *m, Workspace *w, int *ids, const real *x, int B, int N)
 {
-    const int V = m->config.vocab;
     lm_head_forward(m, w->logits, x, B * N);
-    for (int i = 0; i < B * N; i++) {
-        const real *logits = w->logits + (size_t)i * V;
-        ids[i] = 0;
-        for (int v = 1; v < V; v++)
-            if (logits[v] > logits[ids[i]]) ids[i] = v;
+    nearest_rows(ids, w->logits, B * N, m->config.vocab);
+}
+
+/* Clamping (Diffusion-LM sec. 4.2): x becomes the embedding nearest to it, by |x - e|^2 = |x|^2 - 2 (x e - |e|^2 / 2). */
+static void clamp_to_words(const Model *m, Workspace *w, real *x, int M)
+{
+    const int V = m->config.vocab, D = m->config.emb_dim;
+    for (int v = 0; v < V; v++) w->half_squares[v] = -dot(m->embedding + (size_t)v * D, m->embedding + (size_t)v * D, D) / 2;
+    linear_forward(w->logits, x, m->embedding, w->half_squares, M, V, D);
+    nearest_rows(w->nearest, w->logits, M, V);
+    embedding_forward(x, m->embedding, w->nearest, M, D);
+}
+
+/* out = x at the known positions */
+static void keep_known(real *out, const real *x, const unsigned char *known /*(B,N)*/, int M, int D)
+{
+    for (size_t i = 0; i < (size_t)M; i++)
+        if (known[i]) memcpy(out + i * D, x + i * D, D * sizeof *out);
+}
+
+void p_sample_loop(const Model *m, Workspace *w, const Diffusion *d, const Sampler *s, real *x, int B, int N)
+{
+    const int D = m->config.emb_dim, first = s->start ? s->start - 1 : d->T - 1;
+    const size_t n = (size_t)N * D;
+    const Dropout none = {0, 0, 0};
+    for (int t = first; t >= 0; t--) {
+        if (s->known) { /* the given words, as noisy as everything else is at t */
+            s->noise(s->context, w->noise, t, NOISE_KNOWN);
+            for (int b = 0; b < B; b++) q_sample(w->x_t + b * n, s->known_x + b * n, w->noise + b * n, &t, d, 1, n);
+            keep_known(x, w->x_t, s->known, B * N, D);
+        }
+        for (int b = 0; b < B; b++) w->timesteps[b] = diffusion_timestep(d, t);
+        denoiser_forward(m, w, w->model_out, x, t < first ? w->pred_xstart : NULL, w->timesteps, B, N, none);
+        for (int b = 0; b < B; b++) {
+            const Workspace part = from_example(w, &m->config, N, b);
+            predict_xstart(m, &part, part.pred_xstart, part.model_out, x + b * n, &t, d, 1, N);
+        }
+        for (size_t i = 0; i < B * n && s->clip_denoised; i++) w->pred_xstart[i] = real_clip(w->pred_xstart[i]);
+        if (d->timestep_map[t] < s->clamp_from) clamp_to_words(m, w, w->pred_xstart, B * N);
+        s->noise(s->context, w->noise, t, NOISE_STEP);
+        for (int b = 0; b < B; b++)
+            if (s->ddim) ddim_sample(x + b * n, w->pred_xstart + b * n, x + b * n, w->noise + b * n, &t, d, s->eta, 1, n);
+            else p_sample(x + b * n, w->pred_xstart + b * n, x + b * n, w->noise + b * n, &t, d, s->variance, 1, n);
+        if (s->known && !t) keep_known(x, s->known_x, s->known, B * N, D);
+        if (s->show) s->show(s->context, t, w->pred_xstart);
     }
 }
 
 /* ---- 12. the checkpoint ------------------------------------------------------------------------------
  * safetensors: 8 bytes of header length, a JSON header, raw little-endian float32 without gaps. */
 
+static const char *const predict_names[] = {"x-start", "epsilon", "softmax", NULL}; /* in the order of Predict */
+static const char *const off_on[] = {"off", "on", NULL};
 static const char *const format_version = "tdiff 1";
 
 void config_options(Option out[CONFIG_OPTIONS], Config *c)
@@ -1665,6 +1904,9 @@ void config_options(Option out[CONFIG_OPTIONS], Config *c)
         {"ffn", OPT_INT, &c->ffn, 1, 65536, "feed-forward width F", NULL, NULL, 1, 0},
         {"time-dim", OPT_INT, &c->time_dim, 1, 8192, "width of the time embedding", NULL, NULL, 1, 0},
         {"diffusion-steps", OPT_INT, &c->diffusion_steps, 2, 100000, "diffusion steps T", NULL, NULL, 1, 0},
+        {"predict", OPT_CHOICE, &c->predict, 0, 0, "what the network's output is", NULL, predict_names, 1, 0},
+        {"self-conditioning", OPT_CHOICE, &c->self_conditioning, 0, 0, "the network reads its last estimate, too", NULL, off_on, 1, 0},
+        {"emb-norm", OPT_REAL, &c->emb_norm, 0, 1000, "embeddings are scaled to this norm; 0: they are free", NULL, NULL, 1, 0},
         {"noise-schedule", OPT_CHOICE, &c->noise_schedule, 0, 0, "how noise grows with t", NULL, noise_schedule_names, 1, 0},
     };
     memcpy(out, options, sizeof options);

@@ -45,7 +45,8 @@ int output_close(Output *o, int keep, Error *err); /* does nothing on {0} and wh
 
 /* ---- random numbers: a hash of (key, index), so that any element can be drawn by itself ------ */
 
-typedef enum { RNG_INIT, RNG_SHUFFLE, RNG_T, RNG_NOISE_X0, RNG_NOISE_T, RNG_DROPOUT, RNG_SAMPLE, RNG_VALIDATION } RngStream;
+typedef enum { RNG_INIT, RNG_SHUFFLE, RNG_T, RNG_NOISE_X0, RNG_NOISE_T, RNG_DROPOUT, RNG_SAMPLE, RNG_VALIDATION,
+               RNG_SELF_CONDITION } RngStream;
 uint64_t rng_key(uint64_t seed, RngStream stream, uint64_t step, uint64_t item);
 uint32_t rng_u32(uint64_t key, uint32_t index);
 int rng_below(uint64_t key, uint32_t index, int n);           /* uniform in 0..n-1, n >= 1 */
@@ -103,9 +104,14 @@ void timestep_embedding(real *out /*(B,dim)*/, const real *timesteps /*(B)*/, in
 
 /* ---- the parameter table and the model ----------------------------------------------------------- */
 
+/* What the network's output stands for: x_start itself (Diffusion-LM sec. 4.2), the noise (DDPM eq. 11), or a point whose nearest
+ * words, as softmax(lm_head(output)), average to x_start. */
+typedef enum { PREDICT_XSTART, PREDICT_EPSILON, PREDICT_SOFTMAX } Predict;
 typedef struct {
     int vocab, seq_len, max_positions, emb_dim, hidden, layers, heads, ffn, time_dim;
     int diffusion_steps, noise_schedule; /* an index into noise_schedule_names */
+    int predict, self_conditioning;      /* a Predict; 0 or 1 */
+    double emb_norm;                     /* 0: embeddings are not normalised */
 } Config;
 
 typedef enum { INIT_NORMAL, INIT_UNIFORM, INIT_ONE, INIT_ZERO } Init;
@@ -133,11 +139,14 @@ typedef struct {
     Pair time_in, time_out, up_in, up_out, down_in, down_out, emb_ln;
     Tensor *word_embedding, *position_embeddings, *lm_head_bias;
     Layer *layer;
+    real *embedding, *dembedding; /* (V,D): word_embedding and its gradient or, with emb_norm, tables of their own */
 } Model;
 
 int model_init(Model *m, const Config *c, Error *err); /* checks c; all weights are zero. model_free afterwards, even on failure */
 void model_random(Model *m, uint64_t seed);            /* the initial weights, as PyTorch draws them */
 void model_free(Model *m);
+void embedding_table_forward(Model *m);  /* to be called when the weights have changed; training_losses does it itself */
+void embedding_table_backward(Model *m); /* dembedding into word_embedding->grad */
 
 /* ---- the denoiser -------------------------------------------------------------------------------- */
 
@@ -153,25 +162,30 @@ typedef struct { /* every array that a batch needs, in one arena */
     int first; /* the example that the arrays begin with: 0 */
     real *arena;
     size_t size;
+    int *nearest; /* (B,N) */
+    real *half_squares; /* (V) */
     real *temb /*(B,time_dim)*/, *time_hidden, *time_act /*(B,4 time_dim)*/, *time /*(B,C)*/;
     real *up_act /*(B,N,C)*/, *emb_normed /*(B,N,C)*/, *emb_rstd /*(B,N)*/, *emb /*(B,N,C)*/;
     LayerActs *layer; /* (L); all the same arrays when not training */
     real *down_act /*(B,N,C)*/, *transposed /*(B,N,C)*/;
     /* diffusion and loss */
+    real *input /*(B,N,2D) with self-conditioning*/, *head /*(B,N,V) with softmax*/, *pred_xstart, *estimate /*(B,N,D)*/;
     real *timesteps /*(B)*/, *noise, *target, *x_start, *x_t, *model_out /*(B,N,D)*/, *logits /*(B,N,V)*/;
     /* gradients; training only */
     real *dmodel_out, *dx_start, *dx_t /*(B,N,D)*/, *ddown, *dh, *dbranch, *dcontext, *dup /*(B,N,C)*/;
     real *dqkv /*(B,N,3C)*/, *datt /*(B,H,N,N)*/, *dffn /*(B,N,F)*/, *demb_ln /*(B,2,C)*/;
     real *dtime /*(B,C)*/, *dtime_act /*(B,4 time_dim)*/;
+    real *dpred, *dx_past /*(B,N,D)*/, *dinput /*(B,N,2D)*/, *dhead /*(B,N,V)*/, *weight /*(B)*/;
 } Workspace;
 
 /* B: the largest batch, N: the number of positions. workspace_free afterwards, even on failure. */
 int workspace_init(Workspace *w, const Config *c, int B, int N, int training, Error *err);
 void workspace_free(Workspace *w);
 
-/* out = f(x_t, timesteps): the network's estimate of x_start. timesteps are real numbers, 0..1000. */
+/* out = f(x_t, estimate, timesteps). timesteps are real numbers, 0..1000; estimate, the last one of x_start, is read with
+ * self-conditioning only, and may be NULL. */
 void denoiser_forward(const Model *m, Workspace *w, real *out /*(B,N,D)*/, const real *x_t /*(B,N,D)*/,
-                      const real *timesteps /*(B)*/, int B, int N, Dropout drop);
+                      const real *estimate /*(B,N,D)*/, const real *timesteps /*(B)*/, int B, int N, Dropout drop);
 /* Adds to the gradients of m; follows a denoiser_forward with the same arguments, whose activations it overwrites. */
 void denoiser_backward(Model *m, Workspace *w, real *dx_t /*(B,N,D)*/, const real *dout /*(B,N,D)*/,
                        const real *x_t, int B, int N, Dropout drop);
@@ -201,6 +215,9 @@ real diffusion_timestep(const Diffusion *d, int t); /* what the network is told:
 /* Arrays are (B,n), t and variances (B); every example has its own t. q_sample: DDPM eq. 4; q_posterior_mean_variance: the
  * Gaussian q(x_{t-1} | x_t, x_start) of DDPM eq. 6 and 7; p_sample: DDPM alg. 2. */
 void q_sample(real *x_t, const real *x_start, const real *noise, const int *t, const Diffusion *d, int B, size_t n);
+void xstart_from_epsilon(real *x_start, const real *x_t, const real *epsilon, const int *t, const Diffusion *d, int B, size_t n);
+void epsilon_from_xstart(real *epsilon, const real *x_t, const real *x_start, const int *t, const Diffusion *d, int B, size_t n);
+real real_clip(real x); /* to [-1, 1] */
 void q_mean_variance(real *mean, double *variance, double *log_variance, const real *x_start, const int *t,
                      const Diffusion *d, int B, size_t n);
 void q_posterior_mean_variance(real *mean, double *variance, double *log_variance, const real *x_start, const real *x_t,
@@ -212,22 +229,34 @@ void p_mean_variance(real *mean, double *variance, double *log_variance, const r
 void p_sample(real *x_prev, const real *pred_xstart, const real *x_t, const real *noise, const int *t, const Diffusion *d,
               Variance kind, int B, size_t n);
 
+/* The same with DDIM's step; eta 0..1 is the share of new noise. */
+void ddim_sample(real *x_prev, const real *pred_xstart, const real *x_t, const real *noise, const int *t, const Diffusion *d,
+                 double eta, int B, size_t n);
+/* Numbers outside of [-limit, limit] are replaced by draws until none is left; limit > 0. */
+void truncate_noise(real *noise, size_t n, double limit, real (*draw)(void *context), void *context);
+
 /* ---- the loss ------------------------------------------------------------------------------------ */
 
-/* Each term is a pair: forward gives a value per example, backward ADDS weight times the gradient. */
+/* Each term is a pair: forward gives a value per example, backward ADDS weight[b] times its gradient. */
 void mse_forward(double *mse /*(B)*/, const real *target, const real *out /*(B,n)*/, int B, size_t n);
-void mse_backward(real *dtarget, real *dout, const real *target, const real *out, real weight, int B, size_t n);
+void mse_backward(real *dtarget, real *dout, const real *target, const real *out, const real *weight, int B, size_t n);
 void decoder_nll_forward(double *nll /*(B)*/, real *logits /*(B,N,V): the softmax afterwards*/, const Model *m,
-                         const real *x_start, const int *ids, int B, int N);
-/* probs becomes d nll / d logits, whose product with x_start is the gradient of lm_head: linear_backward_weights */
-void decoder_nll_backward(real *dx_start, real *probs, const Model *m, const int *ids, real weight, int B, int N);
+                         const real *x /*(B,N,D)*/, const int *ids, int B, int N);
+/* probs becomes d nll / d logits, whose product with x is the gradient of lm_head: linear_backward_weights */
+void decoder_nll_backward(real *dx, real *probs, const Model *m, const int *ids, const real *weight, int B, int N);
 void tT_loss_forward(double *tT /*(B)*/, const real *x_start, const Diffusion *d, int B, size_t n);
-void tT_loss_backward(real *dx_start, const real *x_start, const Diffusion *d, real weight, int B, size_t n);
+void tT_loss_backward(real *dx_start, const real *x_start, const Diffusion *d, const real *weight, int B, size_t n);
 
-typedef struct { double *mse, *decoder_nll, *tT_loss, *loss; } Losses; /* (B) each */
-/* The three terms of every example; returns the mean loss. backward: adds its gradient to m's. */
-double training_losses(Model *m, Workspace *w, Losses *terms, const Diffusion *d, const int *ids /*(B,N)*/, const int *t /*(B)*/,
-                       const real *noise_x0, const real *noise_t /*(B,N,D)*/, int B, int N, int backward, Dropout drop);
+typedef struct { /* everything random of a step is here, as data */
+    const int *ids /*(B,N)*/, *t /*(B)*/;
+    const real *noise_x0, *noise_t; /* (B,N,D) */
+    const real *weight;             /* (B) of the examples in the gradient; NULL: all 1 */
+    int self_condition;             /* 1: the network is given an estimate of its own, 0: none */
+    int B, N;
+} Batch;
+typedef struct { double *mse, *decoder_nll, *tT_loss, *head_nll /*with softmax*/, *loss; } Losses; /* (B) each */
+/* The terms of every example; returns the mean loss. backward: adds the gradient of mean(weight loss) to m's. */
+double training_losses(Model *m, Workspace *w, Losses *terms, const Diffusion *d, const Batch *y, int backward, Dropout drop);
 
 /* ---- the optimiser ------------------------------------------------------------------------------- */
 
@@ -244,13 +273,21 @@ double ema_warmup(double rate, int step);                            /* min(rate
 
 /* ---- the sampling loop --------------------------------------------------------------------------- */
 
+typedef enum { NOISE_STEP, NOISE_KNOWN } NoiseUse;
 typedef struct {
     Variance variance;
-    void (*noise)(void *context, real *out /*(B,N,D)*/, int t);  /* the noise of step t */
-    void (*show)(void *context, int t, const real *pred_xstart); /* NULL, or called after every step */
+    void (*noise)(void *context, real *out /*(B,N,D)*/, int t, NoiseUse use); /* the noise of step t */
+    void (*show)(void *context, int t, const real *pred_xstart);              /* NULL, or called after every step */
     void *context;
+    int clip_denoised; /* the estimate of x_start is clipped to [-1, 1] */
+    int clamp_from;    /* at trained steps below this one it is rounded to the nearest embedding; 0: never */
+    int ddim;          /* ddim_sample with this eta in place of p_sample */
+    double eta;
+    int start;         /* steps to take, when x is not pure noise; 0: all of d's */
+    const unsigned char *known; /* (B,N) NULL, or the positions where x is to be known_x (B,N,D): infilling */
+    const real *known_x;
 } Sampler;
-/* x: noise (x_T) in, the sample out. Takes d's steps from T-1 down to 0. */
+/* x: x_T in (or x at t = start - 1), the sample out. */
 void p_sample_loop(const Model *m, Workspace *w, const Diffusion *d, const Sampler *s, real *x /*(B,N,D)*/, int B, int N);
 void nearest_words(const Model *m, Workspace *w, int *ids /*(B,N)*/, const real *x, int B, int N); /* arg max of lm_head */
 
@@ -324,7 +361,7 @@ void options_help(const Option *table, FILE *out);
 /* ================================ the checkpoint, in tdiff.c ====================================== */
 
 /* The options that make a Config, with their ranges; returns their number. train.c offers them, the checkpoint stores them. */
-enum { CONFIG_OPTIONS = 10 };
+enum { CONFIG_OPTIONS = 13 };
 void config_options(Option out[CONFIG_OPTIONS], Config *c);
 
 /* A .safetensors file: the EMA weights under the reference's names, raw.*, adam_m.*, adam_v.*, and as metadata the

@@ -209,7 +209,7 @@ typedef struct {
 } Training;
 
 /* Sums over the steps since the last line of the log. */
-typedef struct { double loss, mse, decoder_nll, tT_loss, quartile[4]; int steps, count[4]; } Sums;
+typedef struct { double loss, mse, decoder_nll, tT_loss, head_nll, quartile[4]; int steps, count[4]; } Sums;
 
 /* One batch: sentences in an order shuffled anew every epoch, t uniform in 0..T-1, noise. */
 static void draw_batch(Training *r, int step)
@@ -226,6 +226,12 @@ static void draw_batch(Training *r, int step)
         rng_gaussian(r->noise_x0 + b * n, n, rng_key(seed, RNG_NOISE_X0, step, b));
         rng_gaussian(r->noise_t + b * n, n, rng_key(seed, RNG_NOISE_T, step, b));
     }
+}
+
+/* Half of the steps give the network an estimate of its own. */
+static int self_condition(const Settings *s, int step)
+{
+    return s->config.self_conditioning && rng_below(rng_key((uint64_t)s->seed, RNG_SELF_CONDITION, step, 0), 0, 2);
 }
 
 static void swap_arenas(real *a, real *b, size_t n)
@@ -248,8 +254,8 @@ static double validation_loss(Training *r)
             rng_gaussian(r->noise_x0 + b * n, n, rng_key(0, RNG_VALIDATION, 0, first + b));
             rng_gaussian(r->noise_t + b * n, n, rng_key(0, RNG_VALIDATION, 1, first + b));
         }
-        total += count * training_losses(&r->model, &r->work, &r->terms, &r->diffusion, r->val.ids + (size_t)first * N, r->t,
-                                         r->noise_x0, r->noise_t, count, N, 0, none);
+        const Batch batch = {r->val.ids + (size_t)first * N, r->t, r->noise_x0, r->noise_t, NULL, 0, count, N};
+        total += count * training_losses(&r->model, &r->work, &r->terms, &r->diffusion, &batch, 0, none);
     }
     swap_arenas(r->model.params, r->optimizer.ema, r->model.num_params);
     return total / rows;
@@ -265,6 +271,7 @@ static void add_up(Sums *sums, const Training *r)
         sums->mse += r->terms.mse[b] / B;
         sums->decoder_nll += r->terms.decoder_nll[b] / B;
         sums->tT_loss += r->terms.tT_loss[b] / B;
+        sums->head_nll += r->terms.head_nll[b] / B;
         sums->quartile[quartile] += r->terms.loss[b];
         sums->count[quartile]++;
     }
@@ -279,12 +286,14 @@ static int report(Training *r, Sums *sums, double lr, double norm, double elapse
     if (r->val.rows) val = validation_loss(r);
     fprintf(stderr, "%sstep %d/%d  loss %.4f = mse %.4f + decoder_nll %.4f + tT %.4f", terminal ? "\r" : "", r->done,
             r->s.steps, sums->loss / k, sums->mse / k, sums->decoder_nll / k, sums->tT_loss / k);
+    if (r->s.config.predict == PREDICT_SOFTMAX) fprintf(stderr, " + head_nll %.4f", sums->head_nll / k);
     if (r->val.rows) fprintf(stderr, "  val %.4f", val);
     fprintf(stderr, "  %.0f tokens/s  %d:%02d left%s", r->s.batch * (double)r->corpus.N / per_step,
             (int)(left * per_step) / 60, (int)(left * per_step) % 60, terminal ? "\x1b[K" : "\n");
     fflush(stderr);
     fprintf(r->log, "{\"step\":%d,\"lr\":%.6g,\"grad_norm\":%.6g,\"loss\":%.6g,\"mse\":%.6g,\"decoder_nll\":%.6g,\"tT_loss\":%.6g",
             r->done, lr, norm, sums->loss / k, sums->mse / k, sums->decoder_nll / k, sums->tT_loss / k);
+    if (r->s.config.predict == PREDICT_SOFTMAX) fprintf(r->log, ",\"head_nll\":%.6g", sums->head_nll / k);
     for (int q = 0; q < 4; q++) {
         fprintf(r->log, "%s", q ? "," : ",\"loss_by_noise_quartile\":[");
         if (sums->count[q]) fprintf(r->log, "%.6g", sums->quartile[q] / sums->count[q]);
@@ -308,8 +317,8 @@ static int train(Training *r, Error *err)
         const int step = r->done;
         Dropout drop = {rng_key((uint64_t)s->seed, RNG_DROPOUT, step, 0), s->dropout, 0};
         draw_batch(r, step);
-        training_losses(&r->model, &r->work, &r->terms, &r->diffusion, r->ids, r->t, r->noise_x0, r->noise_t, s->batch,
-                        r->corpus.N, 1, drop);
+        const Batch batch = {r->ids, r->t, r->noise_x0, r->noise_t, NULL, self_condition(s, step), s->batch, r->corpus.N};
+        training_losses(&r->model, &r->work, &r->terms, &r->diffusion, &batch, 1, drop);
         double norm = gradient_norm(&r->model, &r->optimizer), lr = learning_rate(s->lr, step, s->warmup, s->steps);
         if (!(norm - norm == 0)) {
             fail(err, "step %d: the gradient is not finite; a lower --lr may help. %s holds the last good state", step + 1, s->out);
@@ -403,12 +412,13 @@ static int prepare(Training *r, const char *path, Error *err)
         !(r->ids = checked_alloc(values, sizeof *r->ids, err)) || !(r->t = checked_alloc(s->batch, sizeof *r->t, err)) ||
         !(r->noise_x0 = checked_alloc(values, c->emb_dim * sizeof *r->noise_x0, err)) ||
         !(r->noise_t = checked_alloc(values, c->emb_dim * sizeof *r->noise_t, err)) ||
-        !(r->terms.mse = checked_alloc(s->batch, 4 * sizeof *r->terms.mse, err)) ||
+        !(r->terms.mse = checked_alloc(s->batch, 5 * sizeof *r->terms.mse, err)) ||
         !(r->decay = checked_alloc(r->model.num_tensors, 1, err)))
         goto done;
     r->terms.decoder_nll = r->terms.mse + s->batch;
     r->terms.tT_loss = r->terms.decoder_nll + s->batch;
-    r->terms.loss = r->terms.tT_loss + s->batch;
+    r->terms.head_nll = r->terms.tT_loss + s->batch;
+    r->terms.loss = r->terms.head_nll + s->batch;
     for (int i = 0; i < r->model.num_tensors; i++) r->decay[i] = r->model.tensors[i].rank == 2;
     fprintf(stderr, "%.2f million parameters, %d threads%s\n", r->model.num_params * 1e-6, max_threads(),
             s->resume ? ", resumed" : "");

@@ -1,6 +1,6 @@
 # check.sh - called by "make check": no warning from gcc or clang, and the tests under AddressSanitizer and UBSan.
 status=0
-sources="tdiff.c tokenizer.c train.c sample.c data/simple.c test/unit.c test/parity.c test/parity_text.c test/fixture.c test/fuzz.c test/judge.c"
+sources="tdiff.c tokenizer.c train.c sample.c data/simple.c test/unit.c test/parity.c test/parity_text.c test/fixture.c test/fuzz.c test/judge.c test/evaluate.c"
 mkdir -p build
 for compiler in gcc clang; do
     if ! command -v $compiler >/dev/null 2>&1; then echo "warnings of $compiler: skipped, not installed"; continue; fi
@@ -31,7 +31,7 @@ run fuzz test/fuzz.c -- build/fuzz.safetensors
 # The programs, as the command-line tests use them
 copy=build/sanitized
 rm -rf $copy && mkdir -p $copy && cp -r Makefile *.c *.h data test $copy/ &&
-    (cd $copy && make CC="$CC" CFLAGS="$flags" all >build.txt 2>&1 && sh test/cli.sh) >build/asan.txt 2>&1 ||
+    (cd $copy && make CC="$CC" CFLAGS="$flags" all build/evaluate >build.txt 2>&1 && sh test/cli.sh) >build/asan.txt 2>&1 ||
     { status=1; tail -n 20 build/asan.txt; }
 echo "sanitized programs: $(tail -n 1 build/asan.txt)"
 rm -rf $copy

@@ -115,6 +115,25 @@ check "--out" ./sample $W/a.safetensors -n 70 --steps 8 --seed 3 --out $W/sample
 check "--out writes the same" cmp $W/all.txt $W/samples.txt
 check "--variance" ./sample $W/a.safetensors -n 70 --steps 8 --seed 3 --variance fixed-large
 cmp -s $W/all.txt $W/out && bad "--variance does nothing" || ok
+check "--clip-denoised" ./sample $W/a.safetensors -n 2 --steps 8 --clip-denoised
+for option in "--eta 0" "--top-p 0.5" "--clamp-from 50" "--steps ddim10"; do
+    check "$option" ./sample $W/a.safetensors -n 70 --steps 8 --seed 3 $option
+    cmp -s $W/all.txt $W/out && bad "$option does nothing" || ok
+done
+check "--prompt" ./sample $W/a.safetensors -n 5 --steps 8 --prompt "the [MASK] [MASK] is [MASK]."
+[ "$(grep -c '^the' $W/out)" = 5 ] && ok || bad "--prompt does not keep the words"
+check "--edit, a little" ./sample $W/a.safetensors -n 2 --steps 50 --edit "$(head -n 1 $W/small-train.txt)" --strength 0.02
+refuse 1 "no [MASK]" ./sample $W/a.safetensors --prompt "the red"
+refuse 1 "word 1 is not in the vocabulary" ./sample $W/a.safetensors --prompt "xyzzy [MASK]"
+refuse 1 "the model has 11" ./sample $W/a.safetensors --prompt "[MASK] [MASK] [MASK] [MASK] [MASK] [MASK] [MASK] [MASK] [MASK] [MASK]"
+refuse 2 "cannot be combined" ./sample $W/a.safetensors --prompt "[MASK]" --edit "the"
+check "softmax, self-conditioning, norm" ./train $SMALL --predict softmax --self-conditioning on --emb-norm 2 --out $W/f.safetensors
+grep -q "head_nll" $W/err && ok || bad "head_nll is not reported"
+check "the same in two parts" sh -c "./train $SMALL --predict softmax --self-conditioning on --emb-norm 2 --stop-at 7 --out $W/g.safetensors && ./train $W/small-train.txt --resume $W/g.safetensors --threads 1"
+check "and the same bytes" cmp $W/f.safetensors $W/g.safetensors
+check "sampling it" ./sample $W/f.safetensors -n 3 --steps 5
+check "predicting epsilon" ./train $SMALL --predict epsilon --out $W/h.safetensors
+check "sampling that" ./sample $W/h.safetensors -n 3 --steps 5
 refuse 1 "section 1 has only 50 steps" ./sample $W/a.safetensors --steps 51
 refuse 1 "expected a number" ./sample $W/a.safetensors --steps many
 refuse 1 "none.safetensors: cannot open" ./sample $W/none.safetensors
@@ -142,6 +161,16 @@ check "decode" sh -c "./tokenizer decode $W/t.json <$W/ids"
 grep -q '^the red' $W/out && ok || bad "decode(encode(text))"
 [ -c /dev/full ] && refuse 1 "cannot write" sh -c "echo red | ./tokenizer encode $W/t.json >/dev/full"
 refuse 1 "line 1: '99999'" sh -c "echo 99999 | ./tokenizer decode $W/t.json"
+
+# ---- the judge of samples ---------------------------------------------------------------------------
+check "evaluate" sh -c "build/evaluate $W/small-train.txt --test $W/small-test.txt <$W/small-train.txt"
+check "evaluate --json" sh -c "build/evaluate $W/small-train.txt --json <$W/small-test.txt"
+[ "$(wc -l <$W/out)" = 1 ] && grep -q '^{.*}$' $W/out && ok || bad "--json is not one object"
+check "evaluate --mbr" sh -c "build/evaluate --mbr 10 <$W/all.txt"
+[ "$(wc -l <$W/out)" = 7 ] && ok || bad "--mbr 10 does not keep 7 of 70"
+refuse 1 "none.txt: cannot open" build/evaluate $W/none.txt
+refuse 1 "" build/evaluate $W/small-train.txt
+refuse 2 "unknown option --wrong" build/evaluate --wrong
 
 # ---- the lines of the README, with nothing but cc ---------------------------------------------------
 plain="-std=c99 -O2"

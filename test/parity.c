@@ -243,6 +243,7 @@ static int setup_model(File *f)
     f->config.vocab = v[0], f->config.emb_dim = v[1], f->config.time_dim = v[2], f->config.hidden = v[3];
     f->config.heads = v[4], f->config.layers = v[5], f->config.ffn = v[6], f->config.max_positions = v[7];
     f->config.seq_len = v[9], f->config.diffusion_steps = 1000;
+    f->config.predict = number(f, "predict_xstart", 1) ? PREDICT_XSTART : PREDICT_EPSILON;
     if (model_init(&f->model, &f->config, &err) || workspace_init(&f->work, &f->config, f->B, f->N, 1, &err))
         return bad(f, "%s", err.text);
     return load_weights(f);
@@ -332,14 +333,15 @@ static double run_losses(File *f, const char *prefix, double *terms)
 {
     const int B = f->B, N = f->N;
     const long n = (long)B * N * f->config.emb_dim;
-    Losses losses = {terms, terms + B, terms + 2 * B, terms + 3 * B};
+    Losses losses = {terms, terms + B, terms + 2 * B, terms + 4 * B, terms + 3 * B};
     const Dropout none = {0, 0, 0};
     const int *ids = ints(f, find(f, "%sids", prefix), (long)B * N, 0, f->config.vocab - 1);
     const int *t = ints(f, find(f, "%st", prefix), B, 0, f->diffusion.T - 1);
     const real *noise_x0 = reals(f, find(f, "%snoise_x0", prefix), n);
     const real *noise_t = reals(f, find(f, "%snoise_t", prefix), n);
     if (f->unusable) return 0;
-    return training_losses(&f->model, &f->work, &losses, &f->diffusion, ids, t, noise_x0, noise_t, B, N, 1, none);
+    const Batch batch = {ids, t, noise_x0, noise_t, NULL, 0, B, N};
+    return training_losses(&f->model, &f->work, &losses, &f->diffusion, &batch, 1, none);
 }
 
 /* ---- one function a family of files: 0 if the file was left early, with a message --------------------- */
@@ -464,7 +466,7 @@ static int check_model(File *f)
      * largest that counts. In a narrow embedding it is small and this adds nothing to speak of. */
     for (int b = 0; b < B && c->time_dim >= 4; b++)
         tol.absolute = fmax(tol.absolute, pick(0, 1e-7 * fabs(timesteps[b]) * pow(1e-4, 1.0 / (c->time_dim / 2))));
-    denoiser_forward(&f->model, w, w->model_out, x, timesteps, B, f->N, none);
+    denoiser_forward(&f->model, w, w->model_out, x, NULL, timesteps, B, f->N, none);
     lm_head_forward(&f->model, w->logits, x, M);
     check_item(f, find(f, "f64.temb"), w->temb, NULL, (long)B * c->time_dim, tol);
     check_item(f, find(f, "f64.time_embed"), w->time, NULL, (long)B * c->hidden, tol);
@@ -491,14 +493,13 @@ static int check_loss(File *f)
     const Item *mask = find(f, "mask01"), *grad;
     if (mask && !all_equal(mask->v, (size_t)mask->n)) /* the same number on every score would change nothing */
         return ignore(f, "", "the reference adds the 0/1 mask to the scores un-inverted: no attention is masked here");
-    if (!number(f, "predict_xstart", 1)) return skip(f, "", "predicting epsilon is not built yet");
     if (number(f, "padding_idx", -1) >= 0) return skip(f, "", "pretrained embeddings (padding_idx) are not built yet");
     if (!setup_model(f) || !setup_process(f)) return 0;
 
     Workspace *w = &f->work;
     const int B = f->B;
     const size_t n = (size_t)f->N * f->config.emb_dim;
-    double *terms = own(f, 4 * (size_t)B, sizeof *terms), mean = run_losses(f, "", terms);
+    double *terms = own(f, 5 * (size_t)B, sizeof *terms), mean = run_losses(f, "", terms);
     if (f->unusable) return 0;
     check_item(f, find(f, "f64.x_start"), w->x_start, NULL, (long)(B * n), tol);
     check_item(f, find(f, "f64.x_t"), w->x_t, NULL, (long)(B * n), tol);
@@ -519,9 +520,11 @@ static int check_loss(File *f)
     /* what mse is made of, for every example, whatever its t */
     const int *ids = ints(f, find(f, "ids"), (long)B * f->N, 0, f->config.vocab - 1);
     embedding_forward(w->target, f->model.word_embedding->data, ids, B * f->N, f->config.emb_dim);
-    mse_forward(terms, w->x_start, w->model_out, B, n);
+    if (f->config.predict == PREDICT_EPSILON)
+        mse_forward(terms, reals(f, find(f, "noise_t"), (long)(B * n)), w->model_out, B, n);
+    else mse_forward(terms, w->x_start, w->model_out, B, n);
     check_item(f, find(f, "f64.mse_raw"), NULL, terms, B, tol);
-    mse_forward(terms, w->target, w->model_out, B, n);
+    mse_forward(terms, w->target, w->pred_xstart, B, n);
     check_item(f, find(f, "f64.t0_loss"), NULL, terms, B, tol);
     return 1;
 }
@@ -571,7 +574,7 @@ static int check_training(File *f, const double *hyper, double rate, int ema)
     const int anneal = (int)hyper[2];
     const Item *want;
     unsigned char *decay = own(f, (size_t)m->num_tensors, 1);
-    double *terms = own(f, 4 * (size_t)f->B, sizeof *terms);
+    double *terms = own(f, 5 * (size_t)f->B, sizeof *terms);
     optimizer_free(o);
     if (!load_weights(f)) return 0;
     if (optimizer_init(o, m, &err)) return bad(f, "%s", err.text);
@@ -614,6 +617,14 @@ static int check_optimizer(File *f)
     return 1;
 }
 
+typedef struct { const Item *raw; long used; } Draws;
+
+static real next_draw(void *context)
+{
+    Draws *d = context;
+    return d->used < d->raw->n ? (real)d->raw->v[d->used++] : 0; /* too many draws show as zeros */
+}
+
 static int check_diffusion(File *f)
 {
     const Tolerance tol = within(1e-11, 1e-5);
@@ -627,7 +638,7 @@ static int check_diffusion(File *f)
     const real *x_t = reals(f, find(f, "x_t"), Bn);
     const real *noise = reals(f, find(f, "noise"), Bn);
     const real *model_out = reals(f, find(f, "model_out"), Bn);
-    real *out = own(f, (size_t)Bn, sizeof *out);
+    real *out = own(f, (size_t)Bn, sizeof *out), *pred = own(f, (size_t)Bn, sizeof *pred);
     double *variance = own(f, (size_t)B, sizeof *variance), *log_variance = own(f, (size_t)B, sizeof *log_variance);
     if (f->unusable) return 0;
     q_sample(out, x_start, noise, t, d, B, (size_t)n);
@@ -646,19 +657,37 @@ static int check_diffusion(File *f)
         p_mean_variance(out, variance, log_variance, model_out, x_t, t, d, kind, B, (size_t)n);
         check_item(f, find(f, "f64.%s.variance", name), NULL, variance, B, tol);
         check_item(f, find(f, "f64.%s.log_variance", name), NULL, log_variance, B, tol);
-        check_item(f, find(f, "f64.%s.xstart.clip0.pred_xstart", name), model_out, NULL, Bn, tol);
-        check_item(f, find(f, "f64.%s.xstart.clip0.mean", name), out, NULL, Bn, tol);
-        p_sample(out, model_out, x_t, noise, t, d, kind, B, (size_t)n);
-        check_item(f, find(f, "f64.%s.xstart.clip0.sample", name), out, NULL, Bn, tol);
+        for (int kinds = 0; kinds < 4; kinds++) { /* x_start or epsilon predicted, clipped or not */
+            const char *predicts = kinds / 2 ? "eps" : "xstart";
+            if (kinds / 2) xstart_from_epsilon(pred, x_t, model_out, t, d, B, (size_t)n);
+            else memcpy(pred, model_out, (size_t)Bn * sizeof *pred);
+            for (long i = 0; i < Bn && kinds % 2; i++) pred[i] = real_clip(pred[i]);
+            check_item(f, find(f, "f64.%s.%s.clip%d.pred_xstart", name, predicts, kinds % 2), pred, NULL, Bn, tol);
+            p_mean_variance(out, variance, log_variance, pred, x_t, t, d, kind, B, (size_t)n);
+            check_item(f, find(f, "f64.%s.%s.clip%d.mean", name, predicts, kinds % 2), out, NULL, Bn, tol);
+            p_sample(out, pred, x_t, noise, t, d, kind, B, (size_t)n);
+            check_item(f, find(f, "f64.%s.%s.clip%d.sample", name, predicts, kinds % 2), out, NULL, Bn, tol);
+        }
     }
-    if (find(f, "top_p.noise")) skip(f, "top_p.noise ", "truncated noise is not built yet");
+    xstart_from_epsilon(out, x_t, model_out, t, d, B, (size_t)n);
+    check_item(f, find(f, "f64.xstart_from_eps"), out, NULL, Bn, tol);
+    epsilon_from_xstart(out, x_t, model_out, t, d, B, (size_t)n);
+    check_item(f, find(f, "f64.eps_from_xstart"), out, NULL, Bn, tol);
+    const Item *raw = find(f, "top_p.raw"), *truncated = find(f, "top_p.noise");
+    if (raw && truncated && raw->n >= Bn) {
+        Draws draws = {raw, Bn};
+        for (long i = 0; i < Bn; i++) out[i] = (real)raw->v[i];
+        truncate_noise(out, (size_t)Bn, find(f, "top_p.value")->v[0], next_draw, &draws);
+        check_item(f, truncated, out, NULL, Bn, exact);
+    }
     return 1;
 }
 
 typedef struct { const real *noise, *x; real *sample, *pred_xstart; size_t n; int T; } Replay;
 
-static void replay_noise(void *context, real *out, int t)
+static void replay_noise(void *context, real *out, int t, NoiseUse use)
 {
+    (void)use;
     const Replay *r = context;
     memcpy(out, r->noise + (size_t)(r->T - 1 - t) * r->n, r->n * sizeof *out);
 }
@@ -673,8 +702,6 @@ static void record(void *context, int t, const real *pred_xstart)
 static int check_loop(File *f)
 {
     const Tolerance tol = within(1e-9, 1e-3); /* in float the errors of all steps add up */
-    if (!number(f, "predict_xstart", 1)) return skip(f, "", "predicting epsilon is not built yet");
-    if (number(f, "clip_denoised", 0)) return skip(f, "", "clip_denoised is not built yet");
     if (!setup_model(f) || !setup_process(f)) return 0;
     const int BN = f->B * f->N, T = f->diffusion.T;
     const long n = (long)BN * f->config.emb_dim;
@@ -682,7 +709,8 @@ static int check_loop(File *f)
     const real *noise = reals(f, find(f, "noise"), T * n);
     if (f->unusable) return 0;
     Replay r = {noise, x, own(f, (size_t)(T * n), sizeof *x), own(f, (size_t)n, sizeof *x), (size_t)n, T};
-    Sampler s = {number(f, "sigma_small", 1) ? FIXED_SMALL : FIXED_LARGE, replay_noise, record, &r};
+    Sampler s = {.variance = number(f, "sigma_small", 1) ? FIXED_SMALL : FIXED_LARGE, .noise = replay_noise, .show = record,
+                 .context = &r, .clip_denoised = number(f, "clip_denoised", 0)};
     p_sample_loop(&f->model, &f->work, &f->diffusion, &s, x, f->B, f->N);
     check_item(f, find(f, "f64.sample"), r.sample, NULL, T * n, tol);
     check_item(f, find(f, "f64.pred_xstart_last"), r.pred_xstart, NULL, n, tol);
@@ -710,8 +738,6 @@ static void list_unseen(File *f)
         {"xprev", 1, "no network predicts x_prev here"},
         {"added_mask01", 1, "the reference adds the 0/1 mask to the scores un-inverted: no attention is masked here"},
         {"seed_returned", 1, "the reference's sampler stops early, with noise left"},
-        {"eps", 0, "predicting epsilon is not built yet"},
-        {"clip1", 0, "clip_denoised is not built yet"},
         {"", 0, "nothing here knows this item"},
     };
     for (int i = 0; i < f->fixture.count; i++) {

@@ -122,7 +122,7 @@ static void check_gradient(const char *where, const Slot *s, int zero, double (*
         most = fmax(most, fabs(difference));
         if (!(error <= worst)) worst = error, index = i, analytic = s->grad[i], numeric = difference;
     }
-    check(zero ? most < 1e-8 && largest(s->grad, s->n) < 1e-12 : most > 1e-6 && worst <= 1e-7 * most,
+    check(zero ? most < 1e-8 && largest(s->grad, s->n) < 1e-12 : most > 1e-6 && worst <= 1e-7 * most + 1e-11, /* rounding of the loss, by h */
           "%s %s[%zu]: analytic %.12g, numeric %.12g, largest of the tensor %.6g%s", where, s->name, index, analytic,
           numeric, most, zero ? ", must be 0" : "");
 }
@@ -136,7 +136,7 @@ typedef struct {
     size_t out_size;
     real *out, *dout, *scratch[4];
     double value[8]; /* the loss pairs' output, a value per example, */
-    int values;      /* whose backwards take one weight for all */
+    int values;      /* one per example: their backwards take a weight for each */
     Dropout drop;
     int *ids;
     Diffusion d;
@@ -221,7 +221,7 @@ static void mse_case(void *bench, Phase phase)
     Slot *target = &b->slot[0], *out = &b->slot[1];
     if (phase == SHAPES) slot(b, "target", B * n, 1), slot(b, "out", B * n, 1), b->values = B;
     else if (phase == FORWARD) mse_forward(b->value, target->x, out->x, B, n);
-    else mse_backward(target->grad, out->grad, target->x, out->x, b->dout[0], B, n);
+    else mse_backward(target->grad, out->grad, target->x, out->x, b->dout, B, n);
 }
 
 static void decoder_nll_case(void *bench, Phase phase)
@@ -232,13 +232,13 @@ static void decoder_nll_case(void *bench, Phase phase)
     Model m = {0}; /* the decoder looks at two tensors only */
     Tensor e = {0}, h = {0};
     e.data = table->x, h.data = bias->x;
-    m.word_embedding = &e, m.lm_head_bias = &h, m.config.vocab = V, m.config.emb_dim = D;
+    m.embedding = e.data, m.lm_head_bias = &h, m.config.vocab = V, m.config.emb_dim = D;
     if (phase == SHAPES) {
         slot(b, "x_start", B * N * D, 1), slot(b, "word_embedding", V * D, 1), slot(b, "lm_head.bias", V, 1);
         b->values = B, b->ids = words(B * N, V);
     } else if (phase == FORWARD) decoder_nll_forward(b->value, b->scratch[0], &m, x->x, b->ids, B, N);
     else {
-        decoder_nll_backward(x->grad, b->scratch[0], &m, b->ids, b->dout[0], B, N);
+        decoder_nll_backward(x->grad, b->scratch[0], &m, b->ids, b->dout, B, N);
         linear_backward_weights(table->grad, bias->grad, b->scratch[0], x->x, B * N, V, D, 0, V);
     }
 }
@@ -249,7 +249,7 @@ static void tT_case(void *bench, Phase phase)
     const int B = b->dim[0], n = b->dim[1];
     if (phase == SHAPES) slot(b, "x_start", B * n, 1), b->values = B;
     else if (phase == FORWARD) tT_loss_forward(b->value, b->slot[0].x, &b->d, B, n);
-    else tT_loss_backward(b->slot[0].grad, b->slot[0].x, &b->d, b->dout[0], B, n);
+    else tT_loss_backward(b->slot[0].grad, b->slot[0].x, &b->d, b->dout, B, n);
 }
 
 static double bench_loss(void *bench) /* a random direction of the output, so that every element counts differently */
@@ -257,7 +257,7 @@ static double bench_loss(void *bench) /* a random direction of the output, so th
     Bench *b = bench;
     double loss = 0;
     b->run(b, FORWARD);
-    for (int i = 0; i < b->values; i++) loss += b->value[i] * b->dout[0];
+    for (int i = 0; i < b->values; i++) loss += b->value[i] * b->dout[i];
     for (size_t i = 0; i < b->out_size; i++) loss += (double)b->out[i] * b->dout[i];
     return loss;
 }
@@ -290,7 +290,7 @@ static void test_layer(int which, const int *dim)
     for (int i = 0; i < 4; i++) b.scratch[i] = zeros(2048);
     if (!check(!diffusion_init(&b.d, 5, 9, NULL, &err), "%s", err.text)) return;
     b.run(&b, SHAPES);
-    b.out = zeros(b.out_size), b.dout = normal(b.out_size + 1, 1);
+    b.out = zeros(b.out_size), b.dout = normal(b.out_size + b.values, 1);
     real *before[3];
     for (int i = 0; i < b.slots; i++) {
         before[i] = zeros(b.slot[i].n);
@@ -308,7 +308,7 @@ static void test_layer(int which, const int *dim)
 
 /* ---- the whole loss -------------------------------------------------------------------------------- */
 
-typedef struct { Config c; int B, t[4]; double rate; } Setup;
+typedef struct { Config c; int B, t[4]; double rate; int weighted; } Setup;
 typedef struct {
     Model m;
     Workspace w;
@@ -316,7 +316,8 @@ typedef struct {
     Losses terms;
     const int *t;
     int *ids, B, N;
-    real *noise_x0, *noise_t;
+    real *noise_x0, *noise_t, *weight;
+    int self_condition;
     Dropout drop;
     real *table[5], *droute[5]; /* test_routes: a copy of the embedding for each use, and its gradient */
 } World;
@@ -333,12 +334,14 @@ static int open_world(World *x, const Setup *s)
     for (int i = 0; i < x->m.num_tensors; i++)
         for (size_t k = 0; k < x->m.tensors[i].size && x->m.tensors[i].init == INIT_ONE; k++)
             x->m.tensors[i].data[k] += 1;
-    x->terms.mse = take(4 * x->B, sizeof(double)), x->terms.decoder_nll = x->terms.mse + x->B;
+    x->terms.mse = take(5 * x->B, sizeof(double)), x->terms.decoder_nll = x->terms.mse + x->B;
     x->terms.tT_loss = x->terms.mse + 2 * x->B, x->terms.loss = x->terms.mse + 3 * x->B;
+    x->terms.head_nll = x->terms.mse + 4 * x->B;
     x->ids = words(x->B * x->N, s->c.vocab);
     size_t n = (size_t)x->B * x->N * s->c.emb_dim;
     x->noise_x0 = normal(n, 1), x->noise_t = normal(n, 1);
     x->drop.key = new_key(), x->drop.rate = s->rate;
+    x->weight = s->weighted ? normal(x->B, 1) : NULL;
     return 0;
 }
 
@@ -351,26 +354,39 @@ static void close_world(World *x)
 
 static double run_loss(World *x, int backward)
 {
-    return training_losses(&x->m, &x->w, &x->terms, &x->d, x->ids, x->t, x->noise_x0, x->noise_t, x->B, x->N, backward,
-                           x->drop);
+    const Batch batch = {x->ids, x->t, x->noise_x0, x->noise_t, x->weight, x->self_condition, x->B, x->N};
+    return training_losses(&x->m, &x->w, &x->terms, &x->d, &batch, backward, x->drop);
 }
 
-static double world_loss(void *world) { return run_loss(world, 0); }
+static double world_loss(void *world) /* what the gradient is of: each example with its weight */
+{
+    World *x = world;
+    double loss = run_loss(x, 0), sum = 0;
+    for (int b = 0; b < x->B; b++) sum += (x->weight ? x->weight[b] : 1) * x->terms.loss[b] / x->B;
+    return x->weight ? sum : loss;
+}
 
 /* vocab seq_len max_positions emb_dim hidden layers heads ffn time_dim T schedule, B, t, dropout. Schedule 5 (pw_lin)
  * of few steps keeps much of x_start in x_{T-1}: tT_loss and route 1 then weigh as much as the rest. */
 static const Setup setups[] = {
-    {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5}, 3, {0, 5, 2, 0}, 0},
-    {{9, 4, 4, 5, 6, 1, 3, 7, 4, 8, 5}, 2, {7, 0, 0, 0}, 0},
-    {{6, 3, 3, 2, 5, 2, 1, 3, 2, 5, 0}, 3, {4, 0, 1, 0}, 0},
-    {{6, 3, 3, 4, 5, 1, 5, 6, 5, 7, 5}, 2, {0, 6, 0, 0}, 0},
-    {{8, 1, 2, 3, 6, 1, 2, 5, 3, 6, 5}, 2, {0, 5, 0, 0}, 0},
-    {{8, 1, 1, 1, 3, 1, 1, 1, 2, 6, 5}, 1, {3, 0, 0, 0}, 0},
-    {{7, 3, 3, 3, 4, 1, 2, 5, 3, 6, 5}, 1, {0, 0, 0, 0}, 0},
-    {{7, 3, 3, 3, 4, 1, 2, 5, 3, 6, 5}, 1, {5, 0, 0, 0}, 0},
-    {{9, 4, 5, 3, 6, 2, 2, 5, 3, 6, 5}, 4, {0, 5, 0, 3}, 0.2},
-    {{6, 3, 3, 2, 5, 2, 1, 3, 2, 5, 0}, 3, {4, 0, 1, 0}, 0.2},
-    {{20, 18, 18, 17, 18, 1, 1, 34, 18, 9, 5}, 2, {0, 8, 0, 0}, 0}, /* beyond 16 lanes; more than 200 elements */
+    {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5, 0, 0, 0}, 3, {0, 5, 2, 0}, 0, 0},
+    {{9, 4, 4, 5, 6, 1, 3, 7, 4, 8, 5, 0, 0, 0}, 2, {7, 0, 0, 0}, 0, 0},
+    {{6, 3, 3, 2, 5, 2, 1, 3, 2, 5, 0, 0, 0, 0}, 3, {4, 0, 1, 0}, 0, 0},
+    {{6, 3, 3, 4, 5, 1, 5, 6, 5, 7, 5, 0, 0, 0}, 2, {0, 6, 0, 0}, 0, 0},
+    {{8, 1, 2, 3, 6, 1, 2, 5, 3, 6, 5, 0, 0, 0}, 2, {0, 5, 0, 0}, 0, 0},
+    {{8, 1, 1, 1, 3, 1, 1, 1, 2, 6, 5, 0, 0, 0}, 1, {3, 0, 0, 0}, 0, 0},
+    {{7, 3, 3, 3, 4, 1, 2, 5, 3, 6, 5, 0, 0, 0}, 1, {0, 0, 0, 0}, 0, 0},
+    {{7, 3, 3, 3, 4, 1, 2, 5, 3, 6, 5, 0, 0, 0}, 1, {5, 0, 0, 0}, 0, 0},
+    {{9, 4, 5, 3, 6, 2, 2, 5, 3, 6, 5, 0, 0, 0}, 4, {0, 5, 0, 3}, 0.2, 0},
+    {{6, 3, 3, 2, 5, 2, 1, 3, 2, 5, 0, 0, 0, 0}, 3, {4, 0, 1, 0}, 0.2, 0},
+    {{20, 18, 18, 17, 18, 1, 1, 34, 18, 9, 5, 0, 0, 0}, 2, {0, 8, 0, 0}, 0, 0}, /* beyond 16 lanes; more than 200 elements */
+    /* behind the schedule: what is predicted, self-conditioning, norm of the embeddings; at the end: weighted examples */
+    {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5, PREDICT_EPSILON, 0, 0}, 3, {0, 5, 2, 0}, 0, 0},
+    {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5, PREDICT_SOFTMAX, 0, 0}, 3, {0, 5, 2, 0}, 0, 0},
+    {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5, PREDICT_XSTART, 1, 0}, 3, {0, 5, 2, 0}, 0, 0},
+    {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5, PREDICT_XSTART, 0, 1.5}, 3, {0, 5, 2, 0}, 0, 1},
+    {{9, 4, 5, 5, 6, 1, 3, 7, 4, 8, 5, PREDICT_EPSILON, 1, 2}, 3, {7, 0, 2, 0}, 0.2, 1},
+    {{9, 4, 5, 5, 6, 1, 3, 7, 4, 8, 5, PREDICT_SOFTMAX, 1, 2}, 3, {7, 0, 2, 0}, 0.2, 1},
 };
 enum { SETUPS = sizeof setups / sizeof *setups };
 
@@ -417,13 +433,14 @@ static double routes(World *x, int backward)
 {
     const int B = x->B, N = x->N, D = x->m.config.emb_dim, V = x->m.config.vocab, M = B * N;
     const size_t n = (size_t)N * D;
-    const real sigma = (real)sqrt(1 - x->d.alphas_cumprod[0]), weight = (real)1 / B;
+    const real sigma = (real)sqrt(1 - x->d.alphas_cumprod[0]);
+    real *weight = zeros(B);
     real *x_t = zeros(M * D), *out = zeros(M * D), *logits = zeros(M * V), *timesteps = zeros(B);
     real *noised[4], *dx[4], *dout, *dx_t;
     Model head = x->m;
-    Tensor e = *x->m.word_embedding;
     double loss = 0;
-    e.data = x->table[4], head.word_embedding = &e;
+    head.embedding = x->table[4];
+    for (int b = 0; b < B; b++) weight[b] = (real)1 / B;
     for (int r = 0; r < 4; r++) {
         noised[r] = zeros(M * D), dx[r] = zeros(M * D);
         embedding_forward(noised[r], x->table[r], x->ids, M, D);
@@ -432,7 +449,7 @@ static double routes(World *x, int backward)
     }
     for (int b = 0; b < B; b++) timesteps[b] = diffusion_timestep(&x->d, x->t[b]);
     q_sample(x_t, noised[0], x->noise_t, x->t, &x->d, B, n);
-    denoiser_forward(&x->m, &x->w, out, x_t, timesteps, B, N, x->drop);
+    denoiser_forward(&x->m, &x->w, out, x_t, NULL, timesteps, B, N, x->drop);
     mse_forward(x->terms.mse, noised[1], out, B, n);
     tT_loss_forward(x->terms.tT_loss, noised[2], &x->d, B, n);
     decoder_nll_forward(x->terms.decoder_nll, logits, &head, noised[3], x->ids, B, N);
@@ -463,6 +480,7 @@ static void test_routes(const Setup *s)
     static const char *const names[] = {"route 1, x_t", "route 2, the target", "route 3, tT_loss",
                                         "route 4, the decoder's input", "route 5, lm_head"};
     World x;
+    if (s->c.predict || s->c.self_conditioning || s->c.emb_norm || s->weighted) return; /* more routes than five */
     if (!open_world(&x, s)) {
         const Tensor *e = x.m.word_embedding;
         real *total = zeros(e->size);
@@ -479,6 +497,46 @@ static void test_routes(const Setup *s)
         memset(x.m.grads, 0, x.m.num_params * sizeof(real));
         near(run_loss(&x, 1), loss, 1e-12 * loss, "the loss of training_losses and of its parts");
         near_all(e->grad, total, e->size, 1e-12, "word_embedding's gradient and the sum of five routes");
+    }
+    close_world(&x);
+}
+
+/* mse with the estimate that training_losses left: it is a constant for the gradient */
+static double frozen_loss(void *world)
+{
+    World *x = world;
+    const size_t n = (size_t)x->N * x->m.config.emb_dim;
+    double loss = 0;
+    denoiser_forward(&x->m, &x->w, x->table[0], x->table[1], x->table[2], x->table[3], x->B, x->N, x->drop);
+    mse_forward(x->terms.mse, x->table[4], x->table[0], x->B, n);
+    for (int b = 0; b < x->B; b++) loss += x->terms.mse[b] / x->B;
+    return loss;
+}
+
+static void test_self_conditioning(void)
+{
+    static const Setup s = {{9, 4, 5, 5, 6, 1, 3, 7, 4, 8, 5, PREDICT_XSTART, 1, 0}, 3, {7, 0, 2, 0}, 0, 0};
+    World x;
+    if (!open_world(&x, &s)) {
+        const size_t n = (size_t)x.B * x.N * s.c.emb_dim;
+        double mean = 0;
+        x.self_condition = 1;
+        run_loss(&x, 1);
+        for (int b = 0; b < x.B; b++) mean += x.terms.mse[b] / x.B;
+        for (int i = 0; i < 5; i++) x.table[i] = zeros(n);
+        memcpy(x.table[1], x.w.x_t, n * sizeof(real));
+        memcpy(x.table[2], x.w.estimate, n * sizeof(real));
+        memcpy(x.table[3], x.w.timesteps, x.B * sizeof(real));
+        memcpy(x.table[4], x.w.target, n * sizeof(real));
+        denoiser_forward(&x.m, &x.w, x.table[0], x.table[1], NULL, x.table[3], x.B, x.N, x.drop);
+        near_all(x.table[0], x.table[2], n, 0, "the estimate is what the network says without one");
+        near(frozen_loss(&x), mean, 1e-12 * mean, "the loss with the estimate");
+        for (int i = 0; i < x.m.num_tensors; i++) {
+            Tensor *t = &x.m.tensors[i];
+            Slot slot_i = {t->name, t->data, t->grad, t->size, 1};
+            if (t != x.m.word_embedding && t != x.m.lm_head_bias) /* these have other routes, too */
+                check_gradient("self-conditioning", &slot_i, strstr(t->name, "key.bias") != NULL, frozen_loss, &x);
+        }
     }
     close_world(&x);
 }
@@ -543,7 +601,7 @@ static void test_matmuls(void)
 /* An example's losses must not depend on its neighbours in the batch, nor on the number of threads. */
 static void test_determinism(void)
 {
-    static const Setup s = {{40, 18, 18, 17, 36, 2, 2, 34, 18, 9, 0}, 4, {0, 8, 3, 3}, 0};
+    static const Setup s = {{40, 18, 18, 17, 36, 2, 2, 34, 18, 9, 0, 0, 0, 0}, 4, {0, 8, 3, 3}, 0, 0};
     World x;
     if (!open_world(&x, &s)) {
         const size_t n = (size_t)x.N * s.c.emb_dim;
@@ -551,8 +609,8 @@ static void test_determinism(void)
         run_loss(&x, 0);
         memcpy(in_batch, x.terms.loss, sizeof in_batch);
         for (int b = 0; b < 4; b++) {
-            training_losses(&x.m, &x.w, &x.terms, &x.d, x.ids + b * x.N, s.t + b, x.noise_x0 + b * n, x.noise_t + b * n,
-                            1, x.N, 0, x.drop);
+            const Batch alone = {x.ids + b * x.N, s.t + b, x.noise_x0 + b * n, x.noise_t + b * n, NULL, 0, 1, x.N};
+            training_losses(&x.m, &x.w, &x.terms, &x.d, &alone, 0, x.drop);
             near(x.terms.loss[0], in_batch[b], 0, "an example alone and in a batch");
         }
         real *grads = zeros(x.m.num_params);
@@ -895,7 +953,7 @@ static void test_dropout(void)
 
 static void test_optimizer(void)
 {
-    const Config c = {7, 3, 3, 3, 4, 1, 2, 5, 3, 6, 0};
+    const Config c = {7, 3, 3, 3, 4, 1, 2, 5, 3, 6, 0, 0, 0, 0};
     const double lr = 0.02, weight_decay = 0.1;
     Model m;
     Optimizer o = {0};
@@ -952,16 +1010,16 @@ static void test_optimizer(void)
 
 /* ---- learning: all of it together --------------------------------------------------------------------------- */
 
-static void loop_noise(void *world, real *out, int t)
+static void loop_noise(void *world, real *out, int t, NoiseUse use)
 {
     World *x = world;
-    rng_gaussian(out, (size_t)x->B * x->N * x->m.config.emb_dim, rng_key(9, RNG_SAMPLE, 1 + t, 0));
+    rng_gaussian(out, (size_t)x->B * x->N * x->m.config.emb_dim, rng_key(9, RNG_SAMPLE, 1 + t, use));
 }
 
 static void test_memorise(void)
 {
     enum { STEPS = 300, SENTENCES = 4, LENGTH = 6 };
-    static const Setup s = {{16, LENGTH, LENGTH, 8, 32, 1, 2, 64, 8, 40, 0}, 32, {0, 0, 0, 0}, 0};
+    static const Setup s = {{16, LENGTH, LENGTH, 8, 32, 1, 2, 64, 8, 40, 0, 0, 0, 0}, 32, {0, 0, 0, 0}, 0, 0};
     static const int batch[SENTENCES][LENGTH] = { /* [CLS] ... [SEP] [PAD]; they share words and differ in length */
         {1, 5, 6, 7, 2, 3}, {1, 8, 6, 9, 10, 2}, {1, 5, 11, 2, 3, 3}, {1, 12, 13, 14, 15, 2}};
     World x;
@@ -986,14 +1044,14 @@ static void test_memorise(void)
         }
         check(first > 1.5 && last < 0.4, "the loss went from %g to %g, expected from above 1.5 to below 0.4", first,
               last);
-        Sampler sampler = {FIXED_SMALL, loop_noise, NULL, &x};
+        Sampler sampler = {.noise = loop_noise, .context = &x};
         real *sample = normal(n, 1), *replay = zeros(n), *pred = zeros(n), *noise = zeros(n), *timesteps = zeros(x.B);
         memcpy(replay, sample, n * sizeof *replay);
         p_sample_loop(&x.m, &x.w, &x.d, &sampler, sample, x.B, x.N);
         for (int step = x.d.T - 1; step >= 0; step--) { /* the loop, written out */
             for (int b = 0; b < x.B; b++) t[b] = step, timesteps[b] = diffusion_timestep(&x.d, step);
-            denoiser_forward(&x.m, &x.w, pred, replay, timesteps, x.B, x.N, x.drop);
-            loop_noise(&x, noise, step);
+            denoiser_forward(&x.m, &x.w, pred, replay, NULL, timesteps, x.B, x.N, x.drop);
+            loop_noise(&x, noise, step, NOISE_STEP);
             p_sample(replay, pred, replay, noise, t, &x.d, FIXED_SMALL, x.B, n / x.B);
         }
         check(!memcmp(sample, replay, n * sizeof *replay), "p_sample_loop differs from its steps");
@@ -1025,6 +1083,111 @@ static void end(void)
     group.all_passed += group.passed;
     group.all_failed += group.failed;
     release();
+}
+
+/* ---- what the sampling loop can do differently ----------------------------------------------------- */
+
+typedef struct { World *world; real *last; int steps; double outside; } Watch;
+
+static void watch_noise(void *context, real *out, int t, NoiseUse use) { loop_noise(((Watch *)context)->world, out, t, use); }
+
+static void watch(void *context, int t, const real *pred_xstart)
+{
+    Watch *w = context;
+    const size_t n = (size_t)w->world->B * w->world->N * w->world->m.config.emb_dim;
+    (void)t;
+    w->steps++;
+    memcpy(w->last, pred_xstart, n * sizeof *w->last);
+    for (size_t i = 0; i < n; i++) w->outside = fmax(w->outside, fabs(pred_xstart[i]));
+}
+
+static real one_draw(void *context) /* normal numbers, one after the other */
+{
+    real pair[2];
+    rng_gaussian(pair, 2, (*(uint64_t *)context)++);
+    return pair[0];
+}
+
+static void test_sampler(void)
+{
+    static const Setup s = {{9, 4, 4, 5, 6, 1, 3, 7, 4, 12, 0, PREDICT_SOFTMAX, 1, 2}, 3, {0, 0, 0, 0}, 0, 0};
+    World x;
+    if (!open_world(&x, &s)) {
+        const int M = x.B * x.N, D = s.c.emb_dim;
+        const size_t n = (size_t)M * D, each = n / x.B;
+        real *x_T = normal(n, 1), *y = zeros(n), *z = zeros(n), *noise = normal(n, 1), *other = normal(n, 1);
+        unsigned char *known = take(M, 1);
+        int bad = 0;
+        embedding_table_forward(&x.m);
+        Watch w = {&x, zeros(n), 0, 0};
+        Sampler sampler = {.noise = watch_noise, .show = watch, .context = &w};
+        memcpy(y, x_T, n * sizeof *y);
+        p_sample_loop(&x.m, &x.w, &x.d, &sampler, y, x.B, x.N);
+        check(w.steps == x.d.T && w.outside > 1, "%d steps of %d, estimates up to %g", w.steps, x.d.T, w.outside);
+
+        sampler.clip_denoised = 1, w.outside = 0;
+        memcpy(z, x_T, n * sizeof *z);
+        p_sample_loop(&x.m, &x.w, &x.d, &sampler, z, x.B, x.N);
+        check(w.outside <= 1 && memcmp(y, z, n * sizeof *y), "clipped estimates reach %g", w.outside);
+        sampler.clip_denoised = 0, sampler.clamp_from = 1, w.steps = 0, sampler.start = 5;
+        memcpy(z, x_T, n * sizeof *z);
+        p_sample_loop(&x.m, &x.w, &x.d, &sampler, z, x.B, x.N);
+        check(w.steps == 5, "%d steps from start 5", w.steps);
+        for (int i = 0; i < M; i++) { /* the last estimate is some word's embedding, and no nearer one exists */
+            double nearest = 1e9;
+            for (int v = 0; v < s.c.vocab; v++) {
+                double d2 = 0;
+                for (int d = 0; d < D; d++) d2 += pow(w.last[i * D + d] - x.m.embedding[v * D + d], 2);
+                nearest = fmin(nearest, d2);
+            }
+            bad += nearest > 1e-12;
+        }
+        check(!bad, "%d clamped estimates are no embedding", bad);
+
+        sampler.clamp_from = 0, sampler.start = 0, sampler.known = known, sampler.known_x = other;
+        for (int i = 0; i < M; i++) known[i] = i % 3 != 1;
+        memcpy(z, x_T, n * sizeof *z);
+        p_sample_loop(&x.m, &x.w, &x.d, &sampler, z, x.B, x.N);
+        for (int i = 0; i < M; i++) {
+            int same = !memcmp(z + i * D, other + i * D, D * sizeof *z);
+            bad += same != known[i] || (!known[i] && !memcmp(z + i * D, y + i * D, D * sizeof *z));
+        }
+        check(!bad, "infilling: %d positions are not what they should be", bad);
+
+        for (int step = 0; step < x.d.T; step++) { /* DDIM: eta 1 is DDPM, eta 0 does not look at the noise */
+            int t[3] = {step, step, step};
+            p_sample(y, other, x_T, noise, t, &x.d, FIXED_SMALL, x.B, each);
+            ddim_sample(z, other, x_T, noise, t, &x.d, 1, x.B, each);
+            near_all(z, y, n, DOUBLE ? 1e-9 : 1e-3, "DDIM with eta 1 and DDPM");
+            ddim_sample(y, other, x_T, noise, t, &x.d, 0, x.B, each);
+            ddim_sample(z, other, x_T, x_T, t, &x.d, 0, x.B, each);
+            near_all(z, y, n, 0, "DDIM with eta 0 and other noise");
+        }
+        sampler.known = NULL, sampler.ddim = 1;
+        memcpy(y, x_T, n * sizeof *y), memcpy(z, x_T, n * sizeof *z);
+        p_sample_loop(&x.m, &x.w, &x.d, &sampler, y, x.B, x.N);
+        sampler.eta = 1;
+        p_sample_loop(&x.m, &x.w, &x.d, &sampler, z, x.B, x.N);
+        check(memcmp(y, z, n * sizeof *y), "the loop ignores eta");
+
+        enum { MANY = 20000 };
+        uint64_t key = new_key();
+        real *many = normal(MANY, 1);
+        double square = 0, most = 0;
+        truncate_noise(many, MANY, 0.9, one_draw, &key);
+        for (int i = 0; i < MANY; i++) square += many[i] * many[i] / MANY, most = fmax(most, fabs(many[i]));
+        check(most <= 0.9 && most > 0.89, "truncated noise reaches %g", most);
+        near(square, 0.2408, 0.01, "variance of normal numbers within 0.9"); /* 1 - 2 a phi(a) / (2 Phi(a) - 1) */
+
+        /* epsilon and x_start are two names of one thing */
+        int t[3] = {0, 5, 11};
+        epsilon_from_xstart(y, x_T, other, t, &x.d, x.B, each);
+        q_sample(z, other, y, t, &x.d, x.B, each);
+        near_all(z, x_T, n, DOUBLE ? 1e-9 : 1e-3, "q_sample with the noise that epsilon_from_xstart finds");
+        xstart_from_epsilon(z, x_T, y, t, &x.d, x.B, each);
+        near_all(z, other, n, DOUBLE ? 1e-8 : 1e-2, "xstart_from_epsilon of epsilon_from_xstart");
+    }
+    close_world(&x);
 }
 
 static void run(const char *name, void (*test)(void))
@@ -1059,6 +1222,7 @@ int main(void)
     }
     if (DOUBLE) run_setups("five routes to the embedding", test_routes);
     if (DOUBLE) run_setups("gradients of the whole loss", test_whole_loss);
+    if (DOUBLE) run("self-conditioning", test_self_conditioning);
     run_setups("backward twice", test_twice);
     run("matmul", test_matmuls);
     run("one example, one result", test_determinism);
@@ -1070,6 +1234,7 @@ int main(void)
     run("dropout", test_dropout);
     run("optimiser", test_optimizer);
     run("memorising a batch", test_memorise);
+    run("options of the sampling loop", test_sampler);
     printf("%d passed, %d failed\n", group.all_passed, group.all_failed);
     return group.all_failed > 0;
 }
