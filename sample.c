@@ -104,7 +104,8 @@ static int given_words(Sampling *r, const char *text, const char *option, Error 
     const int N = r->model.config.seq_len, D = r->model.config.emb_dim;
     const size_t values = (size_t)BATCH * N;
     int masks = 0;
-    if (!(r->known = checked_alloc(values, 1, err)) || !(r->known_x = checked_alloc(values, D * sizeof *r->known_x, err))) return -1;
+    if (!(r->known = checked_alloc(values, 1, err)) || !(r->known_x = checked_alloc(values, D * sizeof *r->known_x, err)))
+        return -1;
     long n = tokenizer_encode(&r->tokenizer, text, strlen(text), r->ids, N);
     if (n < 0) return fail(err, "out of memory");
     if (n > N) return fail(err, "%s: %ld positions with [CLS] and [SEP], the model has %d", option, n, N);
@@ -158,17 +159,22 @@ int main(int argc, char **argv)
     defaults(&run);
     Option options[] = {
         {"n", OPT_INT, &run.n, 1, 1e8, "sentences to draw", NULL, NULL, 0, 0},
-        {"steps", OPT_TEXT, &run.steps, 0, 0, "diffusion steps to take: N of those trained, or a,b,c for sections", NULL, NULL, 0, 0},
+        {"steps", OPT_TEXT, &run.steps, 0, 0, "diffusion steps to take: N of those trained, or a,b,c for sections",
+         NULL, NULL, 0, 0},
         {"seed", OPT_INT, &run.seed, 0, INT32_MAX, "of the noise", NULL, NULL, 0, 0},
         {"prompt", OPT_TEXT, &run.prompt, 0, 0, "keep the words of this sentence and fill in its [MASK]s", NULL, NULL, 0, 0},
         {"edit", OPT_TEXT, &run.edit, 0, 0, "begin with this sentence, made noisy, in place of noise", NULL, NULL, 0, 0},
-        {"strength", OPT_REAL, &run.strength, 0.001, 1, "of --edit: the share of the steps to take; 1 keeps nothing", NULL, NULL, 0, 0},
+        {"strength", OPT_REAL, &run.strength, 0.001, 1, "of --edit: the share of the steps to take; 1 keeps nothing",
+         NULL, NULL, 0, 0},
         {"eta", OPT_REAL, &run.eta, 0, 1, "take DDIM's steps with this share of new noise", "DDPM's steps", NULL, 0, 0},
-        {"top-p", OPT_REAL, &run.top_p, 0, 100, "draw noise beyond this again: likelier, less varied; 0: do not", NULL, NULL, 0, 0},
-        {"clamp-from", OPT_INT, &run.clamp_from, 0, 100000, "below this trained step round x_start to the nearest word; 0: never", NULL, NULL, 0, 0},
+        {"top-p", OPT_REAL, &run.top_p, 0, 100, "draw noise beyond this again: likelier, less varied; 0: do not",
+         NULL, NULL, 0, 0},
+        {"clamp-from", OPT_INT, &run.clamp_from, 0, 100000,
+         "below this trained step round x_start to the nearest word; 0: never", NULL, NULL, 0, 0},
         {"clip-denoised", OPT_FLAG, &run.clip_denoised, 0, 0, "clip x_start to [-1, 1]", NULL, NULL, 0, 0},
         {"variance", OPT_CHOICE, &run.variance, 0, 0, "of a step back", NULL, variances, 0, 0},
-        {"show", OPT_FLAG, &run.show, 0, 0, "print the sentences while they come out of the noise, on stderr", NULL, NULL, 0, 0},
+        {"show", OPT_FLAG, &run.show, 0, 0, "print the sentences while they come out of the noise, on stderr",
+         NULL, NULL, 0, 0},
         {"out", OPT_TEXT, &run.out, 0, 0, "write the sentences to this file", "standard output", NULL, 0, 0},
         {"threads", OPT_INT, &run.threads, 1, 1024, "does not change the result", NULL, NULL, 0, 0},
         {"help", OPT_FLAG, &run.help, 0, 0, "print this", NULL, NULL, 0, 0},

@@ -28,6 +28,10 @@
  * The decoder reads the noised x_start and not f's output because that is the bound's term log p(w | x_0)
  * with x_0 drawn from q: it teaches the embeddings, not the network.
  *
+ * That is the original objective. Three options change what the network reads and says, for the sake of real text (see Config):
+ * its output may stand for a softmax over words that average to x_start, or for the noise; it may read its last
+ * estimate beside x_t; and the embeddings may be held at a chosen norm.
+ *
  * Sentences shorter than N positions end in [SEP] and are filled up with [PAD], an ordinary word: no mask
  * hides it, neither here nor there, and the model learns to end sentences by predicting it.
  *
@@ -963,7 +967,8 @@ static void list_arrays(Workspace *w, const Config *c, int training)
     w->input = c->self_conditioning ? take(w, 2 * M * D) : NULL;
     w->head = c->predict == PREDICT_SOFTMAX ? take(w, M * c->vocab) : NULL;
     if (!training) return;
-    w->dpred = take(w, M * D), w->dx_past = take(w, M * D), w->weight = take(w, B), w->dinput = c->self_conditioning ? take(w, 2 * M * D) : NULL;
+    w->dpred = take(w, M * D), w->dx_past = take(w, M * D), w->weight = take(w, B);
+    w->dinput = c->self_conditioning ? take(w, 2 * M * D) : NULL;
     w->dhead = c->predict == PREDICT_SOFTMAX ? take(w, M * c->vocab) : NULL;
     w->dmodel_out = take(w, M * D), w->dx_start = take(w, M * D), w->dx_t = take(w, M * D);
     w->ddown = take(w, M * C), w->dh = take(w, M * C), w->dbranch = take(w, M * C), w->dcontext = take(w, M * C);
@@ -1446,7 +1451,7 @@ void epsilon_from_xstart(real *epsilon, const real *x_t, const real *x_start, co
 {
     for (int b = 0; b < B; b++) {
         double a = d->alphas_cumprod[t[b]];
-        combine(epsilon + b * n, x_t + b * n, x_start + b * n, (real)(sqrt(1 / a) / sqrt(1 / a - 1)), -(real)(1 / sqrt(1 / a - 1)), n);
+        combine(epsilon + b * n, x_t + b * n, x_start + b * n, (real)(1 / sqrt(1 - a)), -(real)sqrt(a / (1 - a)), n);
     }
 }
 
@@ -1905,7 +1910,8 @@ void config_options(Option out[CONFIG_OPTIONS], Config *c)
         {"time-dim", OPT_INT, &c->time_dim, 1, 8192, "width of the time embedding", NULL, NULL, 1, 0},
         {"diffusion-steps", OPT_INT, &c->diffusion_steps, 2, 100000, "diffusion steps T", NULL, NULL, 1, 0},
         {"predict", OPT_CHOICE, &c->predict, 0, 0, "what the network's output is", NULL, predict_names, 1, 0},
-        {"self-conditioning", OPT_CHOICE, &c->self_conditioning, 0, 0, "the network reads its last estimate, too", NULL, off_on, 1, 0},
+        {"self-conditioning", OPT_CHOICE, &c->self_conditioning, 0, 0, "the network reads its last estimate, too", NULL,
+         off_on, 1, 0},
         {"emb-norm", OPT_REAL, &c->emb_norm, 0, 1000, "embeddings are scaled to this norm; 0: they are free", NULL, NULL, 1, 0},
         {"noise-schedule", OPT_CHOICE, &c->noise_schedule, 0, 0, "how noise grows with t", NULL, noise_schedule_names, 1, 0},
     };

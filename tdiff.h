@@ -162,8 +162,8 @@ typedef struct { /* every array that a batch needs, in one arena */
     int first; /* the example that the arrays begin with: 0 */
     real *arena;
     size_t size;
-    int *nearest; /* (B,N) */
-    real *half_squares; /* (V) */
+    int *nearest;       /* (B,N) clamping */
+    real *half_squares; /* (V) clamping */
     real *temb /*(B,time_dim)*/, *time_hidden, *time_act /*(B,4 time_dim)*/, *time /*(B,C)*/;
     real *up_act /*(B,N,C)*/, *emb_normed /*(B,N,C)*/, *emb_rstd /*(B,N)*/, *emb /*(B,N,C)*/;
     LayerActs *layer; /* (L); all the same arrays when not training */
@@ -325,8 +325,9 @@ typedef struct {
     size_t num_slots; /* a power of two */
     uint32_t *unicode; /* (0x110000) what a code point is folded to << 3 | its class */
 } Tokenizer;
-/* Counts the words of text (lines end in \n) and keeps the vocab_size - 5 most frequent; ties by byte order. */
-int tokenizer_train_word_level(Tokenizer *t, const char *text, size_t n, int vocab_size, Error *err);
+/* Counts the words of text (lines end in \n) and keeps the vocab_size - 5 most frequent, ties by byte order, of those that
+ * occur min_frequency times at least. */
+int tokenizer_train_word_level(Tokenizer *t, const char *text, size_t n, int vocab_size, int min_frequency, Error *err);
 /* Hugging Face's tokenizer.json. */
 int tokenizer_from_json(Tokenizer *t, const char *text, size_t n, Error *err);
 void tokenizer_to_json(const Tokenizer *t, Buffer *out);

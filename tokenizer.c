@@ -558,7 +558,7 @@ static int count_tokens(Tokenizer *t, Buffer *counts, Splitter *s, Error *err)
     return s->word.failed ? fail(err, "out of memory") : 0;
 }
 
-int tokenizer_train_word_level(Tokenizer *t, const char *text, size_t n, int vocab_size, Error *err)
+int tokenizer_train_word_level(Tokenizer *t, const char *text, size_t n, int vocab_size, int min_frequency, Error *err)
 {
     Buffer counts = {0};
     memset(t, 0, sizeof *t);
@@ -571,8 +571,9 @@ int tokenizer_train_word_level(Tokenizer *t, const char *text, size_t n, int voc
         Count *count = (void *)counts.text;
         qsort(count + TOKEN_SPECIALS, (size_t)(t->size - TOKEN_SPECIALS), sizeof *count, by_count);
         for (int id = TOKEN_SPECIALS; id < t->size; id++) t->token[id] = count[id].token;
-        while (t->size > vocab_size) free(t->token[--t->size]);
-        status = index_tokens(t, err);
+        while (t->size > vocab_size || (t->size > TOKEN_SPECIALS && count[t->size - 1].count < (size_t)min_frequency))
+            free(t->token[--t->size]);
+        status = t->size > TOKEN_SPECIALS ? index_tokens(t, err) : fail(err, "no word occurs %d times", min_frequency);
     }
     if (status) tokenizer_free(t);
     free(counts.text), free(s.word.text);
@@ -687,7 +688,7 @@ int tokenizer_from_json(Tokenizer *t, const char *text, size_t n, Error *err)
 #ifdef TOKENIZER_MAIN
 /* ---- the program --------------------------------------------------------------------------------- */
 
-static int train(const char *path, int vocab_size, const char *out, Error *err)
+static int train(const char *path, int vocab_size, int min_frequency, const char *out, Error *err)
 {
     const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path, *dot = strrchr(base, '.');
     char name[300]; /* the default: the text's name without folder and extension */
@@ -701,7 +702,7 @@ static int train(const char *path, int vocab_size, const char *out, Error *err)
     if (strcmp(path, out) == 0) return fail(err, "%s: --out would overwrite the text", path);
     char *text = read_file(path, &n, err);
     if (!text) return -1;
-    int status = tokenizer_train_word_level(&t, text, n, vocab_size, &inner);
+    int status = tokenizer_train_word_level(&t, text, n, vocab_size, min_frequency, &inner);
     if (status) fail(err, "%s: %s", path, inner.text);
     else tokenizer_to_json(&t, &json);
     if (json.failed) status = fail(err, "%s: out of memory", out);
@@ -765,11 +766,12 @@ static int convert(const char *path, int decode, Error *err)
 
 int main(int argc, char **argv)
 {
-    int vocab_size = 10000, help = 0;
+    int vocab_size = 10000, min_frequency = 1, help = 0;
     const char *out = NULL, *operand[2] = {"", ""};
     Error err;
     Option table[] = {
         {"vocab-size", OPT_INT, &vocab_size, 6, 1000000, "train: tokens at most, all in all", "10000", NULL, 0, 0},
+        {"min-frequency", OPT_INT, &min_frequency, 1, 1000000, "train: rarer words are [UNK]", "1", NULL, 0, 0},
         {"out", OPT_TEXT, &out, 0, 0, "train: the file to write", "FILE's name with .json, here", NULL, 0, 0},
         {"help", OPT_FLAG, &help, 0, 0, "print this and exit", NULL, NULL, 0, 0},
         {NULL, OPT_FLAG, NULL, 0, 0, NULL, NULL, NULL, 0, 0}};
@@ -784,10 +786,10 @@ int main(int argc, char **argv)
     }
     if (status >= 0 && (status < 2 || (!training && !decode && strcmp(operand[0], "encode") != 0)))
         status = fail(&err, "expected train-word-level, encode or decode and a file; see --help");
-    else if (status >= 0 && !training && (table[0].given || table[1].given))
-        status = fail(&err, "--vocab-size and --out belong to train-word-level");
+    else if (status >= 0 && !training && (table[0].given || table[1].given || table[2].given))
+        status = fail(&err, "--vocab-size, --min-frequency and --out belong to train-word-level");
     int usage = status < 0;
-    if (!usage) status = training ? train(operand[1], vocab_size, out, &err) : convert(operand[1], decode, &err);
+    if (!usage) status = training ? train(operand[1], vocab_size, min_frequency, out, &err) : convert(operand[1], decode, &err);
     if (status < 0) fprintf(stderr, "tokenizer: %s\n", err.text);
     return status < 0 ? 1 + usage : 0;
 }

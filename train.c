@@ -113,7 +113,7 @@ static void corpus_fingerprint(const Corpus *c, char out[20])
 
 typedef struct {
     Config config;
-    int steps, stop_at, batch, warmup, seed, threads, log_interval, save_interval, vocab_size, help;
+    int steps, stop_at, batch, warmup, seed, threads, log_interval, save_interval, vocab_size, min_frequency, help;
     double lr, weight_decay, dropout, ema_rate, clip;
     const char *val, *out, *resume, *fingerprint;
 } Settings;
@@ -125,7 +125,7 @@ static void defaults(Settings *s)
     memset(s, 0, sizeof *s);
     s->config = (Config){.emb_dim = 128, .hidden = 128, .layers = 4, .heads = 4, .ffn = 512, .time_dim = 128,
                          .diffusion_steps = 2000, .noise_schedule = 0};
-    s->steps = 3200, s->batch = 32, s->warmup = 100, s->seed = 1, s->vocab_size = 10000;
+    s->steps = 3200, s->batch = 32, s->warmup = 100, s->seed = 1, s->vocab_size = 10000, s->min_frequency = 1;
     s->lr = 2e-3, s->weight_decay = 0.01, s->ema_rate = 0.999, s->clip = 1;
     s->threads = max_threads(), s->log_interval = 100, s->save_interval = 500;
 }
@@ -133,24 +133,31 @@ static void defaults(Settings *s)
 static void list_options(Option table[OPTIONS], Settings *s)
 {
     const Option options[] = {
-        {"val", OPT_TEXT, &s->val, 0, 0, "held-out sentences to measure the loss on", "data/simple-test.txt for the default corpus", NULL, 0, 0},
-        {"out", OPT_TEXT, &s->out, 0, 0, "the checkpoint to write; the log goes beside it", "NAME.safetensors, or the one resumed", NULL, 0, 0},
-        {"steps", OPT_INT, &s->steps, 1, 1e8, "training steps in all; the learning rate falls to 0 over them", NULL, NULL, 1, 0},
+        {"val", OPT_TEXT, &s->val, 0, 0, "held-out sentences to measure the loss on",
+         "data/simple-test.txt for the default corpus", NULL, 0, 0},
+        {"out", OPT_TEXT, &s->out, 0, 0, "the checkpoint to write; the log goes beside it",
+         "NAME.safetensors, or the one resumed", NULL, 0, 0},
+        {"steps", OPT_INT, &s->steps, 1, 1e8, "training steps in all; the learning rate falls to 0 over them",
+         NULL, NULL, 1, 0},
         {"stop-at", OPT_INT, &s->stop_at, 1, 1e8, "save and stop after this step", "steps", NULL, 0, 0},
         {"batch", OPT_INT, &s->batch, 1, 65536, "sentences a step", NULL, NULL, 1, 0},
-        {"vocab-size", OPT_INT, &s->vocab_size, TOKEN_SPECIALS + 1, 1e6, "words to keep, the most frequent; others are [UNK]", NULL, NULL, 1, 0},
+        {"vocab-size", OPT_INT, &s->vocab_size, TOKEN_SPECIALS + 1, 1e6, "words to keep, the most frequent; others are [UNK]",
+         NULL, NULL, 1, 0},
+        {"min-frequency", OPT_INT, &s->min_frequency, 1, 1e8, "words that occur less often are [UNK]", NULL, NULL, 1, 0},
         {"lr", OPT_REAL, &s->lr, 1e-9, 10, "learning rate of AdamW", NULL, NULL, 1, 0},
         {"warmup", OPT_INT, &s->warmup, 0, 1e8, "steps over which the learning rate rises", NULL, NULL, 1, 0},
         {"weight-decay", OPT_REAL, &s->weight_decay, 0, 10, "of all weights but biases and LayerNorm", NULL, NULL, 1, 0},
         {"dropout", OPT_REAL, &s->dropout, 0, 0.95, "share of activations that a step leaves out", NULL, NULL, 1, 0},
-        {"ema-rate", OPT_REAL, &s->ema_rate, 0, 0.999999, "of the average of the weights over the steps, which is what samples", NULL, NULL, 1, 0},
+        {"ema-rate", OPT_REAL, &s->ema_rate, 0, 0.999999, "of the average of the weights over the steps, which is what samples",
+         NULL, NULL, 1, 0},
         {"clip", OPT_REAL, &s->clip, 0, 1e9, "largest norm of the gradient; 0: no limit", NULL, NULL, 1, 0},
         {"seed", OPT_INT, &s->seed, 0, INT32_MAX, "of everything random", NULL, NULL, 1, 0},
         {"corpus", OPT_TEXT, &s->fingerprint, 0, 0, NULL, NULL, NULL, 1, 0}, /* no help: in the checkpoint only */
         {"threads", OPT_INT, &s->threads, 1, 1024, "does not change the result", NULL, NULL, 0, 0},
         {"log-interval", OPT_INT, &s->log_interval, 1, 1e8, "steps between lines of the log", NULL, NULL, 0, 0},
         {"save-interval", OPT_INT, &s->save_interval, 1, 1e8, "steps between checkpoints", NULL, NULL, 0, 0},
-        {"resume", OPT_TEXT, &s->resume, 0, 0, "go on with this checkpoint; options that determine the result must agree", NULL, NULL, 0, 0},
+        {"resume", OPT_TEXT, &s->resume, 0, 0, "go on with this checkpoint; options that determine the result must agree",
+         NULL, NULL, 0, 0},
         {"help", OPT_FLAG, &s->help, 0, 0, "print this", NULL, NULL, 0, 0},
         {NULL, OPT_FLAG, NULL, 0, 0, NULL, NULL, NULL, 0, 0},
     };
@@ -321,7 +328,8 @@ static int train(Training *r, Error *err)
         training_losses(&r->model, &r->work, &r->terms, &r->diffusion, &batch, 1, drop);
         double norm = gradient_norm(&r->model, &r->optimizer), lr = learning_rate(s->lr, step, s->warmup, s->steps);
         if (!(norm - norm == 0)) {
-            fail(err, "step %d: the gradient is not finite; a lower --lr may help. %s holds the last good state", step + 1, s->out);
+            fail(err, "step %d: the gradient is not finite; a lower --lr may help. %s holds the last good state", step + 1,
+                 s->out);
             return -1; /* do not save over it */
         }
         adamw_step(&r->model, &r->optimizer, step, lr, s->weight_decay, r->decay, ema_warmup(s->ema_rate, step),
@@ -369,7 +377,8 @@ static int prepare(Training *r, const char *path, Error *err)
     if (!s->stop_at) s->stop_at = s->steps;
     if (s->stop_at > s->steps) { fail(err, "--stop-at %d: there are only --steps %d", s->stop_at, s->steps); goto done; }
     if (corpus_read(corpus, path, err)) goto done;
-    if (!s->resume && tokenizer_train_word_level(&r->tokenizer, corpus->text, corpus->length, s->vocab_size, &inner)) {
+    if (!s->resume && tokenizer_train_word_level(&r->tokenizer, corpus->text, corpus->length, s->vocab_size,
+                                                 s->min_frequency, &inner)) {
         fail(err, "%s: %.400s", path, inner.text);
         goto done;
     }

@@ -155,6 +155,9 @@ refuse 2 "expected train-word-level, encode or decode" ./tokenizer count $W/smal
 refuse 1 "none.json: cannot open" ./tokenizer encode $W/none.json
 refuse 1 "small-train.txt" ./tokenizer decode $W/small-train.txt
 check "train-word-level" ./tokenizer train-word-level $W/small-train.txt --vocab-size 60 --out $W/t.json
+check "--min-frequency" ./tokenizer train-word-level $W/small-train.txt --min-frequency 10 --out $W/rare.json
+[ "$(wc -l <$W/rare.json)" -lt "$(wc -l <$W/t.json)" ] && ok || bad "--min-frequency keeps rare words"
+refuse 1 "no word occurs 1000000 times" ./tokenizer train-word-level $W/small-train.txt --min-frequency 1000000
 check "encode" sh -c "echo 'The RED, fig is... quux' | ./tokenizer encode $W/t.json"
 cp $W/out $W/ids
 check "decode" sh -c "./tokenizer decode $W/t.json <$W/ids"

@@ -138,7 +138,7 @@ static int tokenise(Tokenizer *k, Text *text, int count, Error *err)
         buffer_add(&all, ".", 1); /* the tokenizer refuses a text without words */
         tokenizer_free(k);
         status = all.failed ? fail(err, "out of memory")
-                            : tokenizer_train_word_level(k, all.text, all.length, INT_MAX, err);
+                            : tokenizer_train_word_level(k, all.text, all.length, INT_MAX, 1, err);
         free(all.text);
         for (int i = 0; i < count && !status; i++) {
             Text *t = &text[i];

@@ -36,9 +36,9 @@ static void release(Loaded *x)
     optimizer_free(&x->state);
 }
 
-static void put(const char *path, const char *bytes, size_t n) /* remove: ext4 waits for the disk when a file is rewritten in place */
+static void put(const char *path, const char *bytes, size_t n)
 {
-    remove(path);
+    remove(path); /* ext4 waits for the disk when a file is rewritten in place */
     FILE *f = fopen(path, "wb");
     if (!f || fwrite(bytes, 1, n, f) != n || fclose(f)) {
         fprintf(stderr, "fuzz: cannot write %s\n", path);
@@ -77,7 +77,7 @@ int main(int argc, char **argv)
 
     config_options(options, &x.config);
     options[CONFIG_OPTIONS].name = NULL;
-    if (tokenizer_train_word_level(&x.tokenizer, text, sizeof text - 1, 100, &err)) goto broken;
+    if (tokenizer_train_word_level(&x.tokenizer, text, sizeof text - 1, 100, 1, &err)) goto broken;
     x.config.vocab = x.tokenizer.size;
     if (model_init(&x.model, &x.config, &err)) goto broken;
     model_random(&x.model, 3);

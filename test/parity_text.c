@@ -143,7 +143,7 @@ static void check_training(const char *dir, const char *file, int vocab_size, in
         report(0, file, "word level: 09_train_corpus.txt is missing", passed, failed);
     } else if (want) {
         Buffer got = {0};
-        if (tokenizer_train_word_level(&t, corpus, m, vocab_size, &err) < 0)
+        if (tokenizer_train_word_level(&t, corpus, m, vocab_size, 1, &err) < 0)
             fprintf(stderr, "%s: %s\n", file, err.text);
         for (int id = 0; id < t.size; id++) buffer_print(&got, "%d\t%s\n", id, t.token[id]);
         snprintf(what, sizeof what, "word level: trained a vocabulary of %d", t.size);

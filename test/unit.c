@@ -104,6 +104,7 @@ typedef struct { const char *name; real *x, *grad; size_t n; int adds; } Slot;
 static void check_gradient(const char *where, const Slot *s, int zero, double (*loss)(void *), void *context)
 {
     enum { MOST = 200 };
+    const double rounding = 1e-11; /* of the loss, divided by h */
     const double h = 2e-4; /* of four points: with an error of order h^4, h need not be so small that rounding shows */
     const uint64_t key = new_key();
     static const int point[] = {-2, -1, 1, 2}, weight[] = {1, -8, 8, -1};
@@ -122,7 +123,7 @@ static void check_gradient(const char *where, const Slot *s, int zero, double (*
         most = fmax(most, fabs(difference));
         if (!(error <= worst)) worst = error, index = i, analytic = s->grad[i], numeric = difference;
     }
-    check(zero ? most < 1e-8 && largest(s->grad, s->n) < 1e-12 : most > 1e-6 && worst <= 1e-7 * most + 1e-11, /* rounding of the loss, by h */
+    check(zero ? most < 1e-8 && largest(s->grad, s->n) < 1e-12 : most > 1e-6 && worst <= 1e-7 * most + rounding,
           "%s %s[%zu]: analytic %.12g, numeric %.12g, largest of the tensor %.6g%s", where, s->name, index, analytic,
           numeric, most, zero ? ", must be 0" : "");
 }
