@@ -24,6 +24,7 @@ typedef struct {
     real *x;  /* (BATCH,N,D) */
     unsigned char *known; /* (BATCH,N) the words that a prompt gives */
     real *known_x;        /* (BATCH,N,D) their embeddings, or those of the sentence to edit */
+    int *given;           /* (N) and their ids */
     int first, count; /* the samples of the current batch */
 } Sampling;
 
@@ -56,6 +57,8 @@ static int print_words(Sampling *r, const real *x, const char *before, FILE *out
     const int N = r->model.config.seq_len;
     Buffer text = {0};
     nearest_words(&r->model, &r->work, r->ids, x, r->count, N);
+    for (int i = 0; r->prompt && i < r->count * N; i++) /* lm_head might read even a given embedding as another word */
+        if (r->known[i]) r->ids[i] = r->given[i % N];
     for (int b = 0; b < r->count; b++) {
         buffer_print(&text, "%s", before);
         tokenizer_decode(&r->tokenizer, r->ids + (size_t)b * N, N, 0, &text);
@@ -104,19 +107,20 @@ static int given_words(Sampling *r, const char *text, const char *option, Error 
     const int N = r->model.config.seq_len, D = r->model.config.emb_dim;
     const size_t values = (size_t)BATCH * N;
     int masks = 0;
-    if (!(r->known = checked_alloc(values, 1, err)) || !(r->known_x = checked_alloc(values, D * sizeof *r->known_x, err)))
+    if (!(r->given = checked_alloc(N, sizeof *r->given, err)) || !(r->known = checked_alloc(values, 1, err)) ||
+        !(r->known_x = checked_alloc(values, D * sizeof *r->known_x, err)))
         return -1;
-    long n = tokenizer_encode(&r->tokenizer, text, strlen(text), r->ids, N);
+    long n = tokenizer_encode(&r->tokenizer, text, strlen(text), r->given, N);
     if (n < 0) return fail(err, "out of memory");
     if (n > N) return fail(err, "%s: %ld positions with [CLS] and [SEP], the model has %d", option, n, N);
     for (int i = 0; i < N; i++) {
-        if (i >= n) r->ids[i] = TOKEN_PAD;
-        if (r->ids[i] == TOKEN_UNK) return fail(err, "%s: word %d is not in the vocabulary", option, i);
-        masks += r->ids[i] == TOKEN_MASK;
-        r->known[i] = r->ids[i] != TOKEN_MASK;
+        if (i >= n) r->given[i] = TOKEN_PAD;
+        if (r->given[i] == TOKEN_UNK) return fail(err, "%s: word %d is not in the vocabulary", option, i);
+        masks += r->given[i] == TOKEN_MASK;
+        r->known[i] = r->given[i] != TOKEN_MASK;
     }
     if (r->prompt && !masks) return fail(err, "%s: no [MASK] in it, so nothing is left to sample", option);
-    embedding_forward(r->known_x, r->model.embedding, r->ids, N, D);
+    embedding_forward(r->known_x, r->model.embedding, r->given, N, D);
     for (int b = 1; b < BATCH; b++) {
         memcpy(r->known + (size_t)b * N, r->known, N);
         memcpy(r->known_x + (size_t)b * N * D, r->known_x, (size_t)N * D * sizeof *r->known_x);
@@ -222,5 +226,6 @@ int main(int argc, char **argv)
     free(run.x);
     free(run.known);
     free(run.known_x);
+    free(run.given);
     return status ? 1 : 0;
 }

@@ -121,7 +121,7 @@ for option in "--eta 0" "--top-p 0.5" "--clamp-from 50" "--steps ddim10"; do
     cmp -s $W/all.txt $W/out && bad "$option does nothing" || ok
 done
 check "--prompt" ./sample $W/a.safetensors -n 5 --steps 8 --prompt "the [MASK] [MASK] is [MASK]."
-[ "$(grep -c '^the' $W/out)" = 5 ] && ok || bad "--prompt does not keep the words"
+[ "$(grep -c '^the .* is .*' $W/out)" -ge 1 ] && [ "$(grep -c '^the' $W/out)" = 5 ] && ok || bad "--prompt does not keep the words"
 check "--edit, a little" ./sample $W/a.safetensors -n 2 --steps 50 --edit "$(head -n 1 $W/small-train.txt)" --strength 0.02
 refuse 1 "no [MASK]" ./sample $W/a.safetensors --prompt "the red"
 refuse 1 "word 1 is not in the vocabulary" ./sample $W/a.safetensors --prompt "xyzzy [MASK]"
