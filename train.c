@@ -1,6 +1,6 @@
 /* train.c - trains a denoiser on a text file, one sentence a line.
  *
- *   ./train                               the simple corpus, about a minute: simple.safetensors
+ *   ./train                               the simple corpus, a minute or two: simple.safetensors
  *   ./train mine.txt --val held-out.txt   your own: mine.safetensors
  *   ./train mine.txt --resume mine.safetensors
  *
