@@ -2,6 +2,7 @@
 # make test       all tests                             make check    warnings on gcc and clang, tests under sanitizers
 # make parity DIR=path   the numbers of the original    make data     generate data/simple-* anew
 # make evaluate   build/evaluate, the judge of samples: ./sample ... | build/evaluate TRAIN_FILE
+# make sweep CKPT=a.safetensors TRAIN=a.txt   quality and seconds for 5 to 1000 sampling steps
 #
 # NATIVE=0: no -march=native. OMP=0: no threads. CC and CFLAGS (default -O3) are honoured. Nothing but cc is needed.
 
@@ -10,6 +11,9 @@ CFLAGS = -O3
 NATIVE = 1
 OMP = 1
 DIR = test/golden
+CKPT = simple.safetensors
+TRAIN = data/simple-train.txt
+N = 1000
 WARNINGS = -std=c99 -pedantic -Wall -Wextra -Wshadow -Wno-unknown-pragmas
 
 # $(call try,FLAGS): FLAGS if the compiler takes them and what it makes links
@@ -73,6 +77,9 @@ $(TESTS:%=build/%): build/%: test/%.c tdiff.h $(LIBRARY)
 
 evaluate: build/evaluate
 
+sweep: sample build/evaluate build/judge build/simple
+	@sh test/sweep.sh '$(CKPT)' '$(TRAIN)' '$(N)'
+
 parity: build/parity build/double-parity
 	@echo "in double precision:"; build/double-parity $(DIR); double=$$?; \
 	 echo "in single precision:"; build/parity $(DIR) && exit $$double
@@ -86,4 +93,4 @@ check:
 clean:
 	rm -rf build train sample tokenizer
 
-.PHONY: all demo data evaluate parity test check clean FORCE
+.PHONY: all demo data evaluate sweep parity test check clean FORCE

@@ -2,19 +2,21 @@
  *
  *   ./sample                                 10 sentences of simple.safetensors
  *   ./sample mine.safetensors -n 3 --show    how three sentences come out of the noise
+ *   ./sample mine.safetensors --eval FILE    how probable the sentences of FILE are, at least
  *
  * Sentences go to stdout, one a line; everything else goes to stderr. The noise of sample i is a hash of
  * (seed, step, i): the same seed gives the same sentences whatever their number and the number of threads. */
 #include "tdiff.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { BATCH = 64, SHOWN = 16 /* states that --show prints, at most about twice as many */ };
 
 typedef struct {
-    int n, seed, threads, show, variance, help, clip_denoised, clamp_from;
+    int n, seed, threads, show, variance, help, clip_denoised, clamp_from, eval_steps;
     double top_p, eta, strength;
-    const char *steps, *out, *prompt, *edit;
+    const char *steps, *out, *prompt, *edit, *eval;
     int start, ddim;
     Tokenizer tokenizer;
     Model model;
@@ -147,6 +149,63 @@ static int sample(Sampling *r, FILE *out, Error *err)
     return 0;
 }
 
+/* The variational bound on -log2 p(sentence), of all lines of a text. Of the sum over t, r->eval_steps terms are drawn, one from
+ * each of so many equal parts, at a place that every sentence draws for itself: right on average, and exact with all of them. */
+static int evaluate(Sampling *r, FILE *out, Error *err)
+{
+    const Config *c = &r->model.config;
+    const Diffusion *d = &r->diffusion;
+    const int N = c->seq_len, T = d->T, K = r->eval_steps && r->eval_steps < T ? r->eval_steps : T;
+    const size_t n = (size_t)N * c->emb_dim, values = (size_t)BATCH * n;
+    Corpus text;
+    int t[BATCH], status = -1;
+    double terms[7 * BATCH], *kl = terms + 5 * BATCH, *prior = terms + 6 * BATCH, bits[BATCH];
+    double sum = 0, squares = 0, priors = 0, decoder = 0, quartile[4] = {0}, tokens = 0;
+    Losses losses = {terms, terms + BATCH, terms + 2 * BATCH, terms + 3 * BATCH, terms + 4 * BATCH};
+    real *noise = checked_alloc(values, 2 * sizeof *noise, err);
+    if (corpus_read(&text, r->eval, err) || corpus_fill(&text, r->eval, &r->tokenizer, N, err) || !noise) goto done;
+    if (text.cut) fprintf(stderr, "%s: %d longer lines were cut\n", r->eval, text.cut);
+    for (int first = 0; first < text.rows; first += BATCH) {
+        const int count = text.rows - first < BATCH ? text.rows - first : BATCH, *ids = text.ids + (size_t)first * N;
+        for (int b = 0; b < count; b++) {
+            rng_gaussian(noise + b * n, n, rng_key((uint64_t)r->seed, RNG_NOISE_X0, 0, first + b));
+            bits[b] = 0;
+            for (int i = 1; i < N; i++) tokens += ids[b * N + i] != TOKEN_PAD;
+        }
+        for (int k = 0; k < K; k++) {
+            const Batch batch = {ids, t, noise, noise + values, NULL, c->self_conditioning, count, N};
+            for (int b = 0; b < count; b++) {
+                double u = (rng_u32(rng_key((uint64_t)r->seed, RNG_T, 0, first + b), 0) + 0.5) / 4294967296.0;
+                t[b] = (int)((k + u) * T / K);
+                rng_gaussian(noise + values + b * n, n, rng_key((uint64_t)r->seed, RNG_NOISE_T, 1 + (uint64_t)t[b], first + b));
+            }
+            variational_bound(&r->model, &r->work, &losses, kl, prior, d, &batch, (Variance)r->variance, r->clip_denoised);
+            for (int b = 0; b < count; b++) {
+                double of_all = kl[b] * T / K / log(2);
+                bits[b] += of_all;
+                quartile[(int)(4 * (int64_t)t[b] / T)] += of_all;
+            }
+        }
+        for (int b = 0; b < count; b++) { /* these two are the same for every t */
+            priors += prior[b] / log(2), decoder += N * losses.decoder_nll[b] / log(2);
+            bits[b] += (prior[b] + N * losses.decoder_nll[b]) / log(2);
+            sum += bits[b], squares += bits[b] * bits[b];
+        }
+    }
+    const double rows = text.rows, mean = sum / rows;
+    fprintf(out, "bound %.2f bits/sentence (se %.2f)\n", mean,
+            rows > 1 ? sqrt(fmax(squares / rows - mean * mean, 0) / (rows - 1)) : 0);
+    fprintf(out, "  %.3f nats/token, %.3f bits/token (%.0f sentences, %.0f tokens with their ends)\n", sum * log(2) / tokens,
+            sum / tokens, rows, tokens);
+    fprintf(out, "  prior %.3f + diffusion by noise quartile %.3f %.3f %.3f %.3f + decoder %.3f bits/sentence (%d of %d steps)\n",
+            priors / rows, quartile[0] / rows, quartile[1] / rows, quartile[2] / rows, quartile[3] / rows, decoder / rows, K, T);
+    status = fflush(out) || ferror(out) ? fail(err, "%s: cannot write", r->out ? r->out : "standard output") : 0;
+done:
+    free(noise);
+    corpus_free(&text);
+    return status;
+}
+
 static void defaults(Sampling *r)
 {
     memset(r, 0, sizeof *r);
@@ -177,6 +236,9 @@ int main(int argc, char **argv)
          "below this trained step round x_start to the nearest word; 0: never", NULL, NULL, 0, 0},
         {"clip-denoised", OPT_FLAG, &run.clip_denoised, 0, 0, "clip x_start to [-1, 1]", NULL, NULL, 0, 0},
         {"variance", OPT_CHOICE, &run.variance, 0, 0, "of a step back", NULL, variances, 0, 0},
+        {"eval", OPT_TEXT, &run.eval, 0, 0, "in place of sampling: the variational bound on this text", NULL, NULL, 0, 0},
+        {"eval-steps", OPT_INT, &run.eval_steps, 0, 100000, "of --eval: terms of the bound to draw for a sentence; 0: all",
+         NULL, NULL, 0, 0},
         {"show", OPT_FLAG, &run.show, 0, 0, "print the sentences while they come out of the noise, on stderr",
          NULL, NULL, 0, 0},
         {"out", OPT_TEXT, &run.out, 0, 0, "write the sentences to this file", "standard output", NULL, 0, 0},
@@ -195,11 +257,14 @@ int main(int argc, char **argv)
         options_help(options, stdout);
         return fflush(stdout) || ferror(stdout) ? 1 : 0;
     }
-    if (run.prompt && run.edit) {
-        fprintf(stderr, "sample: --prompt and --edit cannot be combined\n");
+    if (!!run.prompt + !!run.edit + !!run.eval > 1) {
+        fprintf(stderr, "sample: only one of --prompt, --edit and --eval can be given\n");
         return 2;
     }
-    for (const Option *o = options; o->name; o++) run.ddim |= o->value == &run.eta && o->given;
+    for (const Option *o = options; o->name; o++) {
+        run.ddim |= o->value == &run.eta && o->given;
+        if (run.eval && o->value == &run.steps && !o->given) run.steps = NULL; /* the bound is of all steps */
+    }
     set_threads(run.threads);
     if (!floats_are_exact())
         fprintf(stderr, "note: this build computes with more than float precision; another build may give other sentences\n");
@@ -212,7 +277,7 @@ int main(int argc, char **argv)
         if (run.start < 1) run.start = 1;
     }
     if (!status && run.out) status = output_open(&file, run.out, &err);
-    if (!status) status = sample(&run, run.out ? file.file : stdout, &err);
+    if (!status) status = (run.eval ? evaluate : sample)(&run, run.out ? file.file : stdout, &err);
     if (file.file) {
         Error other;
         if (output_close(&file, !status, status ? &other : &err)) status = -1;

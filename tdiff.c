@@ -29,8 +29,8 @@
  * with x_0 drawn from q: it teaches the embeddings, not the network.
  *
  * That is the original objective. Three options change what the network reads and says, for the sake of real text (see Config):
- * its output may stand for a softmax over words that average to x_start, or for the noise; it may read its last
- * estimate beside x_t; and the embeddings may be held at a chosen norm.
+ * its output may stand for a distribution over words, whose mean is the guess of x_start, or for the noise; it may read its
+ * last estimate beside x_t; and the embeddings may be held at a chosen norm.
  *
  * Sentences shorter than N positions end in [SEP] and are filled up with [PAD], an ordinary word: no mask
  * hides it, neither here nor there, and the model learns to end sentences by predicting it.
@@ -843,6 +843,8 @@ static int config_check(const Config *c, Error *err)
         return fail(err, "hidden %d is not a multiple of heads %d", c->hidden, c->heads);
     if (c->max_positions < c->seq_len)
         return fail(err, "max-positions %d is less than seq-len %d", c->max_positions, c->seq_len);
+    if (c->predict == PREDICT_SOFTMAX && c->emb_norm <= 0)
+        return fail(err, "predict softmax weighs words by their distance and needs them at one norm: emb-norm must be above 0");
     params = c->layers * C * (4 * C + 2 * F + 13) + C * (3 * C + 2.0 * c->emb_dim + 5.0 * c->time_dim + c->max_positions) +
              c->vocab * (c->emb_dim + 1.0) + 4.0 * c->time_dim * c->time_dim;
     if (params * 8 * sizeof(real) > (double)((size_t)-1 / 4))
@@ -966,8 +968,9 @@ static void list_arrays(Workspace *w, const Config *c, int training)
     w->pred_xstart = take(w, M * D), w->estimate = take(w, M * D), w->half_squares = take(w, c->vocab);
     w->input = c->self_conditioning ? take(w, 2 * M * D) : NULL;
     w->head = c->predict == PREDICT_SOFTMAX ? take(w, M * c->vocab) : NULL;
+    w->weight = take(w, B);
     if (!training) return;
-    w->dpred = take(w, M * D), w->dx_past = take(w, M * D), w->weight = take(w, B);
+    w->dpred = take(w, M * D), w->dx_past = take(w, M * D);
     w->dinput = c->self_conditioning ? take(w, 2 * M * D) : NULL;
     w->dhead = c->predict == PREDICT_SOFTMAX ? take(w, M * c->vocab) : NULL;
     w->dmodel_out = take(w, M * D), w->dx_start = take(w, M * D), w->dx_t = take(w, M * D);
@@ -1338,12 +1341,19 @@ int space_timesteps(unsigned char *kept, int total, const char *sections, Error 
         p += 4;
         int count = section_count(&p);
         if (count < 1 || *p) return fail(err, "steps '%s': expected a whole number behind 'ddim'", sections);
-        for (int stride = 1; stride < total; stride++)
-            if ((total - 1) / stride + 1 == count) {
+        int fewer = 0, more = total;
+        for (int stride = 1; stride < total; stride++) {
+            int reached = (total - 1) / stride + 1;
+            if (reached == count) {
                 for (int t = 0; t < total; t += stride) kept[t] = 1;
                 return count;
             }
-        return fail(err, "steps '%s': no whole stride takes %d of %d steps", sections, count, total);
+            if (reached < count && reached > fewer) fewer = reached;
+            if (reached > count && reached < more) more = reached;
+        }
+        if (count < 2 || count > total) return fail(err, "steps '%s': %d steps allow ddim2 to ddim%d", sections, total, total);
+        return fail(err, "steps '%s': no whole stride takes %d of %d steps; the nearest it takes are %d and %d", sections, count,
+                    total, fewer, more);
     }
     for (; *p; p++) parts += *p == ',';
     p = sections;
@@ -1388,6 +1398,7 @@ int diffusion_init(Diffusion *d, int schedule, int total, const char *sections, 
             goto failed;
         }
         cumprod *= 1 - all[t];
+        if (!t) d->first_alpha = cumprod;
         if (!kept[t]) continue;
         d->betas[k] = 1 - cumprod / before; /* respacing: the same alphas_cumprod at the steps kept (Improved DDPM sec. 4) */
         d->timestep_map[k++] = t;
@@ -1528,6 +1539,66 @@ void truncate_noise(real *noise, size_t n, double limit, real (*draw)(void *cont
     }
 }
 
+/* ---- which t to train on: Improved DDPM sec. 3.3 ---- */
+
+int resampler_init(Resampler *r, int T, int per_step, Error *err)
+{
+    memset(r, 0, sizeof *r);
+    r->T = T, r->per_step = per_step;
+    if (!(r->history = checked_alloc(T, (1 + (size_t)per_step) * sizeof *r->history, err)) ||
+        !(r->p = checked_alloc(T, sizeof *r->p, err)))
+        return -1;
+    resampler_update(r, NULL, NULL, 0);
+    return 0;
+}
+
+void resampler_free(Resampler *r)
+{
+    free(r->history);
+    free(r->p);
+    memset(r, 0, sizeof *r);
+}
+
+void resampler_update(Resampler *r, const int *t, const double *loss, int B)
+{
+    const int K = r->per_step;
+    double sum = 0;
+    int full = 1;
+    for (int b = 0; b < B; b++) { /* a row: how many losses it holds, then these, the oldest first */
+        real *row = r->history + (size_t)t[b] * (1 + K);
+        if ((int)row[0] == K) memmove(row + 1, row + 2, (K - 1) * sizeof *row);
+        else row[0] += 1;
+        row[(int)row[0]] = (real)loss[b];
+    }
+    for (int i = 0; i < r->T; i++) {
+        const real *row = r->history + (size_t)i * (1 + K);
+        double squares = 0;
+        for (int k = 1; k <= K; k++) squares += (double)row[k] * row[k];
+        full &= (int)row[0] == K;
+        sum += r->p[i] = sqrt(squares / K);
+    }
+    for (int i = 0; i < r->T; i++) /* a thousandth stays uniform, so that no t is forgotten */
+        r->p[i] = full && sum > 0 ? 0.999 * r->p[i] / sum + 0.001 / r->T : 1.0 / r->T;
+}
+
+int resampler_restore(Resampler *r, Error *err)
+{
+    for (int i = 0; i < r->T; i++) {
+        const real count = r->history[(size_t)i * (1 + r->per_step)];
+        if (!(count >= 0 && count <= r->per_step && count == (int)count))
+            return fail(err, "loss_history: row %d says it holds %g losses, expected 0 to %d", i, (double)count, r->per_step);
+    }
+    resampler_update(r, NULL, NULL, 0);
+    return 0;
+}
+
+int resampler_draw(const Resampler *r, double u)
+{
+    int t = 0;
+    for (; t < r->T - 1 && u >= r->p[t]; t++) u -= r->p[t];
+    return t;
+}
+
 /* ---- 9. the loss -----------------------------------------------------------------------------------
  * Three terms, each the mean over positions and dimensions, then over the batch (see the essay). */
 
@@ -1604,13 +1675,28 @@ void tT_loss_backward(real *dx_start, const real *x_start, const Diffusion *d, c
 
 real real_clip(real x) { return x < -1 ? -1 : x > 1 ? 1 : x; }
 
-/* From the network's output to the estimate of x_start. */
-static void predict_xstart(const Model *m, const Workspace *w, real *pred, const real *out, const real *x_t, const int *t,
+/* How strongly x_t speaks for a word: as x_t = sqrt(a) e + noise of variance 1 - a a0 (that of x_start within it),
+ * log q(x_t | word) = sqrt(a) / (1 - a a0) x_t . e, but for what all words have in common, among it their norm. This factor
+ * goes from 0 in pure noise to 40 or so. Its first part, evidence_above, is left to the network. Given all of it from
+ * without, the network sees its own word only as something to keep silent about, and does not learn for thousands of steps
+ * to tell the others; given nothing, it never learns to be as sure as it could be at small t. */
+static real evidence(const Config *c, const Diffusion *d, int t)
+{
+    const double all = sqrt(d->alphas_cumprod[t]) / (1 - d->alphas_cumprod[t] * d->first_alpha);
+    return (real)fmax(all - c->evidence_above, 0);
+}
+
+/* From the network's output to the estimate of x_start. With softmax: Bayes' rule, p(word | x_t) ~ p(word | the rest of the
+ * sentence) q(x_t | word). The network says the first factor, the second is known, and as both are a product with the
+ * embeddings, out (in place) takes it up before lm_head. The estimate is the mean of the embeddings under p.
+ * (Plaid's output prior: Gulrajani & Hashimoto 2023, arXiv:2305.18619.) */
+static void predict_xstart(const Model *m, const Workspace *w, real *pred, real *out, const real *x_t, const int *t,
                            const Diffusion *d, int B, int N)
 {
     const int V = m->config.vocab, D = m->config.emb_dim, M = B * N;
     const size_t n = (size_t)N * D;
-    if (m->config.predict == PREDICT_SOFTMAX) { /* the mean of the embeddings under softmax(lm_head(out)) */
+    if (m->config.predict == PREDICT_SOFTMAX) {
+        for (int b = 0; b < B; b++) combine(out + b * n, x_t + b * n, out + b * n, evidence(&m->config, d, t[b]), 1, n);
         lm_head_forward(m, w->head, out, M);
         for (int i = 0; i < M; i++) softmax(w->head + (size_t)i * V, V);
         memset(pred, 0, B * n * sizeof *pred);
@@ -1637,6 +1723,7 @@ static void predict_xstart_backward(const Model *m, const Workspace *w, real *do
             g[ids[i]] -= scale;
         }
         matmul(dout, w->dhead, 0, m->embedding, 0, M, D, V);
+        for (int b = 0; b < B; b++) combine(dx_t + b * n, dout + b * n, dx_t + b * n, evidence(&m->config, d, t[b]), 1, n);
     } else
         for (int b = 0; b < B; b++) {
             const double a = d->alphas_cumprod[t[b]];
@@ -1660,7 +1747,7 @@ static void losses_of_examples(const Model *m, const Workspace *w, const Losses 
 {
     const int D = m->config.emb_dim, B = y->B, N = y->N, M = B * N;
     const size_t n = (size_t)N * D;
-    const real sigma = (real)sqrt(1 - d->alphas_cumprod[0]);
+    const real sigma = (real)sqrt(1 - d->first_alpha);
     const int epsilon = m->config.predict == PREDICT_EPSILON, head = m->config.predict == PREDICT_SOFTMAX;
 
     embedding_forward(w->target, m->embedding, y->ids, M, D);
@@ -1744,6 +1831,41 @@ double training_losses(Model *m, Workspace *w, Losses *terms, const Diffusion *d
     embedding_backward(m->dembedding, w->dx_start, y->ids, B * N, m->config.emb_dim);
     embedding_table_backward(m);
     return mean;
+}
+
+/* The variational bound: Diffusion-LM eq. 1, DDPM eq. 5, as KL divergences between Gaussians,
+ *   KL(q(x_T | x_start) || N(0,1)) + sum over t of KL(q(x_{t-1} | x_t, x_start) || p(x_{t-1} | x_t)) - log p(words | x_start),
+ * and at t = 0, KL(q(x_start | words) || p(x_start | x_0)). For words whose x_start has noise of its own that is the bound of a
+ * model that has to guess this noise, too. The softmax head does not: there, the noise of x_start is taken as a part of
+ * q(x_t | words), with signal-to-noise ratio a_t / (1 - a_t a0), and of Gaussians with the same variance only the means
+ * differ (Kingma et al. 2021, arXiv:2107.00630, eq. 14). */
+void variational_bound(Model *m, Workspace *w, Losses *terms, double *kl, double *prior, const Diffusion *d, const Batch *y,
+                       Variance kind, int clip_denoised)
+{
+    const size_t n = (size_t)y->N * m->config.emb_dim;
+    const int marginal = m->config.predict == PREDICT_SOFTMAX;
+    const Dropout none = {0, 0, 0};
+    training_losses(m, w, terms, d, y, 0, none);
+    if (marginal) embedding_forward(w->target, m->embedding, y->ids, y->B * y->N, m->config.emb_dim);
+    for (int b = 0; b < y->B; b++) {
+        const int t = y->t[b];
+        const double last = d->alphas_cumprod[d->T - 1], left = 1 - last * (marginal ? d->first_alpha : 1);
+        const real *target = w->target + b * n; /* x_start, at t = 0 the embeddings; with softmax always these */
+        real *pred = w->pred_xstart + b * n;
+        double variance, p_log;
+        for (size_t i = 0; i < n && clip_denoised; i++) pred[i] = real_clip(pred[i]);
+        prior[b] = 0.5 * (n * (left - 1 - log(left)) + last * square_distance(marginal ? target : w->x_start + b * n, NULL, n));
+        kl[b] = square_distance(target, pred, n);
+        if (marginal) {
+            const double a = d->alphas_cumprod[t], prev = d->alphas_cumprod_prev[t];
+            kl[b] *= 0.5 * (prev / (1 - prev * d->first_alpha) - a / (1 - a * d->first_alpha));
+        } else {
+            const double q_log = t ? d->posterior_log_variance_clipped[t] : log(1 - d->first_alpha);
+            p_mean_variance(w->noise + b * n, &variance, &p_log, pred, w->x_t + b * n, &t, d, kind, 1, n);
+            kl[b] = 0.5 * (n * (p_log - q_log - 1 + exp(q_log - p_log)) +
+                           exp(-p_log) * square(d->posterior_mean_coef1[t]) * kl[b]);
+        }
+    }
 }
 
 /* ---- 10. the optimiser ------------------------------------------------------------------------------ */
@@ -1913,6 +2035,8 @@ void config_options(Option out[CONFIG_OPTIONS], Config *c)
         {"self-conditioning", OPT_CHOICE, &c->self_conditioning, 0, 0, "the network reads its last estimate, too", NULL,
          off_on, 1, 0},
         {"emb-norm", OPT_REAL, &c->emb_norm, 0, 1000, "embeddings are scaled to this norm; 0: they are free", NULL, NULL, 1, 0},
+        {"evidence-above", OPT_REAL, &c->evidence_above, 0, 1e6, "softmax: x_t's evidence for a word beyond this counts by Bayes' rule",
+         NULL, NULL, 1, 0},
         {"noise-schedule", OPT_CHOICE, &c->noise_schedule, 0, 0, "how noise grows with t", NULL, noise_schedule_names, 1, 0},
     };
     memcpy(out, options, sizeof options);
@@ -1937,8 +2061,16 @@ static void write_floats(Output *o, const real *x, size_t n)
 
 static const char *const families[] = {"", "raw.", "adam_m.", "adam_v."}; /* "": the EMA weights, the ones to use */
 
-int checkpoint_save(const char *path, const Model *m, const Optimizer *o, const Tokenizer *t, const Option *options,
-                    int steps_done, Error *err)
+static void header_tensor(Buffer *header, const char *prefix, const Tensor *x, size_t *offset)
+{
+    buffer_print(header, ",\"%s%s\":{\"dtype\":\"F32\",\"shape\":[%d", prefix, x->name, x->shape[0]);
+    if (x->rank == 2) buffer_print(header, ",%d", x->shape[1]);
+    buffer_print(header, "],\"data_offsets\":[%zu,%zu]}", *offset, *offset + 4 * x->size);
+    *offset += 4 * x->size;
+}
+
+int checkpoint_save(const char *path, const Model *m, const Optimizer *o, const Tensor *extra, const Tokenizer *t,
+                    const Option *options, int steps_done, Error *err)
 {
     const real *arenas[] = {o->ema, m->params, o->adam_m, o->adam_v};
     Buffer header = {0}, value = {0};
@@ -1961,13 +2093,8 @@ int checkpoint_save(const char *path, const Model *m, const Optimizer *o, const 
     if (!value.failed) buffer_json_string(&header, value.text, value.length);
     buffer_print(&header, "}");
     for (int f = 0; f < 4; f++)
-        for (int i = 0; i < m->num_tensors; i++) {
-            const Tensor *x = &m->tensors[i];
-            buffer_print(&header, ",\"%s%s\":{\"dtype\":\"F32\",\"shape\":[%d", families[f], x->name, x->shape[0]);
-            if (x->rank == 2) buffer_print(&header, ",%d", x->shape[1]);
-            buffer_print(&header, "],\"data_offsets\":[%zu,%zu]}", offset, offset + 4 * x->size);
-            offset += 4 * x->size;
-        }
+        for (int i = 0; i < m->num_tensors; i++) header_tensor(&header, families[f], &m->tensors[i], &offset);
+    if (extra) header_tensor(&header, "", extra, &offset);
     buffer_print(&header, "}");
     while (header.length % 8 && !header.failed) buffer_add(&header, " ", 1);
     if (header.failed || value.failed) fail(err, "%s: out of memory for the header", path);
@@ -1978,6 +2105,7 @@ int checkpoint_save(const char *path, const Model *m, const Optimizer *o, const 
         for (int f = 0; f < 4; f++)
             for (int i = 0; i < m->num_tensors; i++)
                 write_floats(&out, arenas[f] + (m->tensors[i].data - m->params), m->tensors[i].size);
+        if (extra) write_floats(&out, extra->data, extra->size);
         status = output_close(&out, 1, err);
     }
     free(header.text);
@@ -2107,36 +2235,39 @@ int checkpoint_config(const Checkpoint *c, Config *config, Tokenizer *t, int *st
     return status;
 }
 
-int checkpoint_tensors(Checkpoint *c, const Model *m, const char *prefix, real *data, Error *err)
+int checkpoint_tensor(Checkpoint *c, const Tensor *x, const char *prefix, real *out, Error *err)
 {
     unsigned char bytes[4 * CHUNK];
     char name[100];
-    for (int i = 0; i < m->num_tensors; i++) {
-        const Tensor *x = &m->tensors[i];
-        real *out = data + (x->data - m->params);
-        int64_t shape[2];
-        uint64_t begin;
-        int rank;
-        snprintf(name, sizeof name, "%s%s", prefix, x->name);
-        int node = json_find(&c->json, 0, name);
-        if (node < 0) return fail(err, "%s: no tensor '%s'", c->path, name);
-        if (checkpoint_entry(c, node, &rank, shape, &begin, err)) return -1;
-        if (rank != x->rank || shape[0] != x->shape[0] || shape[1] != x->shape[1])
-            return fail(err, "%s: tensor '%s' has shape [%d,%d], expected [%d,%d]", c->path, name, (int)shape[0],
-                        (int)shape[1], x->shape[0], x->shape[1]);
-        if (fseek(c->file, (long)(c->data + begin), SEEK_SET)) return fail(err, "%s: cannot read '%s'", c->path, name);
-        for (size_t k = 0; k < x->size; k += CHUNK) {
-            size_t count = x->size - k < CHUNK ? x->size - k : CHUNK;
-            if (fread(bytes, 4, count, c->file) != count) return fail(err, "%s: ends within '%s'", c->path, name);
-            for (size_t j = 0; j < count; j++) {
-                uint32_t u = (uint32_t)bytes[4 * j] | (uint32_t)bytes[4 * j + 1] << 8 | (uint32_t)bytes[4 * j + 2] << 16 |
-                             (uint32_t)bytes[4 * j + 3] << 24;
-                float f;
-                memcpy(&f, &u, sizeof f);
-                if (!(f - f == 0)) return fail(err, "%s: tensor '%s' holds a number that is not finite", c->path, name);
-                out[k + j] = f;
-            }
+    int64_t shape[2];
+    uint64_t begin;
+    int rank;
+    snprintf(name, sizeof name, "%s%s", prefix, x->name);
+    int node = json_find(&c->json, 0, name);
+    if (node < 0) return fail(err, "%s: no tensor '%s'", c->path, name);
+    if (checkpoint_entry(c, node, &rank, shape, &begin, err)) return -1;
+    if (rank != x->rank || shape[0] != x->shape[0] || shape[1] != x->shape[1])
+        return fail(err, "%s: tensor '%s' has shape [%d,%d], expected [%d,%d]", c->path, name, (int)shape[0], (int)shape[1],
+                    x->shape[0], x->shape[1]);
+    if (fseek(c->file, (long)(c->data + begin), SEEK_SET)) return fail(err, "%s: cannot read '%s'", c->path, name);
+    for (size_t k = 0; k < x->size; k += CHUNK) {
+        size_t count = x->size - k < CHUNK ? x->size - k : CHUNK;
+        if (fread(bytes, 4, count, c->file) != count) return fail(err, "%s: ends within '%s'", c->path, name);
+        for (size_t j = 0; j < count; j++) {
+            uint32_t u = (uint32_t)bytes[4 * j] | (uint32_t)bytes[4 * j + 1] << 8 | (uint32_t)bytes[4 * j + 2] << 16 |
+                         (uint32_t)bytes[4 * j + 3] << 24;
+            float f;
+            memcpy(&f, &u, sizeof f);
+            if (!(f - f == 0)) return fail(err, "%s: tensor '%s' holds a number that is not finite", c->path, name);
+            out[k + j] = f;
         }
     }
+    return 0;
+}
+
+int checkpoint_tensors(Checkpoint *c, const Model *m, const char *prefix, real *data, Error *err)
+{
+    for (int i = 0; i < m->num_tensors; i++)
+        if (checkpoint_tensor(c, &m->tensors[i], prefix, data + (m->tensors[i].data - m->params), err)) return -1;
     return 0;
 }

@@ -112,6 +112,7 @@ typedef struct {
     int diffusion_steps, noise_schedule; /* an index into noise_schedule_names */
     int predict, self_conditioning;      /* a Predict; 0 or 1 */
     double emb_norm;                     /* 0: embeddings are not normalised */
+    double evidence_above;               /* of the softmax head: see evidence() */
 } Config;
 
 typedef enum { INIT_NORMAL, INIT_UNIFORM, INIT_ONE, INIT_ZERO } Init;
@@ -203,6 +204,7 @@ int space_timesteps(unsigned char *kept, int total, const char *sections, Error 
 
 typedef struct {
     int T, total;      /* steps of this process and of the one that was trained */
+    double first_alpha; /* alphas_cumprod[0] of that one: x_start has variance 1 - first_alpha */
     int *timestep_map; /* (T) this process's t -> the trained one's */
     double *betas, *alphas_cumprod, *alphas_cumprod_prev, *posterior_variance, *posterior_log_variance_clipped,
         *posterior_mean_coef1, *posterior_mean_coef2; /* (T) each */
@@ -235,6 +237,16 @@ void ddim_sample(real *x_prev, const real *pred_xstart, const real *x_t, const r
 /* Numbers outside of [-limit, limit] are replaced by draws until none is left; limit > 0. */
 void truncate_noise(real *noise, size_t n, double limit, real (*draw)(void *context), void *context);
 
+/* Draws t more often where the loss is large: with probability p[t], in proportion to the root of the mean square of the
+ * last per_step losses there, once every t has so many; until then uniformly. The loss of an example at t is to be
+ * weighted with 1 / (T p[t]). (Improved DDPM sec. 3.3, "loss second moment") */
+typedef struct { int T, per_step; real *history /*(T,1+per_step): count, losses*/; double *p /*(T)*/; } Resampler;
+int resampler_init(Resampler *r, int T, int per_step, Error *err); /* resampler_free afterwards, even on failure */
+void resampler_free(Resampler *r);
+void resampler_update(Resampler *r, const int *t, const double *loss, int B); /* takes up these losses; B = 0: only makes p anew */
+int resampler_restore(Resampler *r, Error *err); /* p from a history that was read from a file, which it checks */
+int resampler_draw(const Resampler *r, double u);                             /* t, for u uniform in [0, 1) */
+
 /* ---- the loss ------------------------------------------------------------------------------------ */
 
 /* Each term is a pair: forward gives a value per example, backward ADDS weight[b] times its gradient. */
@@ -257,6 +269,10 @@ typedef struct { /* everything random of a step is here, as data */
 typedef struct { double *mse, *decoder_nll, *tT_loss, *head_nll /*with softmax*/, *loss; } Losses; /* (B) each */
 /* The terms of every example; returns the mean loss. backward: adds the gradient of mean(weight loss) to m's. */
 double training_losses(Model *m, Workspace *w, Losses *terms, const Diffusion *d, const Batch *y, int backward, Dropout drop);
+/* For every example of y, in nats: kl (B), the bound's term of step t[b] (the bound has the sum over all t); prior (B), what
+ * x_T still tells; terms as in training_losses, where N decoder_nll is the decoder's term. No gradient. */
+void variational_bound(Model *m, Workspace *w, Losses *terms, double *kl, double *prior, const Diffusion *d, const Batch *y,
+                       Variance kind, int clip_denoised);
 
 /* ---- the optimiser ------------------------------------------------------------------------------- */
 
@@ -340,6 +356,18 @@ void tokenizer_split(const Tokenizer *t, const char *text, size_t n, Buffer *out
 /* The text of ids; specials = 0 leaves out special tokens and stops at the first [SEP]. */
 void tokenizer_decode(const Tokenizer *t, const int *ids, int n, int specials, Buffer *out);
 
+/* A text file as sentences of N positions: a line each, filled up with [PAD]; longer ones are cut. */
+typedef struct {
+    char *text;
+    size_t length;
+    int *ids; /* (rows,N) */
+    int rows, N, longest, cut;
+} Corpus;
+int corpus_read(Corpus *c, const char *path, Error *err);                             /* text; corpus_free even on failure */
+int corpus_encode(Corpus *c, const char *path, const Tokenizer *t, Error *err);       /* while there are no ids: rows, longest */
+int corpus_fill(Corpus *c, const char *path, const Tokenizer *t, int N, Error *err);  /* ids, and frees the text */
+void corpus_free(Corpus *c);
+
 /* Command-line options: one table drives the parser, --help and the checkpoint's metadata. */
 typedef enum { OPT_INT, OPT_REAL, OPT_TEXT, OPT_FLAG, OPT_CHOICE } OptionKind;
 typedef struct {
@@ -362,13 +390,13 @@ void options_help(const Option *table, FILE *out);
 /* ================================ the checkpoint, in tdiff.c ====================================== */
 
 /* The options that make a Config, with their ranges; returns their number. train.c offers them, the checkpoint stores them. */
-enum { CONFIG_OPTIONS = 13 };
+enum { CONFIG_OPTIONS = 14 };
 void config_options(Option out[CONFIG_OPTIONS], Config *c);
 
 /* A .safetensors file: the EMA weights under the reference's names, raw.*, adam_m.*, adam_v.*, and as metadata the
  * tokenizer, the steps done and every option that determines the result. Replaces path only when all is written. */
-int checkpoint_save(const char *path, const Model *m, const Optimizer *o, const Tokenizer *t, const Option *options,
-                    int steps_done, Error *err);
+int checkpoint_save(const char *path, const Model *m, const Optimizer *o, const Tensor *extra /*or NULL*/, const Tokenizer *t,
+                    const Option *options, int steps_done, Error *err);
 
 typedef struct {
     char path[1024];
@@ -382,6 +410,8 @@ void checkpoint_close(Checkpoint *c);
 char *checkpoint_metadata(const Checkpoint *c, const char *key, Error *err); /* the caller frees; NULL with err filled */
 int checkpoint_option(const Checkpoint *c, Option *o, Error *err); /* *o->value from the metadata under o->name */
 int checkpoint_config(const Checkpoint *c, Config *config, Tokenizer *t, int *steps_done, Error *err);
+/* Reads the tensor prefix + x->name, which must have x's shape, into data. */
+int checkpoint_tensor(Checkpoint *c, const Tensor *x, const char *prefix, real *data, Error *err);
 /* Reads all tensors whose names are prefix + a name of m's table into data (num_params), in the table's order. */
 int checkpoint_tensors(Checkpoint *c, const Model *m, const char *prefix, real *data, Error *err);
 

@@ -623,6 +623,50 @@ void tokenizer_decode(const Tokenizer *t, const int *ids, int n, int specials, B
     }
 }
 
+/* ---- a text of many sentences --------------------------------------------------------------------------- */
+
+int corpus_encode(Corpus *c, const char *path, const Tokenizer *t, Error *err)
+{
+    c->rows = c->longest = c->cut = 0;
+    for (size_t at = 0, end; at < c->length; at = end + 1) {
+        const char *newline = memchr(c->text + at, '\n', c->length - at);
+        int unused[2], *row = c->ids ? c->ids + (size_t)c->rows * c->N : unused;
+        end = newline ? (size_t)(newline - c->text) : c->length;
+        long n = tokenizer_encode(t, c->text + at, end - at, row, c->ids ? c->N : 2);
+        if (n < 0 || n > INT32_MAX || c->rows == INT32_MAX) return fail(err, "%s: a line is too long", path);
+        if (n == 2) continue; /* blank */
+        for (int i = (int)n; c->ids && i < c->N; i++) row[i] = TOKEN_PAD;
+        if (n > c->longest) c->longest = (int)n;
+        c->cut += n > c->N;
+        c->rows++;
+    }
+    return c->rows ? 0 : fail(err, "%s: no sentence in it; expected one a line", path);
+}
+
+int corpus_read(Corpus *c, const char *path, Error *err)
+{
+    memset(c, 0, sizeof *c);
+    c->text = read_file(path, &c->length, err);
+    return c->text ? 0 : -1;
+}
+
+int corpus_fill(Corpus *c, const char *path, const Tokenizer *t, int N, Error *err)
+{
+    c->N = N;
+    if (corpus_encode(c, path, t, err)) return -1;
+    c->ids = checked_alloc((size_t)c->rows + 1, N * sizeof *c->ids, err); /* + 1: a last blank line is encoded, too */
+    if (!c->ids || corpus_encode(c, path, t, err)) return -1;
+    free(c->text);
+    c->text = NULL;
+    return 0;
+}
+
+void corpus_free(Corpus *c)
+{
+    free(c->text);
+    free(c->ids);
+}
+
 /* ---- tokenizer.json ------------------------------------------------------------------------------ */
 
 void tokenizer_to_json(const Tokenizer *t, Buffer *out)

@@ -48,58 +48,7 @@ static int on_terminal(FILE *f)
 #endif
 }
 
-/* ---- the corpus ---------------------------------------------------------------------------------- */
-
-typedef struct {
-    char *text;
-    size_t length;
-    int *ids; /* (rows,N), filled up with [PAD] */
-    int rows, N, longest, cut;
-} Corpus;
-
-/* Encodes every line that has a word; while there are no ids, only counts rows and finds the longest. */
-static int corpus_encode(Corpus *c, const char *path, const Tokenizer *t, Error *err)
-{
-    c->rows = c->longest = c->cut = 0;
-    for (size_t at = 0, end; at < c->length; at = end + 1) {
-        const char *newline = memchr(c->text + at, '\n', c->length - at);
-        int unused[2], *row = c->ids ? c->ids + (size_t)c->rows * c->N : unused;
-        end = newline ? (size_t)(newline - c->text) : c->length;
-        long n = tokenizer_encode(t, c->text + at, end - at, row, c->ids ? c->N : 2);
-        if (n < 0 || n > INT32_MAX || c->rows == INT32_MAX) return fail(err, "%s: a line is too long", path);
-        if (n == 2) continue; /* blank */
-        for (int i = (int)n; c->ids && i < c->N; i++) row[i] = TOKEN_PAD;
-        if (n > c->longest) c->longest = (int)n;
-        c->cut += n > c->N;
-        c->rows++;
-    }
-    return c->rows ? 0 : fail(err, "%s: no sentence in it; expected one a line", path);
-}
-
-static int corpus_read(Corpus *c, const char *path, Error *err)
-{
-    memset(c, 0, sizeof *c);
-    c->text = read_file(path, &c->length, err);
-    return c->text ? 0 : -1;
-}
-
-/* c->ids for sentences of N positions */
-static int corpus_fill(Corpus *c, const char *path, const Tokenizer *t, int N, Error *err)
-{
-    c->N = N;
-    if (corpus_encode(c, path, t, err)) return -1;
-    c->ids = checked_alloc((size_t)c->rows + 1, N * sizeof *c->ids, err); /* + 1: a last blank line is encoded, too */
-    if (!c->ids || corpus_encode(c, path, t, err)) return -1;
-    free(c->text);
-    c->text = NULL;
-    return 0;
-}
-
-static void corpus_free(Corpus *c)
-{
-    free(c->text);
-    free(c->ids);
-}
+/* ---- options --------------------------------------------------------------------------------------- */
 
 /* What two corpora differ in: a run can only be resumed on the sentences it began with. */
 static void corpus_fingerprint(const Corpus *c, char out[20])
@@ -109,30 +58,49 @@ static void corpus_fingerprint(const Corpus *c, char out[20])
     snprintf(out, 20, "%08lx%08lx", (unsigned long)(hash >> 32), (unsigned long)(hash & 0xffffffff));
 }
 
-/* ---- options --------------------------------------------------------------------------------------- */
-
 typedef struct {
     Config config;
-    int steps, stop_at, batch, warmup, seed, threads, log_interval, save_interval, vocab_size, min_frequency, help;
+    int recipe, steps, stop_at, batch, warmup, schedule_sampler, seed, threads, log_interval, save_interval, vocab_size;
+    int min_frequency, help;
     double lr, weight_decay, dropout, ema_rate, clip;
     const char *val, *out, *resume, *fingerprint;
 } Settings;
 
-enum { OPTIONS = CONFIG_OPTIONS + 21 };
+enum { LOSSES_KEPT = 10 /* for every t */ };
+enum { OPTIONS = CONFIG_OPTIONS + 23 };
 
 static void defaults(Settings *s)
 {
     memset(s, 0, sizeof *s);
     s->config = (Config){.emb_dim = 128, .hidden = 128, .layers = 4, .heads = 4, .ffn = 512, .time_dim = 128,
-                         .diffusion_steps = 2000, .noise_schedule = 0};
+                         .diffusion_steps = 2000, .predict = PREDICT_SOFTMAX, .self_conditioning = 1, .emb_norm = 4,
+                         .evidence_above = 0.7};
     s->steps = 4000, s->batch = 32, s->warmup = 100, s->seed = 1, s->vocab_size = 10000, s->min_frequency = 1;
     s->lr = 2e-3, s->weight_decay = 0.01, s->ema_rate = 0.999, s->clip = 1;
     s->threads = max_threads(), s->log_interval = 100, s->save_interval = 500;
 }
 
+static const char *const schedule_samplers[] = {"uniform", "loss-second-moment", NULL};
+static const char *const recipe_names[] = {"best", "original", NULL};
+static const struct { const char *option, *value[2]; } recipes[] = { /* in the order of recipe_names; best: the defaults */
+    {"predict", {"softmax", "x-start"}}, {"self-conditioning", {"on", "off"}}, {"emb-norm", {"4", "0"}},
+};
+
+/* Sets what the recipe says and was not given by itself; it counts as given then, as the recipe was. */
+static void apply_recipe(const Settings *s, Option *table)
+{
+    Error never;
+    int given = 0;
+    for (const Option *o = table; o->name; o++) given |= o->value == &s->recipe && o->given;
+    for (Option *o = table; o->name && given; o++)
+        for (size_t i = 0; i < sizeof recipes / sizeof *recipes; i++)
+            if (!o->given && !strcmp(o->name, recipes[i].option)) o->given = !option_set(o, recipes[i].value[s->recipe], &never);
+}
+
 static void list_options(Option table[OPTIONS], Settings *s)
 {
     const Option options[] = {
+        {"recipe", OPT_CHOICE, &s->recipe, 0, 0, "the defaults of predict, self-conditioning and emb-norm", NULL, recipe_names, 0, 0},
         {"val", OPT_TEXT, &s->val, 0, 0, "held-out sentences to measure the loss on",
          "data/simple-test.txt for the default corpus", NULL, 0, 0},
         {"out", OPT_TEXT, &s->out, 0, 0, "the checkpoint to write; the log goes beside it",
@@ -148,6 +116,8 @@ static void list_options(Option table[OPTIONS], Settings *s)
         {"warmup", OPT_INT, &s->warmup, 0, 1e8, "steps over which the learning rate rises", NULL, NULL, 1, 0},
         {"weight-decay", OPT_REAL, &s->weight_decay, 0, 10, "of all weights but biases and LayerNorm", NULL, NULL, 1, 0},
         {"dropout", OPT_REAL, &s->dropout, 0, 0.95, "share of activations that a step leaves out", NULL, NULL, 1, 0},
+        {"schedule-sampler", OPT_CHOICE, &s->schedule_sampler, 0, 0, "which t to train on: all alike, or those of large loss more often",
+         NULL, schedule_samplers, 1, 0},
         {"ema-rate", OPT_REAL, &s->ema_rate, 0, 0.999999, "of the average of the weights over the steps, which is what samples",
          NULL, NULL, 1, 0},
         {"clip", OPT_REAL, &s->clip, 0, 1e9, "largest norm of the gradient; 0: no limit", NULL, NULL, 1, 0},
@@ -207,9 +177,12 @@ typedef struct {
     Workspace work;
     Optimizer optimizer;
     Diffusion diffusion;
+    Resampler resampler; /* with loss-second-moment: otherwise empty */
+    Tensor history;      /* its losses, as the checkpoint keeps them */
     unsigned char *decay; /* (num_tensors) */
     int *ids /*(B,N)*/, *t /*(B)*/;
     real *noise_x0, *noise_t; /* (B,N,D) */
+    real *weight;             /* (B) */
     Losses terms;
     FILE *log;
     int done; /* steps */
@@ -218,7 +191,7 @@ typedef struct {
 /* Sums over the steps since the last line of the log. */
 typedef struct { double loss, mse, decoder_nll, tT_loss, head_nll, quartile[4]; int steps, count[4]; } Sums;
 
-/* One batch: sentences in an order shuffled anew every epoch, t uniform in 0..T-1, noise. */
+/* One batch: sentences in an order shuffled anew every epoch, t, noise. */
 static void draw_batch(Training *r, int step)
 {
     const int B = r->s.batch, N = r->corpus.N, rows = r->corpus.rows;
@@ -229,7 +202,9 @@ static void draw_batch(Training *r, int step)
         uint64_t example = (uint64_t)step * B + b;
         size_t row = rng_permute(example % rows, rows, rng_key(seed, RNG_SHUFFLE, example / rows, 0));
         memcpy(r->ids + (size_t)b * N, r->corpus.ids + row * N, N * sizeof *r->ids);
-        r->t[b] = rng_below(rng_key(seed, RNG_T, step, b), 0, r->diffusion.T);
+        uint64_t key = rng_key(seed, RNG_T, step, b);
+        r->t[b] = r->resampler.T ? resampler_draw(&r->resampler, rng_u32(key, 0) / 4294967296.0) : rng_below(key, 0, r->diffusion.T);
+        r->weight[b] = r->resampler.T ? (real)(1 / (r->resampler.T * r->resampler.p[r->t[b]])) : 1;
         rng_gaussian(r->noise_x0 + b * n, n, rng_key(seed, RNG_NOISE_X0, step, b));
         rng_gaussian(r->noise_t + b * n, n, rng_key(seed, RNG_NOISE_T, step, b));
     }
@@ -313,6 +288,12 @@ static int report(Training *r, Sums *sums, double lr, double norm, double elapse
     return fflush(r->log) || ferror(r->log) ? fail(err, "the log cannot be written: %s", strerror(errno)) : 0;
 }
 
+static int save(const Training *r, Error *err)
+{
+    return checkpoint_save(r->s.out, &r->model, &r->optimizer, r->resampler.T ? &r->history : NULL, &r->tokenizer, r->options,
+                           r->done, err);
+}
+
 static int train(Training *r, Error *err)
 {
     const Settings *s = &r->s;
@@ -324,8 +305,9 @@ static int train(Training *r, Error *err)
         const int step = r->done;
         Dropout drop = {rng_key((uint64_t)s->seed, RNG_DROPOUT, step, 0), s->dropout, 0};
         draw_batch(r, step);
-        const Batch batch = {r->ids, r->t, r->noise_x0, r->noise_t, NULL, self_condition(s, step), s->batch, r->corpus.N};
+        const Batch batch = {r->ids, r->t, r->noise_x0, r->noise_t, r->weight, self_condition(s, step), s->batch, r->corpus.N};
         training_losses(&r->model, &r->work, &r->terms, &r->diffusion, &batch, 1, drop);
+        if (r->resampler.T) resampler_update(&r->resampler, r->t, r->terms.loss, s->batch);
         double norm = gradient_norm(&r->model, &r->optimizer), lr = learning_rate(s->lr, step, s->warmup, s->steps);
         if (!(norm - norm == 0)) {
             fail(err, "step %d: the gradient is not finite; a lower --lr may help. %s holds the last good state", step + 1,
@@ -339,14 +321,14 @@ static int train(Training *r, Error *err)
         if (r->done % s->log_interval == 0 || r->done == s->stop_at || interrupted)
             status = report(r, &sums, lr, norm, seconds() - start, r->done - first, err);
         if (r->done % s->save_interval == 0 && r->done < s->stop_at && !status) {
-            status = checkpoint_save(s->out, &r->model, &r->optimizer, &r->tokenizer, r->options, r->done, err);
+            status = save(r, err);
             saved = r->done;
         }
     }
     if (terminal) fputc('\n', stderr);
     if (saved != r->done) { /* also when the log failed: nothing of the training is lost */
         Error other;
-        if (checkpoint_save(s->out, &r->model, &r->optimizer, &r->tokenizer, r->options, r->done, status ? &other : err))
+        if (save(r, status ? &other : err))
             status = -1;
     }
     if (!status) fprintf(stderr, "wrote %s after step %d of %d (%.1f s)\n", s->out, r->done, s->steps, seconds() - start);
@@ -417,8 +399,17 @@ static int prepare(Training *r, const char *path, Error *err)
                       checkpoint_tensors(&checkpoint, &r->model, "adam_m.", r->optimizer.adam_m, err) ||
                       checkpoint_tensors(&checkpoint, &r->model, "adam_v.", r->optimizer.adam_v, err)))
         goto done;
+    if (s->schedule_sampler) {
+        if (resampler_init(&r->resampler, r->diffusion.T, LOSSES_KEPT, err)) goto done;
+        r->history = (Tensor){.name = "loss_history", .rank = 2, .shape = {r->diffusion.T, 1 + LOSSES_KEPT},
+                              .data = r->resampler.history, .size = (size_t)r->diffusion.T * (1 + LOSSES_KEPT)};
+        if (s->resume && (checkpoint_tensor(&checkpoint, &r->history, "", r->history.data, err) ||
+                          resampler_restore(&r->resampler, err)))
+            goto done;
+    }
     if (workspace_init(&r->work, c, s->batch, c->seq_len, 1, err) ||
         !(r->ids = checked_alloc(values, sizeof *r->ids, err)) || !(r->t = checked_alloc(s->batch, sizeof *r->t, err)) ||
+        !(r->weight = checked_alloc(s->batch, sizeof *r->weight, err)) ||
         !(r->noise_x0 = checked_alloc(values, c->emb_dim * sizeof *r->noise_x0, err)) ||
         !(r->noise_t = checked_alloc(values, c->emb_dim * sizeof *r->noise_t, err)) ||
         !(r->terms.mse = checked_alloc(s->batch, 5 * sizeof *r->terms.mse, err)) ||
@@ -446,10 +437,12 @@ static void release(Training *r)
     workspace_free(&r->work);
     optimizer_free(&r->optimizer);
     diffusion_free(&r->diffusion);
+    resampler_free(&r->resampler);
     free((char *)r->s.fingerprint);
     free(r->decay);
     free(r->ids);
     free(r->t);
+    free(r->weight);
     free(r->noise_x0);
     free(r->noise_t);
     free(r->terms.mse);
@@ -481,6 +474,7 @@ int main(int argc, char **argv)
         options_help(run.options, stdout);
         return fflush(stdout) || ferror(stdout) ? 1 : 0;
     }
+    apply_recipe(s, run.options);
     if (!operands) {
         path = "data/simple-train.txt";
         if (!s->val) s->val = "data/simple-test.txt";

@@ -22,6 +22,8 @@ refuse() {
     else bad "no '$part' in the message of: $*"; fi
 }
 
+same() { if cmp -s "$1" "$2"; then ok; else bad "$3"; fi; }
+
 head -n 200 data/simple-train.txt >$W/small-train.txt
 head -n 30 data/simple-test.txt >$W/small-test.txt
 TINY="--hidden 16 --layers 2 --heads 2 --ffn 24 --emb-dim 8 --time-dim 8 --batch 8 --diffusion-steps 50 --warmup 5"
@@ -126,15 +128,45 @@ check "--edit, a little" ./sample $W/a.safetensors -n 2 --steps 50 --edit "$(hea
 refuse 1 "no [MASK]" ./sample $W/a.safetensors --prompt "the red"
 refuse 1 "word 1 is not in the vocabulary" ./sample $W/a.safetensors --prompt "xyzzy [MASK]"
 refuse 1 "the model has 11" ./sample $W/a.safetensors --prompt "[MASK] [MASK] [MASK] [MASK] [MASK] [MASK] [MASK] [MASK] [MASK] [MASK]"
-refuse 2 "cannot be combined" ./sample $W/a.safetensors --prompt "[MASK]" --edit "the"
+refuse 2 "only one of --prompt, --edit and --eval" ./sample $W/a.safetensors --prompt "[MASK]" --edit "the"
 check "softmax, self-conditioning, norm" ./train $SMALL --predict softmax --self-conditioning on --emb-norm 2 --out $W/f.safetensors
 grep -q "head_nll" $W/err && ok || bad "head_nll is not reported"
 check "the same in two parts" sh -c "./train $SMALL --predict softmax --self-conditioning on --emb-norm 2 --stop-at 7 --out $W/g.safetensors && ./train $W/small-train.txt --resume $W/g.safetensors --threads 1"
 check "and the same bytes" cmp $W/f.safetensors $W/g.safetensors
 check "sampling it" ./sample $W/f.safetensors -n 3 --steps 5
 check "predicting epsilon" ./train $SMALL --predict epsilon --out $W/h.safetensors
+refuse 1 "emb-norm must be above 0" ./train $SMALL --predict softmax --emb-norm 0 --out $W/no.safetensors
+refuse 2 "is none of best, original" ./train --recipe worst
+check "--recipe original" ./train $SMALL --recipe original --out $W/o.safetensors
+check "the same, option by option" ./train $SMALL --predict x-start --self-conditioning off --emb-norm 0 --out $W/p.safetensors
+same $W/o.safetensors $W/p.safetensors "a recipe and its options"
+refuse 1 "--predict softmax: $W/o.safetensors was trained with x-start" ./train $W/small-train.txt --resume $W/o.safetensors --recipe best
+RESAMPLE="--schedule-sampler loss-second-moment --diffusion-steps 4"
+check "loss-second-moment" ./train $SMALL $RESAMPLE --out $W/r.safetensors
+check "the same in two parts, of threads too" sh -c "./train $SMALL $RESAMPLE --stop-at 9 --threads 3 --out $W/s.safetensors && ./train $W/small-train.txt --resume $W/s.safetensors --threads 1"
+same $W/r.safetensors $W/s.safetensors "the history of losses is not resumed"
+check "uniform" ./train $SMALL --diffusion-steps 4 --out $W/s.safetensors
+cmp -s $W/r.safetensors $W/s.safetensors && bad "loss-second-moment changes nothing" || ok
+
+# ---- the bound ---------------------------------------------------------------------------------------
+check "--eval" ./sample $W/f.safetensors --eval $W/small-test.txt
+grep -q '^bound [0-9.]* bits/sentence (se [0-9.]*)$' $W/out && grep -q 'nats/token.*30 sentences' $W/out &&
+    grep -q '(50 of 50 steps)' $W/out && ok || bad "--eval prints something else"
+exact=$(awk 'NR == 1 {print $2}' $W/out)
+awk 'NR == 1 {bound = $2} /prior/ {for (i = 1; i <= NF; i++) if ($i ~ /^[0-9.]*$/) sum += $i; exit !(sum > bound - 0.02 && sum < bound + 0.02)}' $W/out &&
+    ok || bad "the parts of the bound do not add up"
+check "--eval-steps" ./sample $W/f.safetensors --eval $W/small-test.txt --eval-steps 10 --threads 3
+awk -v exact=$exact 'NR == 1 {exit !($2 > exact * 0.8 && $2 < exact * 1.25)}' $W/out && ok || bad "10 terms of the bound give another one"
+cp $W/out $W/out1
+check "--eval-steps" ./sample $W/f.safetensors --eval $W/small-test.txt --eval-steps 10 --threads 1
+same $W/out $W/out1 "the bound depends on the number of threads"
+refuse 1 "none.txt: cannot open" ./sample $W/f.safetensors --eval none.txt
+refuse 1 "no sentence in it" ./sample $W/f.safetensors --eval /dev/null
+refuse 2 "'-1' is no whole number from 0" ./sample --eval-steps -1
 check "sampling that" ./sample $W/h.safetensors -n 3 --steps 5
 refuse 1 "section 1 has only 50 steps" ./sample $W/a.safetensors --steps 51
+refuse 1 "the nearest it takes are 17 and 25" ./sample $W/a.safetensors --steps ddim20
+refuse 1 "50 steps allow ddim2 to ddim50" ./sample $W/a.safetensors --steps ddim51
 refuse 1 "expected a number" ./sample $W/a.safetensors --steps many
 refuse 1 "none.safetensors: cannot open" ./sample $W/none.safetensors
 refuse 1 "cannot read" ./sample data

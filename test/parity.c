@@ -290,9 +290,10 @@ static int setup_process(File *f)
 {
     const char *schedule = text(f, find(f, "schedule"));
     int total = number(f, "steps_total", 0), T = number(f, "num_timesteps", total);
-    const int *map = ints(f, find(f, "timestep_map"), T, 0, total - 1);
-    if (!map || !setup_diffusion(f, schedule, total, map, T)) return 0;
-    for (int i = 0; i < T; i++)
+    const Item *kept = find(f, "timestep_map");
+    const int *map = kept || T != total ? ints(f, kept, T, 0, total - 1) : NULL;
+    if (f->unusable || !setup_diffusion(f, schedule, total, map, T)) return 0;
+    for (int i = 0; map && i < T; i++)
         if (f->diffusion.T != T || f->diffusion.timestep_map[i] != map[i]) return bad(f, "timestep_map[%d] differs", i);
     return 1;
 }
@@ -725,9 +726,72 @@ static int check_loop(File *f)
     return 1;
 }
 
-static int check_bound(File *f) { return skip(f, "", "the variational bound is not built yet"); }
+/* Bits per dimension: a row of vb is prior, the steps from T-1 to 0, decoder. */
+static int check_bound(File *f)
+{
+    const Tolerance tol = within(1e-9, 1e-4);
+    if (!setup_model(f) || !setup_process(f)) return 0;
+    const Diffusion *d = &f->diffusion;
+    const int B = f->B, T = d->T;
+    const size_t n = (size_t)f->N * f->config.emb_dim;
+    const double unit = n * log(2);
+    const int *ids = ints(f, find(f, "ids"), (long)B * f->N, 0, f->config.vocab - 1);
+    const real *noise_x0 = reals(f, find(f, "noise_x0"), (long)(B * n)), *noise = reals(f, find(f, "noise"), (long)(T * B * n));
+    const Variance kind = number(f, "sigma_small", 1) ? FIXED_SMALL : FIXED_LARGE;
+    double *vb = own(f, (size_t)B * (T + 2), sizeof *vb), *total = own(f, (size_t)B, sizeof *total);
+    double *terms = own(f, 7 * (size_t)B, sizeof *terms), *kl = terms + 5 * B, *prior = terms + 6 * B;
+    double *xstart_mse = own(f, (size_t)B * T, sizeof *terms), *mse = own(f, (size_t)B * T, sizeof *terms);
+    real *epsilon = own(f, n, sizeof *epsilon);
+    int *t = own(f, (size_t)B, sizeof *t);
+    if (f->unusable) return 0;
+    Losses losses = {terms, terms + B, terms + 2 * B, terms + 4 * B, terms + 3 * B};
+    for (int k = 0; k < T; k++) {
+        const Batch batch = {ids, t, noise_x0, noise + k * B * n, NULL, 0, B, f->N};
+        for (int b = 0; b < B; b++) t[b] = T - 1 - k;
+        variational_bound(&f->model, &f->work, &losses, kl, prior, d, &batch, kind, number(f, "clip_denoised", 0));
+        for (int b = 0; b < B; b++) {
+            const real *pred = f->work.pred_xstart + b * n;
+            double *row = vb + (size_t)b * (T + 2);
+            row[0] = prior[b] / unit, row[1 + k] = kl[b] / unit, row[T + 1] = losses.decoder_nll[b] * f->N / unit;
+            epsilon_from_xstart(epsilon, f->work.x_t + b * n, pred, t + b, d, 1, n);
+            mse_forward(xstart_mse + b * T + k, f->work.x_start + b * n, pred, 1, n);
+            mse_forward(mse + b * T + k, batch.noise_t + b * n, epsilon, 1, n);
+        }
+    }
+    for (int b = 0; b < B; b++)
+        for (int k = 0; k < T + 2; k++) total[b] += vb[b * (T + 2) + k];
+    for (int b = 0; b < B; b++) prior[b] /= unit;
+    check_item(f, find(f, "f64.vb"), NULL, vb, (long)B * (T + 2), tol);
+    check_item(f, find(f, "f64.total_bpd"), NULL, total, B, tol);
+    check_item(f, find(f, "f64.prior_bpd"), NULL, prior, B, tol);
+    check_item(f, find(f, "f64.xstart_mse"), NULL, xstart_mse, (long)B * T, tol);
+    check_item(f, find(f, "f64.mse"), NULL, mse, (long)B * T, tol);
+    return 1;
+}
+
 static int check_classifier(File *f) { return ignore(f, "", "the reference's classifier is another network"); }
-static int check_resampler(File *f) { return skip(f, "", "the loss-aware sampling of t is not built yet"); }
+
+static int check_resampler(File *f)
+{
+    const Tolerance tol = within(1e-12, 1e-12); /* double in both builds; these losses are exact in float */
+    const int T = number(f, "T", 0), split = number(f, "split", 0);
+    const Item *losses = find(f, "losses");
+    const int *t = ints(f, find(f, "ts"), losses ? losses->n : -1, 0, T - 1);
+    double *importance = own(f, (size_t)(T > 0 ? T : 0), sizeof *importance);
+    Resampler r;
+    Error err;
+    if (!t || !losses || T < 1) return bad(f, "T, ts and losses are needed");
+    if (resampler_init(&r, T, number(f, "history_per_term", 1), &err)) return bad(f, "%s", err.text);
+    resampler_update(&r, t, losses->v, split);
+    for (int i = 0; i < T; i++) importance[i] = T * r.p[i];
+    check_item(f, find(f, "weights_after_split"), NULL, importance, T, tol); /* 1, where ours sum to 1 */
+    resampler_update(&r, t + split, losses->v + split, (int)losses->n - split);
+    check_item(f, find(f, "p"), NULL, r.p, T, tol);
+    for (int i = 0; i < T; i++) importance[i] = 1 / (T * r.p[i]);
+    check_item(f, find(f, "importance"), NULL, importance, T, tol);
+    resampler_free(&r);
+    return 1;
+}
 
 /* ---- files ---------------------------------------------------------------------------------------- */
 

@@ -383,11 +383,11 @@ static const Setup setups[] = {
     {{20, 18, 18, 17, 18, 1, 1, 34, 18, 9, 5, 0, 0, 0}, 2, {0, 8, 0, 0}, 0, 0}, /* beyond 16 lanes; more than 200 elements */
     /* behind the schedule: what is predicted, self-conditioning, norm of the embeddings; at the end: weighted examples */
     {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5, PREDICT_EPSILON, 0, 0}, 3, {0, 5, 2, 0}, 0, 0},
-    {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5, PREDICT_SOFTMAX, 0, 0}, 3, {0, 5, 2, 0}, 0, 0},
+    {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5, PREDICT_SOFTMAX, 0, 1}, 3, {0, 5, 2, 0}, 0, 0},
     {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5, PREDICT_XSTART, 1, 0}, 3, {0, 5, 2, 0}, 0, 0},
     {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5, PREDICT_XSTART, 0, 1.5}, 3, {0, 5, 2, 0}, 0, 1},
     {{9, 4, 5, 5, 6, 1, 3, 7, 4, 8, 5, PREDICT_EPSILON, 1, 2}, 3, {7, 0, 2, 0}, 0.2, 1},
-    {{9, 4, 5, 5, 6, 1, 3, 7, 4, 8, 5, PREDICT_SOFTMAX, 1, 2}, 3, {7, 0, 2, 0}, 0.2, 1},
+    {{9, 4, 5, 5, 6, 1, 3, 7, 4, 8, 5, PREDICT_SOFTMAX, 1, 2, 0.7}, 3, {7, 0, 2, 0}, 0.2, 1},
 };
 enum { SETUPS = sizeof setups / sizeof *setups };
 
@@ -1191,6 +1191,90 @@ static void test_sampler(void)
     close_world(&x);
 }
 
+/* Words of known probabilities, each sentence one of them: then Bayes' rule is all there is to learn, and with an output of 0
+ * and log p as bias of lm_head, the softmax head has learnt it. So the bound must be the words' entropy; the steps cost
+ * a little, since they are finite. And each kl is that of two Gaussians, computed here from their definition. */
+static void test_bound(void)
+{
+    enum { V = 4, DRAWS = 300 };
+    static const double p[V] = {0.5, 0.25, 0.15, 0.1};
+    static const Setup s = {{V, 1, 1, 16, 6, 1, 3, 7, 4, 400, 0, PREDICT_SOFTMAX, 0, 4}, V, {0, 0, 0, 0}, 0, 0};
+    World x;
+    if (!open_world(&x, &s)) {
+        const int D = s.c.emb_dim, T = x.d.T;
+        const size_t n = V * (size_t)D;
+        double kl[V], prior[V], entropy = 0, bound = 0, mistake = 0, astray = 0;
+        int t[V], ids[V];
+        real *noise_x0 = zeros(n), *noise_t = zeros(n);
+        memset(x.m.down_out.weight->data, 0, x.m.down_out.weight->size * sizeof(real));
+        memset(x.m.down_out.bias->data, 0, x.m.down_out.bias->size * sizeof(real));
+        for (int v = 0; v < V; v++) {
+            ids[v] = v, entropy -= p[v] * log(p[v]);
+            x.m.lm_head_bias->data[v] = (real)log(p[v]);
+            for (int d = 0; d < D; d++) x.m.word_embedding->data[v * D + d] = d % V == v ? 1 : -(real)0.3;
+        }
+        for (int i = 0; i < DRAWS; i++) {
+            const Batch batch = {ids, t, noise_x0, noise_t, NULL, 0, V, 1};
+            for (int v = 0; v < V; v++) t[v] = (int)((i + 0.5) / DRAWS * T);
+            rng_gaussian(noise_x0, n, new_key()), rng_gaussian(noise_t, n, new_key());
+            variational_bound(&x.m, &x.w, &x.terms, kl, prior, &x.d, &batch, FIXED_SMALL, 0);
+            for (int v = 0; v < V; v++) {
+                const double a = x.d.alphas_cumprod[t[v]], prev = x.d.alphas_cumprod_prev[t[v]], a0 = x.d.first_alpha;
+                /* x_{t-1} given words: mean sqrt(prev) e, variance 1 - prev a0; x_t given x_{t-1}: alpha = a / prev, beta */
+                const double alpha = a / prev, variance = 1 / (1 / (1 - prev * a0) + alpha / (1 - alpha));
+                double apart = 0;
+                for (int d = 0; d < D; d++) /* the part of e in the posterior's mean is variance sqrt(prev) / (1 - prev a0) */
+                    apart += pow(variance * sqrt(prev) / (1 - prev * a0) *
+                                 (x.m.embedding[v * D + d] - x.w.pred_xstart[v * D + d]), 2);
+                mistake = fmax(mistake, fabs(kl[v] - apart / (2 * variance)) / (1e-3 + kl[v]));
+                double posterior[V], sum = 0;
+                for (int k = 0; k < V; k++) { /* p(word k) times the density of x_t, given word k */
+                    double d2 = 0;
+                    for (int d = 0; d < D; d++)
+                        d2 += pow(x.w.x_t[v * D + d] - sqrt(a) * x.m.embedding[k * D + d], 2) -
+                              pow(x.w.x_t[v * D + d] - sqrt(a) * x.m.embedding[v * D + d], 2);
+                    sum += posterior[k] = p[k] * exp(-d2 / (2 * (1 - a * a0)));
+                }
+                for (int k = 0; k < V; k++) astray = fmax(astray, fabs(x.w.head[v * V + k] - posterior[k] / sum));
+                bound += p[v] * (kl[v] * T + prior[v] + x.terms.decoder_nll[v]) / DRAWS;
+            }
+        }
+        near(astray, 0, DOUBLE ? 1e-9 : 1e-3, "the softmax head and Bayes' rule");
+        near(mistake, 0, DOUBLE ? 1e-9 : 1e-3, "kl and the one of two Gaussians");
+        near(bound, entropy, 0.05 * entropy, "the bound of an exact model and the entropy");
+        check(bound > 0.99 * entropy, "the bound %g is below the entropy %g", bound, entropy);
+    }
+    close_world(&x);
+}
+
+static void test_resampler(void)
+{
+    enum { T = 5, K = 3, MANY = 20000 };
+    Resampler r;
+    Error err;
+    int t[T * K], count[T] = {0};
+    double loss[T * K], expected = 0;
+    if (!check(!resampler_init(&r, T, K, &err), "%s", err.text)) return;
+    for (int i = 0; i < T * K; i++) t[i] = i % T, loss[i] = 1 + i % T;
+    resampler_update(&r, t, loss, T * K - 1);
+    near(r.p[0], 1.0 / T, 1e-12, "p while a loss is missing");
+    resampler_update(&r, t + T * K - 1, loss + T * K - 1, 1);
+    for (int i = 0; i < T; i++) near(r.p[i], 0.999 * (i + 1) / 15 + 0.001 / T, 1e-9, "p in proportion to the losses");
+    for (int i = 0; i < MANY; i++) {
+        int drawn = resampler_draw(&r, (i + 0.5) / MANY);
+        count[drawn]++, expected += 1 / (T * r.p[drawn]) * (drawn + 1) / MANY; /* weighted, the mean of all t */
+    }
+    for (int i = 0; i < T; i++) near(count[i], MANY * r.p[i], 2, "draws of a t");
+    near(expected, 3, 0.01, "the weighted mean");
+    check(resampler_draw(&r, 0) == 0 && resampler_draw(&r, 0.9999999999) == T - 1, "the ends of the range");
+    check(!resampler_restore(&r, &err), "a good history is refused");
+    r.history[1 + K] = 2.5;
+    check(resampler_restore(&r, &err), "a count of 2.5 is taken");
+    r.history[1 + K] = K + 1;
+    check(resampler_restore(&r, &err), "more losses than there is room for are taken");
+    resampler_free(&r);
+}
+
 static void run(const char *name, void (*test)(void))
 {
     begin(name);
@@ -1236,6 +1320,8 @@ int main(void)
     run("optimiser", test_optimizer);
     run("memorising a batch", test_memorise);
     run("options of the sampling loop", test_sampler);
+    run("the variational bound", test_bound);
+    run("loss-aware sampling of t", test_resampler);
     printf("%d passed, %d failed\n", group.all_passed, group.all_failed);
     return group.all_failed > 0;
 }
