@@ -935,80 +935,66 @@ void embedding_table_backward(Model *m)
  *   timesteps --sin/cos--> --Linear,SiLU,Linear--> time (B,C), the same at every position
  *   a layer:  h = LayerNorm(h + attention(h));  h = LayerNorm(h + Linear(GELU(Linear(h)))) */
 
-static real *take(Workspace *w, size_t n) /* the next n numbers of the arena; while there is none, only counts */
+/* The next array of the arena, of so many numbers for each example; while there is no arena, only counts. */
+static real *take(const Workspace *w, size_t *at, size_t each)
 {
-    real *p = w->arena ? w->arena + w->size : NULL;
-    w->size += (n + LANES - 1) / LANES * LANES;
+    real *p = w->arena ? w->arena + *at + w->first * each : NULL;
+    *at += (w->B * each + LANES - 1) / LANES * LANES;
     return p;
 }
 
-static void list_arrays(Workspace *w, const Config *c, int training)
+static LayerActs list_layer(const Workspace *w, const Config *c, size_t *at)
 {
-    const size_t B = w->B, M = B * w->N, C = c->hidden, D = c->emb_dim, F = c->ffn, T4 = 4 * (size_t)c->time_dim;
-    const size_t attention = M * c->heads * w->N;
-    w->size = 0;
-    w->temb = take(w, B * c->time_dim), w->time_hidden = take(w, B * T4), w->time_act = take(w, B * T4);
-    w->time = take(w, B * C), w->up_act = take(w, M * C);
-    w->emb_normed = take(w, M * C), w->emb_rstd = take(w, M), w->emb = take(w, M * C);
-    for (int l = 0; l < c->layers; l++) {
-        LayerActs *a = &w->layer[l];
-        if (l && !training) { /* without a backward nothing of the layer before is needed but its output */
-            *a = w->layer[0];
-            continue;
-        }
-        a->qkv = take(w, 3 * M * C), a->att = take(w, attention), a->context = take(w, M * C);
-        a->attn_normed = take(w, M * C), a->attn_rstd = take(w, M), a->attn_out = take(w, M * C);
-        a->ffn_in = take(w, M * F), a->ffn_act = training ? take(w, M * F) : a->ffn_in;
-        a->normed = take(w, M * C), a->rstd = take(w, M), a->out = take(w, M * C);
-        if (training) a->dattn_ln = take(w, 2 * B * C), a->dln = take(w, 2 * B * C);
-    }
-    w->down_act = take(w, M * C), w->transposed = take(w, M * C);
-    w->timesteps = take(w, B), w->noise = take(w, M * D), w->target = take(w, M * D), w->x_start = take(w, M * D);
-    w->x_t = take(w, M * D), w->model_out = take(w, M * D), w->logits = take(w, M * c->vocab);
-    w->pred_xstart = take(w, M * D), w->estimate = take(w, M * D), w->half_squares = take(w, c->vocab);
-    w->input = c->self_conditioning ? take(w, 2 * M * D) : NULL;
-    w->head = c->predict == PREDICT_SOFTMAX ? take(w, M * c->vocab) : NULL;
-    w->weight = take(w, B);
-    if (!training) return;
-    w->dpred = take(w, M * D), w->dx_past = take(w, M * D);
-    w->dinput = c->self_conditioning ? take(w, 2 * M * D) : NULL;
-    w->dhead = c->predict == PREDICT_SOFTMAX ? take(w, M * c->vocab) : NULL;
-    w->dmodel_out = take(w, M * D), w->dx_start = take(w, M * D), w->dx_t = take(w, M * D);
-    w->ddown = take(w, M * C), w->dh = take(w, M * C), w->dbranch = take(w, M * C), w->dcontext = take(w, M * C);
-    w->dqkv = take(w, 3 * M * C), w->datt = take(w, attention), w->dffn = take(w, M * F), w->dup = take(w, M * C);
-    w->demb_ln = take(w, 2 * B * C), w->dtime = take(w, B * C), w->dtime_act = take(w, B * T4);
+    const size_t N = w->N, C = c->hidden, F = c->ffn;
+    LayerActs a = {0};
+    a.qkv = take(w, at, 3 * N * C), a.att = take(w, at, N * c->heads * N), a.context = take(w, at, N * C);
+    a.attn_normed = take(w, at, N * C), a.attn_rstd = take(w, at, N), a.attn_out = take(w, at, N * C);
+    a.ffn_in = take(w, at, N * F), a.ffn_act = w->training ? take(w, at, N * F) : a.ffn_in;
+    a.normed = take(w, at, N * C), a.rstd = take(w, at, N), a.out = take(w, at, N * C);
+    if (w->training) a.dattn_ln = take(w, at, 2 * C), a.dln = take(w, at, 2 * C);
+    return a;
+}
+
+LayerActs layer_acts(const Workspace *w, const Config *c, int l)
+{
+    size_t at = w->layers + (w->training ? l * w->layer_size : 0); /* without a backward all layers share the arrays of one */
+    return list_layer(w, c, &at);
+}
+
+static size_t list_arrays(Workspace *w, const Config *c)
+{
+    const size_t N = w->N, C = c->hidden, D = c->emb_dim, V = c->vocab, T4 = 4 * (size_t)c->time_dim;
+    const int twice = c->self_conditioning, head = c->predict == PREDICT_SOFTMAX;
+    size_t n = 0;
+    w->temb = take(w, &n, c->time_dim), w->time_hidden = take(w, &n, T4), w->time_act = take(w, &n, T4);
+    w->time = take(w, &n, C), w->up_act = take(w, &n, N * C);
+    w->emb_normed = take(w, &n, N * C), w->emb_rstd = take(w, &n, N), w->emb = take(w, &n, N * C);
+    w->down_act = take(w, &n, N * C), w->transposed = take(w, &n, N * C);
+    w->timesteps = take(w, &n, 1), w->noise = take(w, &n, N * D), w->target = take(w, &n, N * D);
+    w->x_start = take(w, &n, N * D), w->x_t = take(w, &n, N * D), w->model_out = take(w, &n, N * D);
+    w->logits = take(w, &n, N * V), w->pred_xstart = take(w, &n, N * D), w->estimate = take(w, &n, N * D);
+    w->input = twice ? take(w, &n, 2 * N * D) : NULL, w->head = head ? take(w, &n, N * V) : NULL, w->weight = take(w, &n, 1);
+    w->layers = n;
+    list_layer(w, c, &n);
+    w->layer_size = n - w->layers;
+    if (!w->training) return n;
+    n += (c->layers - 1) * w->layer_size;
+    w->dpred = take(w, &n, N * D), w->dx_past = take(w, &n, N * D);
+    w->dinput = twice ? take(w, &n, 2 * N * D) : NULL, w->dhead = head ? take(w, &n, N * V) : NULL;
+    w->dmodel_out = take(w, &n, N * D), w->dx_start = take(w, &n, N * D), w->dx_t = take(w, &n, N * D);
+    w->ddown = take(w, &n, N * C), w->dh = take(w, &n, N * C), w->dbranch = take(w, &n, N * C), w->dcontext = take(w, &n, N * C);
+    w->dqkv = take(w, &n, 3 * N * C), w->datt = take(w, &n, N * c->heads * N), w->dffn = take(w, &n, N * c->ffn);
+    w->dup = take(w, &n, N * C), w->demb_ln = take(w, &n, 2 * C), w->dtime = take(w, &n, C), w->dtime_act = take(w, &n, T4);
+    return n;
 }
 
 /* The arrays as they begin at example `first`: what a thread sees that takes the examples from there on. */
-static Workspace from_example(const Workspace *all, const Config *c, int N, int first)
+static Workspace from_example(const Workspace *all, const Config *c, int first)
 {
-    const size_t b = first, m = b * N, C = c->hidden, D = c->emb_dim, T4 = 4 * (size_t)c->time_dim;
     Workspace w = *all;
     w.first = first;
-    w.temb += b * c->time_dim, w.time_hidden += b * T4, w.time_act += b * T4, w.time += b * C;
-    w.up_act += m * C, w.emb_normed += m * C, w.emb_rstd += m, w.emb += m * C, w.down_act += m * C, w.transposed += m * C;
-    w.timesteps += b, w.noise += m * D, w.target += m * D, w.x_start += m * D, w.x_t += m * D, w.model_out += m * D;
-    w.logits += m * c->vocab, w.pred_xstart += m * D, w.estimate += m * D;
-    if (c->self_conditioning) w.input += 2 * m * D;
-    if (c->predict == PREDICT_SOFTMAX) w.head += m * c->vocab;
-    if (!all->dh) return w;
-    w.dpred += m * D, w.dx_past += m * D;
-    if (c->self_conditioning) w.dinput += 2 * m * D;
-    if (c->predict == PREDICT_SOFTMAX) w.dhead += m * c->vocab;
-    w.dmodel_out += m * D, w.dx_start += m * D, w.dx_t += m * D, w.ddown += m * C, w.dh += m * C, w.dbranch += m * C;
-    w.dcontext += m * C, w.dqkv += 3 * m * C, w.datt += m * c->heads * N, w.dffn += m * c->ffn, w.dup += m * C;
-    w.demb_ln += 2 * b * C, w.dtime += b * C, w.dtime_act += b * T4;
+    list_arrays(&w, c);
     return w;
-}
-
-static LayerActs layer_from(const Workspace *w, int l, const Config *c, int N)
-{
-    const size_t m = (size_t)w->first * N, C = c->hidden;
-    LayerActs a = w->layer[l];
-    a.qkv += 3 * m * C, a.att += m * c->heads * N, a.context += m * C, a.attn_normed += m * C, a.attn_rstd += m;
-    a.attn_out += m * C, a.ffn_in += m * c->ffn, a.ffn_act += m * c->ffn, a.normed += m * C, a.rstd += m, a.out += m * C;
-    if (w->dh) a.dattn_ln += 2 * w->first * C, a.dln += 2 * w->first * C;
-    return a;
 }
 
 int workspace_init(Workspace *w, const Config *c, int B, int N, int training, Error *err)
@@ -1018,20 +1004,19 @@ int workspace_init(Workspace *w, const Config *c, int B, int N, int training, Er
     memset(w, 0, sizeof *w);
     if (per_row * B * N * sizeof(real) > (double)((size_t)-1 / 4))
         return fail(err, "a batch of %d x %d positions is too large for this machine", B, N);
-    if (!(w->layer = checked_alloc(c->layers, sizeof *w->layer, err)) ||
-        !(w->nearest = checked_alloc((size_t)B * N, sizeof *w->nearest, err)))
+    w->B = B, w->N = N, w->training = training;
+    if (!(w->nearest = checked_alloc((size_t)B * N, sizeof *w->nearest, err)) ||
+        !(w->half_squares = checked_alloc(c->vocab, sizeof *w->half_squares, err)) ||
+        !(w->arena = checked_alloc(list_arrays(w, c), sizeof *w->arena, err)))
         return -1;
-    w->B = B, w->N = N;
-    list_arrays(w, c, training);
-    if (!(w->arena = checked_alloc(w->size, sizeof *w->arena, err))) return -1;
-    list_arrays(w, c, training);
+    list_arrays(w, c);
     return 0;
 }
 
 void workspace_free(Workspace *w)
 {
-    free(w->layer);
     free(w->nearest);
+    free(w->half_squares);
     free(w->arena);
     memset(w, 0, sizeof *w);
 }
@@ -1114,7 +1099,7 @@ static void forward_examples(const Model *m, const Workspace *w, real *out, cons
     const real *h = w->emb;
     for (int l = 0; l < c->layers; l++) {
         const Layer *y = &m->layer[l];
-        const LayerActs a = layer_from(w, l, c, N);
+        const LayerActs a = layer_acts(w, c, l);
         linear_forward(a.qkv, h, y->query.weight->data, y->query.bias->data, M, 3 * C, C);
         attention_forward(a.context, a.att, w->transposed, a.qkv, dropout_site(drop, l, 1, att_at), B, N, C, c->heads);
         linear_of(a.attn_normed, a.context, y->attn_out, M);
@@ -1151,7 +1136,7 @@ static void backward_examples(const Model *m, const Workspace *w, real *dx_t, co
 
     for (int l = c->layers - 1; l >= 0; l--) {
         const Layer *y = &m->layer[l];
-        const LayerActs a = layer_from(w, l, c, N);
+        const LayerActs a = layer_acts(w, c, l);
         layernorm_of_backward(dh, a.dln, y->ffn_ln, a.normed, a.rstd, B, N);
         dropout_backward(a.normed, dh, n, dropout_site(drop, l, 3, at));
         linear_of_backward(w->dffn, y->ffn_down, a.normed, M);
@@ -1219,16 +1204,16 @@ static void backward_weights(Model *m, const Workspace *w, const real *dout, con
 #pragma omp parallel
     {
         weights_of(m->down_out, c->emb_dim, dout, w->down_act, M);
-        weights_of(m->down_in, C, w->ddown, w->layer[c->layers - 1].out, M);
+        weights_of(m->down_in, C, w->ddown, layer_acts(w, c, c->layers - 1).out, M);
         for (int l = c->layers - 1; l >= 0; l--) {
             const Layer *y = &m->layer[l];
-            const LayerActs *a = &w->layer[l];
-            weights_of(y->ffn_down, C, a->normed, a->ffn_act, M);
-            weights_of(y->ffn_up, c->ffn, a->ffn_in, a->attn_out, M);
-            weights_of(y->attn_out, C, a->attn_normed, a->context, M);
-            weights_of(y->query, 3 * C, a->qkv, l ? w->layer[l - 1].out : w->emb, M);
-            layernorm_weights_of(y->ffn_ln, a->dln, B);
-            layernorm_weights_of(y->attn_ln, a->dattn_ln, B);
+            const LayerActs a = layer_acts(w, c, l);
+            weights_of(y->ffn_down, C, a.normed, a.ffn_act, M);
+            weights_of(y->ffn_up, c->ffn, a.ffn_in, a.attn_out, M);
+            weights_of(y->attn_out, C, a.attn_normed, a.context, M);
+            weights_of(y->query, 3 * C, a.qkv, l ? layer_acts(w, c, l - 1).out : w->emb, M);
+            layernorm_weights_of(y->ffn_ln, a.dln, B);
+            layernorm_weights_of(y->attn_ln, a.dattn_ln, B);
         }
         layernorm_weights_of(m->emb_ln, w->demb_ln, B);
         weights_of(m->up_out, C, w->emb_normed, w->up_act, M);
@@ -1248,11 +1233,11 @@ void denoiser_forward(const Model *m, Workspace *w, real *out, const real *x_t, 
 {
     const size_t n = (size_t)N * m->config.emb_dim;
     const int shares = max_threads() < B ? max_threads() : B;
-    assert(B <= w->B && N <= w->N && N <= m->config.max_positions);
+    assert(B <= w->B && N == w->N && N <= m->config.max_positions);
 #pragma omp parallel for schedule(static, 1)
     for (int k = 0; k < shares; k++) {
         int first = share(B, k, shares), count = share(B, k + 1, shares) - first;
-        const Workspace part = from_example(w, &m->config, N, first);
+        const Workspace part = from_example(w, &m->config, first);
         forward_examples(m, &part, out + first * n, x_t + first * n, estimate ? estimate + first * n : NULL,
                          timesteps + first, count, N, drop);
     }
@@ -1265,7 +1250,7 @@ void denoiser_backward(Model *m, Workspace *w, real *dx_t, const real *dout, con
 #pragma omp parallel for schedule(static, 1)
     for (int k = 0; k < shares; k++) {
         int first = share(B, k, shares), count = share(B, k + 1, shares) - first;
-        const Workspace part = from_example(w, &m->config, N, first);
+        const Workspace part = from_example(w, &m->config, first);
         backward_examples(m, &part, dx_t + first * n, dout + first * n, count, N, drop);
     }
     backward_weights(m, w, dout, x_t, B, N);
@@ -1804,13 +1789,13 @@ double training_losses(Model *m, Workspace *w, Losses *terms, const Diffusion *d
     const int B = y->B, N = y->N, shares = max_threads() < B ? max_threads() : B;
     const size_t n = (size_t)N * m->config.emb_dim;
     double mean = 0;
-    assert(B <= w->B && N <= w->N && N <= m->config.max_positions);
+    assert(B <= w->B && N == w->N && N <= m->config.max_positions);
     embedding_table_forward(m);
     for (int b = 0; b < B; b++) w->weight[b] = (y->weight ? y->weight[b] : 1) / B;
 #pragma omp parallel for schedule(static, 1)
     for (int k = 0; k < shares; k++) {
         int b = share(B, k, shares), count = share(B, k + 1, shares) - b;
-        const Workspace part = from_example(w, &m->config, N, b);
+        const Workspace part = from_example(w, &m->config, b);
         const Losses own = {terms->mse + b, terms->decoder_nll + b, terms->tT_loss + b, terms->head_nll + b, terms->loss + b};
         const Batch mine = {y->ids + (size_t)b * N, y->t + b, y->noise_x0 + b * n, y->noise_t + b * n, NULL,
                             y->self_condition, count, N};
@@ -1997,7 +1982,7 @@ void p_sample_loop(const Model *m, Workspace *w, const Diffusion *d, const Sampl
         for (int b = 0; b < B; b++) w->timesteps[b] = diffusion_timestep(d, t);
         denoiser_forward(m, w, w->model_out, x, t < first ? w->pred_xstart : NULL, w->timesteps, B, N, none);
         for (int b = 0; b < B; b++) {
-            const Workspace part = from_example(w, &m->config, N, b);
+            const Workspace part = from_example(w, &m->config, b);
             predict_xstart(m, &part, part.pred_xstart, part.model_out, x + b * n, &t, d, 1, N);
         }
         for (size_t i = 0; i < B * n && s->clip_denoised; i++) w->pred_xstart[i] = real_clip(w->pred_xstart[i]);

@@ -160,14 +160,14 @@ typedef struct {
 
 typedef struct { /* every array that a batch needs, in one arena */
     int B, N;  /* the largest batch */
+    int training;
     int first; /* the example that the arrays begin with: 0 */
     real *arena;
-    size_t size;
+    size_t layers, layer_size; /* where the activations of the layers begin in it, and their number: see layer_acts */
     int *nearest;       /* (B,N) clamping */
     real *half_squares; /* (V) clamping */
     real *temb /*(B,time_dim)*/, *time_hidden, *time_act /*(B,4 time_dim)*/, *time /*(B,C)*/;
     real *up_act /*(B,N,C)*/, *emb_normed /*(B,N,C)*/, *emb_rstd /*(B,N)*/, *emb /*(B,N,C)*/;
-    LayerActs *layer; /* (L); all the same arrays when not training */
     real *down_act /*(B,N,C)*/, *transposed /*(B,N,C)*/;
     /* diffusion and loss */
     real *input /*(B,N,2D) with self-conditioning*/, *head /*(B,N,V) with softmax*/, *pred_xstart, *estimate /*(B,N,D)*/;
@@ -182,6 +182,7 @@ typedef struct { /* every array that a batch needs, in one arena */
 /* B: the largest batch, N: the number of positions. workspace_free afterwards, even on failure. */
 int workspace_init(Workspace *w, const Config *c, int B, int N, int training, Error *err);
 void workspace_free(Workspace *w);
+LayerActs layer_acts(const Workspace *w, const Config *c, int l); /* those of layer l */
 
 /* out = f(x_t, estimate, timesteps). timesteps are real numbers, 0..1000; estimate, the last one of x_start, is read with
  * self-conditioning only, and may be NULL. */

@@ -473,8 +473,8 @@ static int check_model(File *f)
     check_item(f, find(f, "f64.time_embed"), w->time, NULL, (long)B * c->hidden, tol);
     check_item(f, find(f, "f64.emb_ln"), w->emb, NULL, MC_, tol);
     for (int l = 0; l < c->layers; l++) {
-        check_item(f, find(f, "f64.layer%d.attn", l), w->layer[l].attn_out, NULL, MC_, tol);
-        check_item(f, find(f, "f64.layer%d.out", l), w->layer[l].out, NULL, MC_, tol);
+        check_item(f, find(f, "f64.layer%d.attn", l), layer_acts(w, &f->config, l).attn_out, NULL, MC_, tol);
+        check_item(f, find(f, "f64.layer%d.out", l), layer_acts(w, &f->config, l).out, NULL, MC_, tol);
     }
     check_item(f, find(f, "f64.out"), w->model_out, NULL, MD, tol);
     check_item(f, find(f, "f64.logits_of_x"), w->logits, NULL, MV, tol);
