@@ -15,7 +15,7 @@ enum { BATCH = 64, SHOWN = 16 /* states that --show prints, at most about twice 
 
 typedef struct {
     int n, seed, threads, show, variance, help, clip_denoised, clamp_from, eval_steps;
-    double top_p, eta, strength;
+    double top_p, eta, strength, evidence_above;
     const char *steps, *out, *prompt, *edit, *eval;
     int start, ddim;
     Tokenizer tokenizer;
@@ -93,6 +93,7 @@ static int load(Sampling *r, const char *path, Error *err)
         !workspace_init(&r->work, &config, BATCH, config.seq_len, 0, err)) {
         const size_t values = (size_t)BATCH * config.seq_len;
         embedding_table_forward(&r->model);
+        r->diffusion.evidence_above = r->evidence_above;
         r->ids = checked_alloc(values, sizeof *r->ids, err);
         r->x = r->ids ? checked_alloc(values, config.emb_dim * sizeof *r->x, err) : NULL;
         status = r->x ? 0 : -1;
@@ -209,7 +210,7 @@ done:
 static void defaults(Sampling *r)
 {
     memset(r, 0, sizeof *r);
-    r->n = 10, r->seed = 1, r->threads = max_threads(), r->steps = "50", r->strength = 0.5;
+    r->n = 10, r->seed = 1, r->threads = max_threads(), r->steps = "50", r->strength = 0.5, r->evidence_above = HUGE_VAL;
 }
 
 int main(int argc, char **argv)
@@ -239,6 +240,8 @@ int main(int argc, char **argv)
         {"eval", OPT_TEXT, &run.eval, 0, 0, "in place of sampling: the variational bound on this text", NULL, NULL, 0, 0},
         {"eval-steps", OPT_INT, &run.eval_steps, 0, 100000, "of --eval: terms of the bound to draw for a sentence; 0: all",
          NULL, NULL, 0, 0},
+        {"evidence-above", OPT_REAL, &run.evidence_above, 0, 1e6,
+         "softmax: count x_t's evidence for its words beyond this by Bayes' rule", "none; 0.8 with --eval", NULL, 0, 0},
         {"show", OPT_FLAG, &run.show, 0, 0, "print the sentences while they come out of the noise, on stderr",
          NULL, NULL, 0, 0},
         {"out", OPT_TEXT, &run.out, 0, 0, "write the sentences to this file", "standard output", NULL, 0, 0},
@@ -263,6 +266,7 @@ int main(int argc, char **argv)
     }
     for (const Option *o = options; o->name; o++) {
         run.ddim |= o->value == &run.eta && o->given;
+        if (run.eval && o->value == &run.evidence_above && !o->given) run.evidence_above = 0.8;
         if (run.eval && o->value == &run.steps && !o->given) run.steps = NULL; /* the bound is of all steps */
     }
     set_threads(run.threads);

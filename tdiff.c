@@ -1365,7 +1365,7 @@ int diffusion_init(Diffusion *d, int schedule, int total, const char *sections, 
     if (!(kept = checked_alloc(total, 1, err)) || !(all = checked_alloc(total, sizeof *all, err))) goto failed;
     if (!sections) memset(kept, 1, d->T = total);
     else if ((d->T = space_timesteps(kept, total, sections, err)) < 0) goto failed;
-    d->total = total;
+    d->total = total, d->evidence_above = HUGE_VAL;
     if (!(d->timestep_map = checked_alloc(d->T, sizeof *d->timestep_map, err)) ||
         !(d->betas = checked_alloc(d->T, 7 * sizeof *d->betas, err)))
         goto failed;
@@ -1662,26 +1662,25 @@ real real_clip(real x) { return x < -1 ? -1 : x > 1 ? 1 : x; }
 
 /* How strongly x_t speaks for a word: as x_t = sqrt(a) e + noise of variance 1 - a a0 (that of x_start within it),
  * log q(x_t | word) = sqrt(a) / (1 - a a0) x_t . e, but for what all words have in common, among it their norm. This factor
- * goes from 0 in pure noise to 40 or so. Its first part, evidence_above, is left to the network. Given all of it from
- * without, the network sees its own word only as something to keep silent about, and does not learn for thousands of steps
- * to tell the others; given nothing, it never learns to be as sure as it could be at small t. */
-static real evidence(const Config *c, const Diffusion *d, int t)
+ * goes from 0 in pure noise to 40 or so at t = 0. What it has above d->evidence_above can be added to what the network says. */
+static real evidence(const Diffusion *d, int t)
 {
     const double all = sqrt(d->alphas_cumprod[t]) / (1 - d->alphas_cumprod[t] * d->first_alpha);
-    return (real)fmax(all - c->evidence_above, 0);
+    return (real)fmax(all - d->evidence_above, 0);
 }
 
-/* From the network's output to the estimate of x_start. With softmax: Bayes' rule, p(word | x_t) ~ p(word | the rest of the
- * sentence) q(x_t | word). The network says the first factor, the second is known, and as both are a product with the
- * embeddings, out (in place) takes it up before lm_head. The estimate is the mean of the embeddings under p.
- * (Plaid's output prior: Gulrajani & Hashimoto 2023, arXiv:2305.18619.) */
+/* From the network's output to the estimate of x_start: with softmax, the mean of the embeddings under softmax(lm_head(out)).
+ * A network finds it hard to be as sure of a word as it could be where there is hardly any noise. Bayes' rule is not:
+ * p(word | x_t) ~ p(word | the rest) q(x_t | word), and as the evidence is a product with the embeddings, like lm_head, out
+ * takes it up in place. (With evidence_above 0 that is Plaid's output prior: Gulrajani & Hashimoto 2023, arXiv:2305.18619. In
+ * training it is a hindrance: the network then only sees its own word as something to keep silent about.) */
 static void predict_xstart(const Model *m, const Workspace *w, real *pred, real *out, const real *x_t, const int *t,
                            const Diffusion *d, int B, int N)
 {
     const int V = m->config.vocab, D = m->config.emb_dim, M = B * N;
     const size_t n = (size_t)N * D;
     if (m->config.predict == PREDICT_SOFTMAX) {
-        for (int b = 0; b < B; b++) combine(out + b * n, x_t + b * n, out + b * n, evidence(&m->config, d, t[b]), 1, n);
+        for (int b = 0; b < B; b++) combine(out + b * n, x_t + b * n, out + b * n, evidence(d, t[b]), 1, n);
         lm_head_forward(m, w->head, out, M);
         for (int i = 0; i < M; i++) softmax(w->head + (size_t)i * V, V);
         memset(pred, 0, B * n * sizeof *pred);
@@ -1708,7 +1707,7 @@ static void predict_xstart_backward(const Model *m, const Workspace *w, real *do
             g[ids[i]] -= scale;
         }
         matmul(dout, w->dhead, 0, m->embedding, 0, M, D, V);
-        for (int b = 0; b < B; b++) combine(dx_t + b * n, dout + b * n, dx_t + b * n, evidence(&m->config, d, t[b]), 1, n);
+        for (int b = 0; b < B; b++) combine(dx_t + b * n, dout + b * n, dx_t + b * n, evidence(d, t[b]), 1, n);
     } else
         for (int b = 0; b < B; b++) {
             const double a = d->alphas_cumprod[t[b]];
@@ -2020,8 +2019,6 @@ void config_options(Option out[CONFIG_OPTIONS], Config *c)
         {"self-conditioning", OPT_CHOICE, &c->self_conditioning, 0, 0, "the network reads its last estimate, too", NULL,
          off_on, 1, 0},
         {"emb-norm", OPT_REAL, &c->emb_norm, 0, 1000, "embeddings are scaled to this norm; 0: they are free", NULL, NULL, 1, 0},
-        {"evidence-above", OPT_REAL, &c->evidence_above, 0, 1e6, "softmax: x_t's evidence for a word beyond this counts by Bayes' rule",
-         NULL, NULL, 1, 0},
         {"noise-schedule", OPT_CHOICE, &c->noise_schedule, 0, 0, "how noise grows with t", NULL, noise_schedule_names, 1, 0},
     };
     memcpy(out, options, sizeof options);

@@ -112,7 +112,6 @@ typedef struct {
     int diffusion_steps, noise_schedule; /* an index into noise_schedule_names */
     int predict, self_conditioning;      /* a Predict; 0 or 1 */
     double emb_norm;                     /* 0: embeddings are not normalised */
-    double evidence_above;               /* of the softmax head: see evidence() */
 } Config;
 
 typedef enum { INIT_NORMAL, INIT_UNIFORM, INIT_ONE, INIT_ZERO } Init;
@@ -205,7 +204,8 @@ int space_timesteps(unsigned char *kept, int total, const char *sections, Error 
 
 typedef struct {
     int T, total;      /* steps of this process and of the one that was trained */
-    double first_alpha; /* alphas_cumprod[0] of that one: x_start has variance 1 - first_alpha */
+    double first_alpha;    /* alphas_cumprod[0] of that one: x_start has variance 1 - first_alpha */
+    double evidence_above; /* softmax: x_t's own evidence beyond this is added to the network's; HUGE_VAL at first: none */
     int *timestep_map; /* (T) this process's t -> the trained one's */
     double *betas, *alphas_cumprod, *alphas_cumprod_prev, *posterior_variance, *posterior_log_variance_clipped,
         *posterior_mean_coef1, *posterior_mean_coef2; /* (T) each */
@@ -391,7 +391,7 @@ void options_help(const Option *table, FILE *out);
 /* ================================ the checkpoint, in tdiff.c ====================================== */
 
 /* The options that make a Config, with their ranges; returns their number. train.c offers them, the checkpoint stores them. */
-enum { CONFIG_OPTIONS = 14 };
+enum { CONFIG_OPTIONS = 13 };
 void config_options(Option out[CONFIG_OPTIONS], Config *c);
 
 /* A .safetensors file: the EMA weights under the reference's names, raw.*, adam_m.*, adam_v.*, and as metadata the

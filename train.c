@@ -73,8 +73,7 @@ static void defaults(Settings *s)
 {
     memset(s, 0, sizeof *s);
     s->config = (Config){.emb_dim = 128, .hidden = 128, .layers = 4, .heads = 4, .ffn = 512, .time_dim = 128,
-                         .diffusion_steps = 2000, .predict = PREDICT_SOFTMAX, .self_conditioning = 1, .emb_norm = 4,
-                         .evidence_above = 0.7};
+                         .diffusion_steps = 2000, .predict = PREDICT_SOFTMAX, .self_conditioning = 1, .emb_norm = 4};
     s->steps = 4000, s->batch = 32, s->warmup = 100, s->seed = 1, s->vocab_size = 10000, s->min_frequency = 1;
     s->lr = 2e-3, s->weight_decay = 0.01, s->ema_rate = 0.999, s->clip = 1;
     s->threads = max_threads(), s->log_interval = 100, s->save_interval = 500;
