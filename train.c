@@ -80,26 +80,30 @@ static void defaults(Settings *s)
 }
 
 static const char *const schedule_samplers[] = {"uniform", "loss-second-moment", NULL};
-static const char *const recipe_names[] = {"best", "original", NULL};
-static const struct { const char *option, *value[2]; } recipes[] = { /* in the order of recipe_names; best: the defaults */
-    {"predict", {"softmax", "x-start"}}, {"self-conditioning", {"on", "off"}}, {"emb-norm", {"4", "0"}},
+static const char *const recipe_names[] = {"best", "templates", "original", NULL};
+static const struct { const char *option, *value[3]; } recipes[] = { /* in that order; the first are the defaults */
+    {"predict", {"softmax", "softmax", "x-start"}}, {"self-conditioning", {"on", "off", "off"}}, {"emb-norm", {"4", "4", "0"}},
 };
 
-/* Sets what the recipe says and was not given by itself; it counts as given then, as the recipe was. */
+/* Sets what the recipe says and was not given by itself. It counts as given then, too, if the recipe was. */
 static void apply_recipe(const Settings *s, Option *table)
 {
     Error never;
     int given = 0;
     for (const Option *o = table; o->name; o++) given |= o->value == &s->recipe && o->given;
-    for (Option *o = table; o->name && given; o++)
+    for (Option *o = table; o->name; o++)
         for (size_t i = 0; i < sizeof recipes / sizeof *recipes; i++)
-            if (!o->given && !strcmp(o->name, recipes[i].option)) o->given = !option_set(o, recipes[i].value[s->recipe], &never);
+            if (!o->given && !strcmp(o->name, recipes[i].option)) {
+                option_set(o, recipes[i].value[s->recipe], &never);
+                o->given = given;
+            }
 }
 
 static void list_options(Option table[OPTIONS], Settings *s)
 {
     const Option options[] = {
-        {"recipe", OPT_CHOICE, &s->recipe, 0, 0, "the defaults of predict, self-conditioning and emb-norm", NULL, recipe_names, 0, 0},
+        {"recipe", OPT_CHOICE, &s->recipe, 0, 0, "the defaults of predict, self-conditioning and emb-norm",
+         "best; templates for the default corpus", recipe_names, 0, 0},
         {"val", OPT_TEXT, &s->val, 0, 0, "held-out sentences to measure the loss on",
          "data/simple-test.txt for the default corpus", NULL, 0, 0},
         {"out", OPT_TEXT, &s->out, 0, 0, "the checkpoint to write; the log goes beside it",
@@ -473,11 +477,13 @@ int main(int argc, char **argv)
         options_help(run.options, stdout);
         return fflush(stdout) || ferror(stdout) ? 1 : 0;
     }
-    apply_recipe(s, run.options);
     if (!operands) {
         path = "data/simple-train.txt";
         if (!s->val) s->val = "data/simple-test.txt";
+        for (const Option *o = run.options; o->name; o++)
+            if (o->value == &s->recipe && !o->given) s->recipe = 1; /* templates */
     }
+    apply_recipe(s, run.options);
     if (!s->out && s->resume) buffer_print(&out, "%s", s->resume);
     else if (!s->out) {
         base_name(&out, path, corpus_suffixes);

@@ -136,7 +136,7 @@ check "and the same bytes" cmp $W/f.safetensors $W/g.safetensors
 check "sampling it" ./sample $W/f.safetensors -n 3 --steps 5
 check "predicting epsilon" ./train $SMALL --predict epsilon --out $W/h.safetensors
 refuse 1 "emb-norm must be above 0" ./train $SMALL --predict softmax --emb-norm 0 --out $W/no.safetensors
-refuse 2 "is none of best, original" ./train --recipe worst
+refuse 2 "is none of best, templates, original" ./train --recipe worst
 check "--recipe original" ./train $SMALL --recipe original --out $W/o.safetensors
 check "the same, option by option" ./train $SMALL --predict x-start --self-conditioning off --emb-norm 0 --out $W/p.safetensors
 same $W/o.safetensors $W/p.safetensors "a recipe and its options"
