@@ -119,7 +119,8 @@ static void list_options(Option table[OPTIONS], Settings *s)
         {"warmup", OPT_INT, &s->warmup, 0, 1e8, "steps over which the learning rate rises", NULL, NULL, 1, 0},
         {"weight-decay", OPT_REAL, &s->weight_decay, 0, 10, "of all weights but biases and LayerNorm", NULL, NULL, 1, 0},
         {"dropout", OPT_REAL, &s->dropout, 0, 0.95, "share of activations that a step leaves out", NULL, NULL, 1, 0},
-        {"schedule-sampler", OPT_CHOICE, &s->schedule_sampler, 0, 0, "which t to train on: all alike, or those of large loss more often",
+        {"schedule-sampler", OPT_CHOICE, &s->schedule_sampler, 0, 0,
+         "which t to train on: loss-second-moment: those of large loss more often",
          NULL, schedule_samplers, 1, 0},
         {"ema-rate", OPT_REAL, &s->ema_rate, 0, 0.999999, "of the average of the weights over the steps, which is what samples",
          NULL, NULL, 1, 0},
@@ -206,7 +207,8 @@ static void draw_batch(Training *r, int step)
         size_t row = rng_permute(example % rows, rows, rng_key(seed, RNG_SHUFFLE, example / rows, 0));
         memcpy(r->ids + (size_t)b * N, r->corpus.ids + row * N, N * sizeof *r->ids);
         uint64_t key = rng_key(seed, RNG_T, step, b);
-        r->t[b] = r->resampler.T ? resampler_draw(&r->resampler, rng_u32(key, 0) / 4294967296.0) : rng_below(key, 0, r->diffusion.T);
+        r->t[b] = r->resampler.T ? resampler_draw(&r->resampler, rng_u32(key, 0) / 4294967296.0)
+                                 : rng_below(key, 0, r->diffusion.T);
         r->weight[b] = r->resampler.T ? (real)(1 / (r->resampler.T * r->resampler.p[r->t[b]])) : 1;
         rng_gaussian(r->noise_x0 + b * n, n, rng_key(seed, RNG_NOISE_X0, step, b));
         rng_gaussian(r->noise_t + b * n, n, rng_key(seed, RNG_NOISE_T, step, b));
