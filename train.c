@@ -120,7 +120,7 @@ static void list_options(Option table[OPTIONS], Settings *s)
         {"weight-decay", OPT_REAL, &s->weight_decay, 0, 10, "of all weights but biases and LayerNorm", NULL, NULL, 1, 0},
         {"dropout", OPT_REAL, &s->dropout, 0, 0.95, "share of activations that a step leaves out", NULL, NULL, 1, 0},
         {"schedule-sampler", OPT_CHOICE, &s->schedule_sampler, 0, 0,
-         "which t to train on: loss-second-moment: those of large loss more often",
+         "draws the t to train on, all alike or those of large loss more often",
          NULL, schedule_samplers, 1, 0},
         {"ema-rate", OPT_REAL, &s->ema_rate, 0, 0.999999, "of the average of the weights over the steps, which is what samples",
          NULL, NULL, 1, 0},
