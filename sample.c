@@ -241,7 +241,7 @@ int main(int argc, char **argv)
         {"eval-steps", OPT_INT, &run.eval_steps, 0, 100000, "of --eval: terms of the bound to draw for a sentence; 0: all",
          NULL, NULL, 0, 0},
         {"evidence-above", OPT_REAL, &run.evidence_above, 0, 1e6,
-         "softmax: count x_t's evidence for its words beyond this by Bayes' rule", "none; 0.4 with --eval", NULL, 0, 0},
+         "softmax: count x_t's evidence for its words beyond this by Bayes' rule", "none; 0.5 with --eval", NULL, 0, 0},
         {"show", OPT_FLAG, &run.show, 0, 0, "print the sentences while they come out of the noise, on stderr",
          NULL, NULL, 0, 0},
         {"out", OPT_TEXT, &run.out, 0, 0, "write the sentences to this file", "standard output", NULL, 0, 0},
@@ -266,7 +266,7 @@ int main(int argc, char **argv)
     }
     for (const Option *o = options; o->name; o++) {
         run.ddim |= o->value == &run.eta && o->given;
-        if (run.eval && o->value == &run.evidence_above && !o->given) run.evidence_above = 0.4;
+        if (run.eval && o->value == &run.evidence_above && !o->given) run.evidence_above = 0.5;
         if (run.eval && o->value == &run.steps && !o->given) run.steps = NULL; /* the bound is of all steps */
     }
     set_threads(run.threads);
