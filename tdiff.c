@@ -1822,7 +1822,7 @@ double training_losses(Model *m, Workspace *w, Losses *terms, const Diffusion *d
  * and at t = 0, KL(q(x_start | words) || p(x_start | x_0)). For words whose x_start has noise of its own that is the bound of a
  * model that has to guess this noise, too. The softmax head does not: there, the noise of x_start is taken as a part of
  * q(x_t | words), with signal-to-noise ratio a_t / (1 - a_t a0), and of Gaussians with the same variance only the means
- * differ (Kingma et al. 2021, arXiv:2107.00630, eq. 14). */
+ * differ: half the fall of that ratio times their squared distance (Kingma et al. 2021, arXiv:2107.00630). */
 void variational_bound(Model *m, Workspace *w, Losses *terms, double *kl, double *prior, const Diffusion *d, const Batch *y,
                        Variance kind, int clip_denoised)
 {
