@@ -2,6 +2,7 @@
 # make test       all tests                             make check    warnings on gcc and clang, tests under sanitizers
 # make parity DIR=path   the numbers of the original    make data     generate data/simple-* anew
 # make evaluate   build/evaluate, the judge of samples: ./sample ... | build/evaluate TRAIN_FILE
+# make bench [BLAS=-lopenblas]   speed, beside OpenBLAS and PyTorch where they are
 # make sweep CKPT=a.safetensors TRAIN=a.txt   quality and seconds for 5 to 1000 sampling steps
 #
 # NATIVE=0: no -march=native. OMP=0: no threads. CC and CFLAGS (default -O3) are honoured. Nothing but cc is needed.
@@ -80,6 +81,12 @@ evaluate: build/evaluate
 sweep: sample build/evaluate build/judge build/simple
 	@sh test/sweep.sh '$(CKPT)' '$(TRAIN)' '$(N)'
 
+# Compiled anew each time: BLAS may have changed.
+build/bench: test/bench.c tdiff.c tdiff.h build/tokenizer.o FORCE
+	$(CC) $(FLAGS) $(LDFLAGS) $(if $(BLAS),-DBLAS) -I. -o $@ test/bench.c build/tokenizer.o -lm $(BLAS)
+bench: build/bench
+	@sh test/bench.sh
+
 parity: build/parity build/double-parity
 	@echo "in double precision:"; build/double-parity $(DIR); double=$$?; \
 	 echo "in single precision:"; build/parity $(DIR) && exit $$double
@@ -93,4 +100,4 @@ check:
 clean:
 	rm -rf build train sample tokenizer
 
-.PHONY: all demo data evaluate sweep parity test check clean FORCE
+.PHONY: all demo data evaluate sweep bench parity test check clean FORCE

@@ -350,10 +350,11 @@ size_t rng_permute(size_t index, size_t n, uint64_t key)
 /* ---- 4. matmul -----------------------------------------------------------------------------------
  * Nearly all the time goes here. A core multiplies far faster than it loads, so every number loaded must be used
  * many times: a tile of MR x NR results stays in registers while k runs, and each step of k takes
- * MR + NR numbers for MR * NR multiplications. Both operands are first copied ("packed") into the order
- * in which the tile reads them, which also makes a transposed operand no special case. KC, MC keep what is
- * packed inside the caches. A result is sum over blocks of KC of (one accumulator, k in order): the
- * sizes MR, NR, MC, NC and the threads never change its bits. */
+ * MR + NR numbers for MR * NR multiplications. A block of B, KC x NC, is first copied ("packed") into the order in which
+ * tiles read it and serves all rows of C from the second cache; MR rows of A stay in the first one for NC / NR tiles. Tiles
+ * follow each other along a row of C, so that the processor foresees what is needed next: tile after tile down a column was
+ * 10 % slower, and copying A, too, another 5 %. A result is the sum over blocks of KC of (one accumulator, k in order):
+ * MR, NR, NC and the threads never change its bits. */
 
 enum {
 #ifdef __AVX512F__
@@ -365,79 +366,93 @@ enum {
 #else
     MR = 5, NR = 16, /* on AVX2, gcc loads b from memory once per row of the tile: a taller tile hides it */
 #endif
-    KC = 256, MC = 16 * MR, NC = 256
+    KC = 256, NC = 256
 };
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC optimize("no-loop-unroll-and-jam") /* it halves the speed of the kernel below */
 #endif
 
-/* c(MR,NR) += a^T(MR,K) b(K,NR). j before i: gcc and clang then unroll i and vectorise j. */
-static void kernel(real *c, size_t ldc, const real *a, const real *b, int K)
+/* c(MR,NR) += a(MR,K) b(K,NR). j before i: gcc and clang then unroll i and vectorise j. */
+static inline void kernel(real *c, size_t ldc, const real *a, const size_t a_row, size_t a_col, const real *b, int K)
 {
     real acc[MR][NR] = {{0}}, old[MR][NR];
     for (int i = 0; i < MR; i++) /* loaded early, added late: the loads are over when they are needed */
         for (int j = 0; j < NR; j++) old[i][j] = c[i * ldc + j];
     for (int k = 0; k < K; k++)
         for (int j = 0; j < NR; j++)
-            for (int i = 0; i < MR; i++) acc[i][j] = fmadd(a[k * MR + i], b[k * NR + j], acc[i][j]);
+            for (int i = 0; i < MR; i++) acc[i][j] = fmadd(a[i * a_row + k * a_col], b[k * NR + j], acc[i][j]);
     for (int i = 0; i < MR; i++)
         for (int j = 0; j < NR; j++) c[i * ldc + j] = old[i][j] + acc[i][j];
 }
-
-/* out[k][i] = x(i, k) for i < R, where x's rows lie `row` and its columns `col` apart; rows from `rows` on are 0. */
-static inline void pack(real *out, int R, const real *x, size_t row, size_t col, int rows, int K)
+/* out[k * R + l] = rows[l][k] for l < G. Compilers make vector shuffles of the first loop because G is a power of two;
+ * writing straight to out, whose stride they cannot shuffle, takes three times as long. */
+static inline void pack_strip(real *out, int R, const real *const *rows, int G, int K)
 {
-    if (rows < R) {
-        for (int k = 0; k < K; k++)
-            for (int i = 0; i < R; i++) out[k * R + i] = i < rows ? x[i * row + k * col] : 0;
-    } else if (row == 1) {
-        for (int k = 0; k < K; k++)
-            for (int i = 0; i < R; i++) out[k * R + i] = x[i + k * col];
-    } else {
-        for (int i = 0; i < R; i++)
-            for (int k = 0; k < K; k++) out[k * R + i] = x[i * row + k];
-    }
+    real strip[8 * KC];
+    for (int k = 0; k < K; k++)
+        for (int l = 0; l < G; l++) strip[k * G + l] = rows[l][k];
+    for (int k = 0; k < K; k++)
+        for (int l = 0; l < G; l++) out[k * R + l] = strip[k * G + l];
 }
 
-/* One block of C, at most MC rows and NC columns. start: what C begins with, a row to repeat or NULL for C itself. */
-static void matmul_block(real *c, size_t ldc, const real *start, const real *a, size_t a_row, size_t a_col, const real *b,
-                         size_t b_row, size_t b_col, int M, int N, int K)
+/* Panels of R rows of x(n,K), one behind the other, k by k: out[i / R][k][i % R] = x(i, k), 0 for i >= n. x's rows lie
+ * `row` and its columns `col` apart, one of which is 1. */
+static inline void pack(real *out, const int R, const real *x, size_t row, size_t col, int n, int K)
 {
-    real a_pack[MC * KC], b_pack[NR * KC], tile[MR * NR] = {0}; /* tile: for what hangs over the edge of C */
-    for (int i = 0; start && i < M; i++) memcpy(c + i * ldc, start, N * sizeof *c);
-    for (int k0 = 0; k0 < K; k0 += KC) {
-        int kc = K - k0 < KC ? K - k0 : KC;
-        for (int i = 0; i < M; i += MR)
-            pack(a_pack + i * kc, MR, a + i * a_row + k0 * a_col, a_row, a_col, M - i, kc);
-        for (int j = 0; j < N; j += NR) {
-            pack(b_pack, NR, b + j * b_col + k0 * b_row, b_col, b_row, N - j, kc);
+    static const real zeros[KC];
+    for (int k = 0; row == 1 && k < K; k++)
+        for (int i = 0; i < n; i += R) {
+            if (n - i >= R) memcpy(out + i * K + k * R, x + k * col + i, R * sizeof *x);
+            else for (int l = 0; l < R; l++) out[i * K + k * R + l] = i + l < n ? x[k * col + i + l] : 0;
+        }
+    for (int i = 0; row != 1 && i < n; i += R)
+        for (int l = 0; l < R; l += R - l < 8 ? R - l < 4 ? 1 : 4 : 8) {
+            const real *from[8];
+            for (int r = 0; r < 8; r++) from[r] = i + l + r < n ? x + (i + l + r) * row : zeros;
+            if (R - l >= 8) pack_strip(out + i * K + l, R, from, 8, K);
+            else if (R - l >= 4) pack_strip(out + i * K + l, R, from, 4, K);
+            else pack_strip(out + i * K + l, R, from, 1, K);
+        }
+}
+
+/* C(M,N) += A(M,K) B(K,N), on one thread. ldc: how far C's rows lie apart; a_row, a_col: A's rows and columns. A block of B
+ * is packed once for all rows of C. A is read where it lies, if its rows are rows. */
+static void matmul_serial(real *c, size_t ldc, const real *a, size_t a_row, size_t a_col, const real *b, size_t b_row,
+                          size_t b_col, int M, int N, int K)
+{
+    real b_pack[NC * KC], a_pack[MR * KC], tile[MR * NR] = {0}; /* tile: for what hangs over the edge of C */
+    for (int k0 = 0; k0 < K; k0 += KC)
+        for (int j0 = 0; j0 < N; j0 += NC) {
+            const int kc = K - k0 < KC ? K - k0 : KC, nc = N - j0 < NC ? N - j0 : NC;
+            pack(b_pack, NR, b + k0 * b_row + j0 * b_col, b_col, b_row, nc, kc);
             for (int i = 0; i < M; i += MR) {
-                const int rows = M - i < MR ? M - i : MR, columns = N - j < NR ? N - j : NR, whole = rows == MR && columns == NR;
-                real *dst = c + i * ldc + j;
-                for (int r = 0; !whole && r < rows; r++) memcpy(tile + r * NR, dst + r * ldc, columns * sizeof *c);
-                kernel(whole ? dst : tile, whole ? ldc : NR, a_pack + i * kc, b_pack, kc);
-                for (int r = 0; !whole && r < rows; r++) memcpy(dst + r * ldc, tile + r * NR, columns * sizeof *c);
+                const int rows = M - i < MR ? M - i : MR, in_place = a_col == 1 && rows == MR;
+                const real *panel = a + i * a_row + k0 * a_col;
+                if (!in_place) pack(a_pack, MR, panel, a_row, a_col, rows, kc);
+                for (int j = 0; j < nc; j += NR) {
+                    const int columns = nc - j < NR ? nc - j : NR, whole = rows == MR && columns == NR;
+                    real *dst = c + i * ldc + j0 + j, *to = whole ? dst : tile;
+                    for (int r = 0; !whole && r < rows; r++) memcpy(tile + r * NR, dst + r * ldc, columns * sizeof *c);
+                    if (in_place) kernel(to, whole ? ldc : NR, panel, a_row, 1, b_pack + j * kc, kc);
+                    else kernel(to, whole ? ldc : NR, a_pack, 1, MR, b_pack + j * kc, kc);
+                    for (int r = 0; !whole && r < rows; r++) memcpy(dst + r * ldc, tile + r * NR, columns * sizeof *c);
+                }
             }
         }
-    }
 }
 
-/* C = start (repeated in every row) or C, plus op(A) op(B). One parallel region, no barrier but its end. */
-static void matmul_from(real *c, const real *start, const real *a, int ta, const real *b, int tb, int M, int N, int K)
-{
-    const size_t a_row = ta ? 1 : K, a_col = ta ? M : 1, b_row = tb ? 1 : N, b_col = tb ? K : 1;
-    const int down = (M + MC - 1) / MC, across = (N + NC - 1) / NC;
-#pragma omp parallel for if ((double)M * N * K > 1e5)
-    for (int block = 0; block < down * across; block++) {
-        int i = block / across * MC, j = block % across * NC;
-        matmul_block(c + (size_t)i * N + j, N, start ? start + j : NULL, a + i * a_row, a_row, a_col, b + j * b_col, b_row,
-                     b_col, M - i < MC ? M - i : MC, N - j < NC ? N - j : NC, K);
-    }
-}
-
+/* Threads take rows of C, or columns where there are more of them. */
 void matmul(real *c, const real *a, int ta, const real *b, int tb, int M, int N, int K)
 {
-    matmul_from(c, NULL, a, ta, b, tb, M, N, K);
+    const size_t a_row = ta ? 1 : K, a_col = ta ? M : 1, b_row = tb ? 1 : N, b_col = tb ? K : 1;
+    const int shares = max_threads(), by_rows = M >= N, per_share = ((by_rows ? M : N) + shares - 1) / shares;
+    const int step = (per_share + MR * NR - 1) / (MR * NR) * (MR * NR);
+#pragma omp parallel for if ((double)M * N * K > 1e5)
+    for (int from = 0; from < (by_rows ? M : N); from += step) {
+        const int i = by_rows ? from : 0, j = by_rows ? 0 : from;
+        matmul_serial(c + (size_t)i * N + j, N, a + i * a_row, a_row, a_col, b + j * b_col, b_row, b_col,
+                      by_rows && M - i > step ? step : M - i, !by_rows && N - j > step ? step : N - j, K);
+    }
 }
 
 void set_threads(int n)
@@ -452,7 +467,7 @@ void set_threads(int n)
 int max_threads(void)
 {
 #ifdef _OPENMP
-    return omp_get_max_threads();
+    return omp_in_parallel() ? 1 : omp_get_max_threads();
 #else
     return 1;
 #endif
@@ -462,7 +477,8 @@ int max_threads(void)
  * Sums over a row run in LANES accumulators, added up pairwise at the end: a fixed order that vectorises. Layers know
  * nothing of threads: a thread takes some sentences of the batch through all of them (see training_losses). */
 
-enum { LANES = 16, CHUNK = 4096 /* elements that one thread takes at a time */ };
+enum { LANES = 16, CHUNK = 4096 /* elements that one thread takes at a time */, PIECE = 2048 /* positions: see piece_of_batch */,
+       ROWS = 160 /* of a gradient that one thread takes at a time */ };
 
 static inline real lanes_sum(real *acc)
 {
@@ -519,7 +535,8 @@ static void add_rows(real *out, const real *x, size_t stride, int M, int columns
 /* out = in w^T + b */
 void linear_forward(real *out, const real *in, const real *w, const real *b, int M, int O, int I)
 {
-    matmul_from(out, b, in, 0, w, 1, M, O, I);
+    for (int m = 0; m < M; m++) memcpy(out + (size_t)m * O, b, O * sizeof *out);
+    matmul(out, in, 0, w, 1, M, O, I);
 }
 
 /* din = dout w */
@@ -532,8 +549,7 @@ void linear_backward_input(real *din, const real *dout, const real *w, int M, in
 /* dw += dout^T in;  db += sum of dout over rows; only of the outputs from..to-1, so that threads can share the work */
 void linear_backward_weights(real *dw, real *db, const real *dout, const real *in, int M, int O, int I, int from, int to)
 {
-    for (int i = from; i < to; i += MC)
-        matmul_block(dw + (size_t)i * I, I, NULL, dout + i, 1, O, in, I, 1, to - i < MC ? to - i : MC, I, M);
+    matmul_serial(dw + (size_t)from * I, I, dout + from, 1, O, in, I, 1, to - from, I, M);
     if (db) add_rows(db + from, dout + from, O, M, to - from);
 }
 
@@ -647,82 +663,57 @@ static inline real softmax(real *x, int n)
     return top + r_log(total);
 }
 
-/* (N,width) -> (width,N), so that loops over keys run along memory */
-static void transpose(real *out, const real *in, size_t stride, int N, int width)
+/* C = A B, of matrices that lie inside larger ones: row r of `a` begins at a + r a_row, its elements a_col apart, and so on. */
+static void product(real *c, size_t ldc, const real *a, size_t a_row, size_t a_col, const real *b, size_t b_row, size_t b_col,
+                    int M, int N, int K)
 {
-    for (int j = 0; j < N; j++)
-        for (int d = 0; d < width; d++) out[(size_t)d * N + j] = in[j * stride + d];
+    for (int m = 0; m < M; m++) memset(c + m * ldc, 0, N * sizeof *c);
+    matmul_serial(c, ldc, a, a_row, a_col, b, b_row, b_col, M, N, K);
 }
 
 /* Per head: att = softmax(q k^T / sqrt(C/H));  out = dropout(att) v   (Vaswani et al. 2017, arXiv:1706.03762, eq. 1) */
-void attention_forward(real *out, real *att, real *kt, const real *qkv, Dropout drop, int B, int N, int C, int H)
+void attention_forward(real *out, real *att, real *dropped, const real *qkv, Dropout drop, int B, int N, int C, int H)
 {
     const int width = C / H;
-    const size_t stride = 3 * (size_t)C;
+    const size_t stride = 3 * (size_t)C, square = (size_t)N * N;
     const real scale = 1 / real_sqrt((real)width);
     for (int bh = 0; bh < B * H; bh++) {
         const int b = bh / H, h = bh % H;
         const real *q = qkv + b * N * stride + h * width, *k = q + C, *v = k + C;
-        real *k_columns = kt + (size_t)bh * N * width;
-        transpose(k_columns, k, stride, N, width);
-        for (int i = 0; i < N; i++) {
-            size_t row = ((size_t)bh * N + i) * N;
-            real *p = att + row, *y = out + ((size_t)b * N + i) * C + h * width;
-            memset(p, 0, N * sizeof *p);
-            for (int d = 0; d < width; d++) {
-                real qd = q[i * stride + d] * scale;
-                for (int j = 0; j < N; j++) p[j] = fmadd(qd, k_columns[d * N + j], p[j]);
-            }
-            softmax(p, N);
-            memset(y, 0, width * sizeof *y);
-            for (int j = 0; j < N; j++) {
-                real pj = drop.rate == 0 ? p[j] : p[j] * dropout_scale(drop, row + j);
-                for (int d = 0; d < width; d++) y[d] = fmadd(pj, v[j * stride + d], y[d]);
-            }
-        }
+        real *p = att + bh * square;
+        product(p, N, q, stride, 1, k, 1, stride, N, N, width);
+        for (size_t i = 0; i < square; i++) p[i] *= scale;
+        for (int i = 0; i < N; i++) softmax(p + (size_t)i * N, N);
+        if (drop.rate > 0) dropout_forward(dropped, p, square, drop);
+        product(out + (size_t)b * N * C + h * width, C, drop.rate > 0 ? dropped : p, N, 1, v, stride, 1, N, width, N);
+        drop.offset += square;
     }
 }
 
 /* With s the scores before softmax:  datt = dout v^T, masked;  ds = att (datt - sum datt att);
  * dv = dropout(att)^T dout;  dq = ds k / sqrt(C/H);  dk = ds^T q / sqrt(C/H) */
-void attention_backward(real *dqkv, real *datt, real *vt, const real *dout, const real *att, const real *qkv, Dropout drop,
+void attention_backward(real *dqkv, real *ds, real *dropped, const real *dout, const real *att, const real *qkv, Dropout drop,
                         int B, int N, int C, int H)
 {
     const int width = C / H;
-    const size_t stride = 3 * (size_t)C;
+    const size_t stride = 3 * (size_t)C, square = (size_t)N * N;
     const real scale = 1 / real_sqrt((real)width);
     for (int bh = 0; bh < B * H; bh++) {
         const int b = bh / H, h = bh % H;
         const real *q = qkv + b * N * stride + h * width, *k = q + C, *v = k + C;
+        const real *p = att + bh * square, *dy = dout + (size_t)b * N * C + h * width;
         real *dq = dqkv + b * N * stride + h * width, *dk = dq + C, *dv = dk + C;
-        real *v_columns = vt + (size_t)bh * N * width;
-        transpose(v_columns, v, stride, N, width);
+        product(ds, N, dy, C, 1, v, 1, stride, N, N, width);
+        if (drop.rate > 0) dropout_forward(dropped, p, square, drop), dropout_backward(ds, ds, square, drop);
+        product(dv, stride, drop.rate > 0 ? dropped : p, 1, N, dy, C, 1, N, width, N);
         for (int i = 0; i < N; i++) {
-            memset(dq + i * stride, 0, width * sizeof *dq);
-            memset(dk + i * stride, 0, width * sizeof *dk);
-            memset(dv + i * stride, 0, width * sizeof *dv);
+            const real *pi = p + (size_t)i * N;
+            real *row = ds + (size_t)i * N, total = dot(row, pi, N);
+            for (int j = 0; j < N; j++) row[j] = pi[j] * (row[j] - total) * scale;
         }
-        for (int i = 0; i < N; i++) {
-            size_t row = ((size_t)bh * N + i) * N;
-            const real *p = att + row, *dy = dout + ((size_t)b * N + i) * C + h * width;
-            real *ds = datt + row, total;
-            memset(ds, 0, N * sizeof *ds);
-            for (int d = 0; d < width; d++)
-                for (int j = 0; j < N; j++) ds[j] = fmadd(dy[d], v_columns[d * N + j], ds[j]);
-            for (int j = 0; j < N; j++) {
-                real mask = drop.rate == 0 ? 1 : dropout_scale(drop, row + j), pj = p[j] * mask;
-                ds[j] *= mask;
-                for (int d = 0; d < width; d++) dv[j * stride + d] = fmadd(pj, dy[d], dv[j * stride + d]);
-            }
-            total = dot(ds, p, N);
-            for (int j = 0; j < N; j++) {
-                real s = p[j] * (ds[j] - total) * scale;
-                for (int d = 0; d < width; d++) {
-                    dq[i * stride + d] = fmadd(s, k[j * stride + d], dq[i * stride + d]);
-                    dk[j * stride + d] = fmadd(s, q[i * stride + d], dk[j * stride + d]);
-                }
-            }
-        }
+        product(dq, stride, ds, N, 1, k, stride, 1, N, width, N);
+        product(dk, stride, ds, 1, N, q, stride, 1, N, width, N);
+        drop.offset += square;
     }
 }
 
@@ -969,7 +960,7 @@ static size_t list_arrays(Workspace *w, const Config *c)
     w->temb = take(w, &n, c->time_dim), w->time_hidden = take(w, &n, T4), w->time_act = take(w, &n, T4);
     w->time = take(w, &n, C), w->up_act = take(w, &n, N * C);
     w->emb_normed = take(w, &n, N * C), w->emb_rstd = take(w, &n, N), w->emb = take(w, &n, N * C);
-    w->down_act = take(w, &n, N * C), w->transposed = take(w, &n, N * C);
+    w->down_act = take(w, &n, N * C), w->dropped = take(w, &n, N * N);
     w->timesteps = take(w, &n, 1), w->noise = take(w, &n, N * D), w->target = take(w, &n, N * D);
     w->x_start = take(w, &n, N * D), w->x_t = take(w, &n, N * D), w->model_out = take(w, &n, N * D);
     w->logits = take(w, &n, N * V), w->pred_xstart = take(w, &n, N * D), w->estimate = take(w, &n, N * D);
@@ -983,7 +974,7 @@ static size_t list_arrays(Workspace *w, const Config *c)
     w->dinput = twice ? take(w, &n, 2 * N * D) : NULL, w->dhead = head ? take(w, &n, N * V) : NULL;
     w->dmodel_out = take(w, &n, N * D), w->dx_start = take(w, &n, N * D), w->dx_t = take(w, &n, N * D);
     w->ddown = take(w, &n, N * C), w->dh = take(w, &n, N * C), w->dbranch = take(w, &n, N * C), w->dcontext = take(w, &n, N * C);
-    w->dqkv = take(w, &n, 3 * N * C), w->datt = take(w, &n, N * c->heads * N), w->dffn = take(w, &n, N * c->ffn);
+    w->dqkv = take(w, &n, 3 * N * C), w->dscores = take(w, &n, N * N), w->dffn = take(w, &n, N * c->ffn);
     w->dup = take(w, &n, N * C), w->demb_ln = take(w, &n, 2 * C), w->dtime = take(w, &n, C), w->dtime_act = take(w, &n, T4);
     return n;
 }
@@ -1101,7 +1092,7 @@ static void forward_examples(const Model *m, const Workspace *w, real *out, cons
         const Layer *y = &m->layer[l];
         const LayerActs a = layer_acts(w, c, l);
         linear_forward(a.qkv, h, y->query.weight->data, y->query.bias->data, M, 3 * C, C);
-        attention_forward(a.context, a.att, w->transposed, a.qkv, dropout_site(drop, l, 1, att_at), B, N, C, c->heads);
+        attention_forward(a.context, a.att, w->dropped, a.qkv, dropout_site(drop, l, 1, att_at), B, N, C, c->heads);
         linear_of(a.attn_normed, a.context, y->attn_out, M);
         dropout_forward(a.attn_normed, a.attn_normed, n, dropout_site(drop, l, 2, at));
         add(a.attn_normed, h, n);
@@ -1146,7 +1137,7 @@ static void backward_examples(const Model *m, const Workspace *w, real *dx_t, co
         layernorm_of_backward(dh, a.dattn_ln, y->attn_ln, a.attn_normed, a.attn_rstd, B, N);
         dropout_backward(a.attn_normed, dh, n, dropout_site(drop, l, 2, at));
         linear_of_backward(w->dcontext, y->attn_out, a.attn_normed, M);
-        attention_backward(w->dqkv, w->datt, w->transposed, w->dcontext, a.att, a.qkv, dropout_site(drop, l, 1, att_at), B, N,
+        attention_backward(w->dqkv, w->dscores, w->dropped, w->dcontext, a.att, a.qkv, dropout_site(drop, l, 1, att_at), B, N,
                            C, c->heads);
         memcpy(a.qkv, w->dqkv, 3 * n * sizeof *a.qkv);
         linear_backward_input(w->dbranch, a.qkv, y->query.weight->data, M, 3 * C, C);
@@ -1172,9 +1163,9 @@ static void backward_examples(const Model *m, const Workspace *w, real *dx_t, co
 static void weights_of(Pair p, int O, const real *dout, const real *in, int M)
 {
 #pragma omp for schedule(dynamic) nowait
-    for (int from = 0; from < O; from += MC)
+    for (int from = 0; from < O; from += ROWS)
         linear_backward_weights(p.weight->grad, p.bias->grad, dout, in, M, O, p.weight->shape[1], from,
-                                from + MC < O ? from + MC : O);
+                                from + ROWS < O ? from + ROWS : O);
 }
 
 /* The same for the table of embeddings, as the weight of a Linear; dbias may be NULL. */
@@ -1182,8 +1173,8 @@ static void table_weights(Model *m, real *dbias, const real *dout /*(M,V)*/, con
 {
     const int V = m->config.vocab;
 #pragma omp for schedule(dynamic) nowait
-    for (int from = 0; from < V; from += MC)
-        linear_backward_weights(m->dembedding, dbias, dout, in, M, V, m->config.emb_dim, from, from + MC < V ? from + MC : V);
+    for (int from = 0; from < V; from += ROWS)
+        linear_backward_weights(m->dembedding, dbias, dout, in, M, V, m->config.emb_dim, from, from + ROWS < V ? from + ROWS : V);
 }
 
 static void layernorm_weights_of(Pair p, const real *partial, int B)
@@ -1783,14 +1774,12 @@ static void losses_of_examples(const Model *m, const Workspace *w, const Losses 
     }
 }
 
-double training_losses(Model *m, Workspace *w, Losses *terms, const Diffusion *d, const Batch *y, int backward, Dropout drop)
+/* The terms of as many examples as the workspace holds and, with backward, their gradients. */
+static void losses_of_piece(Model *m, Workspace *w, const Losses *terms, const Diffusion *d, const Batch *y, int backward,
+                            Dropout drop)
 {
     const int B = y->B, N = y->N, shares = max_threads() < B ? max_threads() : B;
     const size_t n = (size_t)N * m->config.emb_dim;
-    double mean = 0;
-    assert(B <= w->B && N == w->N && N <= m->config.max_positions);
-    embedding_table_forward(m);
-    for (int b = 0; b < B; b++) w->weight[b] = (y->weight ? y->weight[b] : 1) / B;
 #pragma omp parallel for schedule(static, 1)
     for (int k = 0; k < shares; k++) {
         int b = share(B, k, shares), count = share(B, k + 1, shares) - b;
@@ -1800,8 +1789,7 @@ double training_losses(Model *m, Workspace *w, Losses *terms, const Diffusion *d
                             y->self_condition, count, N};
         losses_of_examples(m, &part, &own, d, &mine, w->weight + b, backward, drop);
     }
-    for (int b = 0; b < B; b++) mean += terms->loss[b] / B;
-    if (!backward) return mean;
+    if (!backward) return;
 
     backward_weights(m, w, w->dmodel_out, w->x_t, B, N);
 #pragma omp parallel
@@ -1813,8 +1801,34 @@ double training_losses(Model *m, Workspace *w, Losses *terms, const Diffusion *d
         table_weights(m, NULL, w->head, w->dpred, B * N);
     }
     embedding_backward(m->dembedding, w->dx_start, y->ids, B * N, m->config.emb_dim);
-    embedding_table_backward(m);
+}
+
+/* Piece by piece, so that memory does not grow with the batch: gradients add up. */
+double training_losses(Model *m, Workspace *w, Losses *terms, const Diffusion *d, const Batch *y, int backward, Dropout drop)
+{
+    const int N = y->N;
+    const size_t n = (size_t)N * m->config.emb_dim;
+    double mean = 0;
+    assert(N == w->N && N <= m->config.max_positions);
+    embedding_table_forward(m);
+    for (int first = 0; first < y->B; first += w->B) {
+        const Batch piece = {y->ids + (size_t)first * N, y->t + first, y->noise_x0 + first * n, y->noise_t + first * n, NULL,
+                             y->self_condition, y->B - first < w->B ? y->B - first : w->B, N};
+        const Losses own = {terms->mse + first, terms->decoder_nll + first, terms->tT_loss + first, terms->head_nll + first,
+                            terms->loss + first};
+        const Dropout own_drop = {drop.key + ((uint64_t)first << 32), drop.rate, 0};
+        for (int b = 0; b < piece.B; b++) w->weight[b] = (y->weight ? y->weight[first + b] : 1) / y->B;
+        losses_of_piece(m, w, &own, d, &piece, backward, own_drop);
+    }
+    if (backward) embedding_table_backward(m);
+    for (int b = 0; b < y->B; b++) mean += terms->loss[b] / y->B;
     return mean;
+}
+
+int piece_of_batch(int B, int N)
+{
+    const int most = PIECE / N > 1 ? PIECE / N : 1;
+    return B < most ? B : most;
 }
 
 /* The variational bound: Diffusion-LM eq. 1, DDPM eq. 5, as KL divergences between Gaussians,

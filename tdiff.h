@@ -88,12 +88,12 @@ void tanh_forward(real *out, const real *in /*may be out*/, size_t n);
 void tanh_backward(real *din, const real *dout /*may be din*/, const real *out, size_t n);
 void silu_forward(real *out, const real *in, size_t n);
 void silu_backward(real *din, const real *dout /*may be din*/, const real *in, size_t n);
-/* Multi-head self-attention over all N positions, no mask (BERT). kt, datt and vt are scratch. */
+/* Multi-head self-attention over all N positions, no mask (BERT). dropped and ds are scratch for one head. */
 /* rate 0: none. The mask is a hash of key and offset + index: nothing is stored, any thread can compute its part. */
 typedef struct { uint64_t key; double rate; size_t offset; } Dropout;
-void attention_forward(real *out /*(B,N,C)*/, real *att /*(B,H,N,N)*/, real *kt /*(B,N,C)*/, const real *qkv /*(B,N,3C)*/,
+void attention_forward(real *out /*(B,N,C)*/, real *att /*(B,H,N,N)*/, real *dropped /*(N,N)*/, const real *qkv /*(B,N,3C)*/,
                        Dropout drop, int B, int N, int C, int H);
-void attention_backward(real *dqkv /*(B,N,3C)*/, real *datt /*(B,H,N,N)*/, real *vt /*(B,N,C)*/, const real *dout /*(B,N,C)*/,
+void attention_backward(real *dqkv /*(B,N,3C)*/, real *ds, real *dropped /*(N,N)*/, const real *dout /*(B,N,C)*/,
                         const real *att, const real *qkv, Dropout drop, int B, int N, int C, int H);
 void dropout_forward(real *out, const real *in /*may be out*/, size_t n, Dropout drop);
 void dropout_backward(real *din, const real *dout /*may be din*/, size_t n, Dropout drop);
@@ -167,18 +167,20 @@ typedef struct { /* every array that a batch needs, in one arena */
     real *half_squares; /* (V) clamping */
     real *temb /*(B,time_dim)*/, *time_hidden, *time_act /*(B,4 time_dim)*/, *time /*(B,C)*/;
     real *up_act /*(B,N,C)*/, *emb_normed /*(B,N,C)*/, *emb_rstd /*(B,N)*/, *emb /*(B,N,C)*/;
-    real *down_act /*(B,N,C)*/, *transposed /*(B,N,C)*/;
+    real *down_act /*(B,N,C)*/, *dropped /*(B,N,N)*/;
     /* diffusion and loss */
     real *input /*(B,N,2D) with self-conditioning*/, *head /*(B,N,V) with softmax*/, *pred_xstart, *estimate /*(B,N,D)*/;
     real *timesteps /*(B)*/, *noise, *target, *x_start, *x_t, *model_out /*(B,N,D)*/, *logits /*(B,N,V)*/;
     /* gradients; training only */
     real *dmodel_out, *dx_start, *dx_t /*(B,N,D)*/, *ddown, *dh, *dbranch, *dcontext, *dup /*(B,N,C)*/;
-    real *dqkv /*(B,N,3C)*/, *datt /*(B,H,N,N)*/, *dffn /*(B,N,F)*/, *demb_ln /*(B,2,C)*/;
+    real *dqkv /*(B,N,3C)*/, *dscores /*(B,N,N)*/, *dffn /*(B,N,F)*/, *demb_ln /*(B,2,C)*/;
     real *dtime /*(B,C)*/, *dtime_act /*(B,4 time_dim)*/;
     real *dpred, *dx_past /*(B,N,D)*/, *dinput /*(B,N,2D)*/, *dhead /*(B,N,V)*/, *weight /*(B)*/;
 } Workspace;
 
-/* B: the largest batch, N: the number of positions. workspace_free afterwards, even on failure. */
+/* B: the most examples at a time, N: the number of positions. workspace_free afterwards, even on failure. */
+int piece_of_batch(int B, int N); /* how many examples of a batch training should take at a time: enough for all threads to be
+                                   * busy, and the bits of the result depend on it, so it knows nothing of the threads */
 int workspace_init(Workspace *w, const Config *c, int B, int N, int training, Error *err);
 void workspace_free(Workspace *w);
 LayerActs layer_acts(const Workspace *w, const Config *c, int l); /* those of layer l */
@@ -268,7 +270,8 @@ typedef struct { /* everything random of a step is here, as data */
     int B, N;
 } Batch;
 typedef struct { double *mse, *decoder_nll, *tT_loss, *head_nll /*with softmax*/, *loss; } Losses; /* (B) each */
-/* The terms of every example; returns the mean loss. backward: adds the gradient of mean(weight loss) to m's. */
+/* The terms of every example; returns the mean loss. backward: adds the gradient of mean(weight loss) to m's. A batch larger
+ * than w->B goes in pieces of w->B. */
 double training_losses(Model *m, Workspace *w, Losses *terms, const Diffusion *d, const Batch *y, int backward, Dropout drop);
 /* For every example of y, in nats: kl (B), the bound's term of step t[b] (the bound has the sum over all t); prior (B), what
  * x_T still tells; terms as in training_losses, where N decoder_nll is the decoder's term. No gradient. */

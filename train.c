@@ -412,7 +412,7 @@ static int prepare(Training *r, const char *path, Error *err)
                           resampler_restore(&r->resampler, err)))
             goto done;
     }
-    if (workspace_init(&r->work, c, s->batch, c->seq_len, 1, err) ||
+    if (workspace_init(&r->work, c, piece_of_batch(s->batch, c->seq_len), c->seq_len, 1, err) ||
         !(r->ids = checked_alloc(values, sizeof *r->ids, err)) || !(r->t = checked_alloc(s->batch, sizeof *r->t, err)) ||
         !(r->weight = checked_alloc(s->batch, sizeof *r->weight, err)) ||
         !(r->noise_x0 = checked_alloc(values, c->emb_dim * sizeof *r->noise_x0, err)) ||

@@ -191,10 +191,10 @@ static void attention_case(void *bench, Phase phase)
 {
     Bench *b = bench;
     const int B = b->dim[0], N = b->dim[1], C = b->dim[2], H = b->dim[3];
-    real *qkv = b->slot[0].x, *att = b->scratch[0], *kt = b->scratch[1], *datt = b->scratch[2], *vt = b->scratch[3];
+    real *qkv = b->slot[0].x, *att = b->scratch[0], *dropped = b->scratch[1], *ds = b->scratch[2];
     if (phase == SHAPES) slot(b, "qkv", B * N * 3 * C, 0), b->out_size = B * N * C;
-    else if (phase == FORWARD) attention_forward(b->out, att, kt, qkv, b->drop, B, N, C, H);
-    else attention_backward(b->slot[0].grad, datt, vt, b->dout, att, qkv, b->drop, B, N, C, H);
+    else if (phase == FORWARD) attention_forward(b->out, att, dropped, qkv, b->drop, B, N, C, H);
+    else attention_backward(b->slot[0].grad, ds, dropped, b->dout, att, qkv, b->drop, B, N, C, H);
 }
 
 static void dropout_case(void *bench, Phase phase)
