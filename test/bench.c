@@ -28,9 +28,14 @@ static double seconds(void)
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-static int by_value(const void *a, const void *b) { return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b); }
+static int by_value(const void *a, const void *b)
+{
+    return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b);
+}
 
-typedef struct { double median, spread; } Figure;
+typedef struct {
+    double median, spread;
+} Figure;
 static Figure figure(double *x, int n)
 {
     qsort(x, n, sizeof *x, by_value);
@@ -69,7 +74,10 @@ static Figure measure(Work work, void *context)
 
 /* ---- matmul -------------------------------------------------------------------------------------- */
 
-typedef struct { real *a, *b, *c; int ta, tb, M, N, K; } Product;
+typedef struct {
+    real *a, *b, *c;
+    int ta, tb, M, N, K;
+} Product;
 
 static void ours(void *context)
 {
@@ -81,14 +89,15 @@ static void ours(void *context)
 static void theirs(void *context)
 {
     const Product *p = context;
-    cblas_sgemm(101, 111 + p->ta, 111 + p->tb, p->M, p->N, p->K, 1, p->a, p->ta ? p->M : p->K, p->b, p->tb ? p->K : p->N, 1,
-                p->c, p->N);
+    cblas_sgemm(101, 111 + p->ta, 111 + p->tb, p->M, p->N, p->K, 1, p->a, p->ta ? p->M : p->K, p->b, p->tb ? p->K : p->N, 1, p->c,
+                p->N);
 }
 #endif
 
 static void bench_matmul(int threads)
 {
-    static const int tokens[] = {64, 640, 4096}, sizes[][2] = {{128, 128}, {256, 256}, {1024, 256}, {256, 1024}, {768, 768}, {3072, 768}};
+    static const int tokens[] = {64, 640, 4096},
+                     sizes[][2] = {{128, 128}, {256, 256}, {1024, 256}, {256, 1024}, {768, 768}, {3072, 768}};
     static const char *const layouts[] = {"x W^T", "dy W", "dy^T x"};
     double logs = 0, worst = HUGE_VAL;
     int count = 0;
@@ -101,8 +110,16 @@ static void bench_matmul(int threads)
         for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
             for (int layout = 0; layout < 3; layout++) {
                 const int m = tokens[t], out = sizes[s][0], in = sizes[s][1];
-                Product p = {NULL, NULL, NULL, layout == 2, layout == 0, layout == 2 ? out : m, layout == 0 ? out : in,
-                             layout == 0 ? in : layout == 1 ? out : m};
+                Product p = {NULL,
+                             NULL,
+                             NULL,
+                             layout == 2,
+                             layout == 0,
+                             layout == 2 ? out : m,
+                             layout == 0 ? out : in,
+                             layout == 0   ? in
+                             : layout == 1 ? out
+                                           : m};
                 double x[REPEAT], y[REPEAT], flop = 2e-9 * p.M * p.N * p.K;
                 p.a = need((size_t)p.M * p.K), p.b = need((size_t)p.K * p.N), p.c = need((size_t)p.M * p.N);
                 ours(&p);
@@ -131,26 +148,60 @@ static void bench_matmul(int threads)
 /* ---- element by element -------------------------------------------------------------------------- */
 
 enum { N_ELEMENTS = 16384, ROW = 64, WIDTH = 256 };
-typedef struct { real *x, *y, *z, *g; Model m; Optimizer o; unsigned char *decay; } Elements;
+typedef struct {
+    real *x, *y, *z, *g;
+    Model m;
+    Optimizer o;
+    unsigned char *decay;
+} Elements;
 
-static void do_exp(void *v) { Elements *e = v; for (int i = 0; i < N_ELEMENTS; i++) e->y[i] = r_exp(e->x[i]); }
-static void do_gelu(void *v) { Elements *e = v; gelu_forward(e->y, e->x, N_ELEMENTS); }
-static void do_gelu_backward(void *v) { Elements *e = v; gelu_backward(e->z, e->y, e->x, N_ELEMENTS); }
-static void do_copy(void *v) { Elements *e = v; memcpy(e->y, e->x, N_ELEMENTS * sizeof *e->y); sink = e->y[7]; }
+static void do_exp(void *v)
+{
+    Elements *e = v;
+    for (int i = 0; i < N_ELEMENTS; i++) e->y[i] = r_exp(e->x[i]);
+}
+static void do_gelu(void *v)
+{
+    Elements *e = v;
+    gelu_forward(e->y, e->x, N_ELEMENTS);
+}
+static void do_gelu_backward(void *v)
+{
+    Elements *e = v;
+    gelu_backward(e->z, e->y, e->x, N_ELEMENTS);
+}
+static void do_copy(void *v)
+{
+    Elements *e = v;
+    memcpy(e->y, e->x, N_ELEMENTS * sizeof *e->y);
+    sink = e->y[7];
+}
 static void do_softmax(void *v)
 {
     Elements *e = v;
     do_copy(v); /* in place: without fresh numbers it would work on its own result */
     for (int i = 0; i < N_ELEMENTS; i += ROW) softmax(e->y + i, ROW);
 }
-static void do_layernorm(void *v) { Elements *e = v; layernorm_forward(e->y, e->z, e->g, e->x, e->x, e->x, N_ELEMENTS / WIDTH, WIDTH); }
+static void do_layernorm(void *v)
+{
+    Elements *e = v;
+    layernorm_forward(e->y, e->z, e->g, e->x, e->x, e->x, N_ELEMENTS / WIDTH, WIDTH);
+}
 static void do_layernorm_backward(void *v)
 {
     Elements *e = v;
     layernorm_backward(e->y, e->g, e->g + WIDTH, e->x, e->z, e->g + 2 * WIDTH, e->x, N_ELEMENTS / WIDTH, WIDTH);
 }
-static void do_adamw(void *v) { Elements *e = v; adamw_step(&e->m, &e->o, 100, 1e-3, 0.01, e->decay, 0.999, 1); }
-static void do_gaussian(void *v) { Elements *e = v; rng_gaussian(e->y, N_ELEMENTS, 7); }
+static void do_adamw(void *v)
+{
+    Elements *e = v;
+    adamw_step(&e->m, &e->o, 100, 1e-3, 0.01, e->decay, 0.999, 1);
+}
+static void do_gaussian(void *v)
+{
+    Elements *e = v;
+    rng_gaussian(e->y, N_ELEMENTS, 7);
+}
 
 static int model_of(Model *m, const Config *c)
 {
@@ -164,10 +215,17 @@ static void bench_elements(void)
 {
     static const Config small = {165, 12, 12, 64, 64, 1, 4, 256, 64, 2000, 0, PREDICT_XSTART, 0, 0};
     static const Config big = {2000, 32, 32, 128, 256, 6, 8, 1024, 128, 2000, 0, PREDICT_XSTART, 0, 0};
-    static const struct { const char *name; Work work; } works[] = {
-        {"copying, for comparison", do_copy}, {"exp", do_exp}, {"GELU", do_gelu}, {"GELU's gradient", do_gelu_backward},
-        {"softmax, rows of 64", do_softmax}, {"LayerNorm, rows of 256", do_layernorm},
-        {"LayerNorm's gradient", do_layernorm_backward}, {"Gaussian noise", do_gaussian}};
+    static const struct {
+        const char *name;
+        Work work;
+    } works[] = {{"copying, for comparison", do_copy},
+                 {"exp", do_exp},
+                 {"GELU", do_gelu},
+                 {"GELU's gradient", do_gelu_backward},
+                 {"softmax, rows of 64", do_softmax},
+                 {"LayerNorm, rows of 256", do_layernorm},
+                 {"LayerNorm's gradient", do_layernorm_backward},
+                 {"Gaussian noise", do_gaussian}};
     Elements e = {need(N_ELEMENTS), need(N_ELEMENTS), need(N_ELEMENTS), need(N_ELEMENTS), {0}, {0}, NULL};
     Error err;
     set_threads(1);
@@ -181,8 +239,8 @@ static void bench_elements(void)
         e.decay = calloc(e.m.num_tensors, 1);
         if (!e.decay || optimizer_init(&e.o, &e.m, &err)) exit(1);
         Figure f = measure(do_adamw, &e);
-        printf("  AdamW and EMA, %4.2f M numbers %5.3f +- %.3f\n", 1e-6 * (double)e.m.num_params, 1e9 * f.median / (double)e.m.num_params,
-               1e9 * f.spread / (double)e.m.num_params);
+        printf("  AdamW and EMA, %4.2f M numbers %5.3f +- %.3f\n", 1e-6 * (double)e.m.num_params,
+               1e9 * f.median / (double)e.m.num_params, 1e9 * f.spread / (double)e.m.num_params);
         optimizer_free(&e.o), model_free(&e.m), free(e.decay);
     }
     free(e.x), free(e.y), free(e.z), free(e.g);
@@ -207,8 +265,9 @@ typedef struct {
 
 static Config size_of(const char *name, int *B)
 {
-    static const struct { const char *name, *numbers; } sizes[] = {
-        {"everyday", "64,12,128,4,4,165"}, {"medium", "64,32,256,6,8,2000"}, {"large", "64,64,768,12,12,10000"}};
+    static const struct {
+        const char *name, *numbers;
+    } sizes[] = {{"everyday", "64,12,128,4,4,165"}, {"medium", "64,32,256,6,8,2000"}, {"large", "64,64,768,12,12,10000"}};
     int N, C, L, H, V;
     const char *text = name;
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
@@ -235,7 +294,8 @@ static void open_bench(Bench *b, const char *size)
     b->decay = calloc(b->m.num_tensors, 1), b->ids = calloc(b->M, sizeof *b->ids), b->t = calloc(b->B, sizeof *b->t);
     b->lines = calloc(5 * (size_t)b->B, sizeof *b->lines);
     if (!b->decay || !b->ids || !b->t || !b->lines) exit(1);
-    b->noise_x0 = need((size_t)b->M * b->c.emb_dim), b->noise_t = need((size_t)b->M * b->c.emb_dim), b->x = need((size_t)b->M * b->c.emb_dim);
+    b->noise_x0 = need((size_t)b->M * b->c.emb_dim), b->noise_t = need((size_t)b->M * b->c.emb_dim),
+    b->x = need((size_t)b->M * b->c.emb_dim);
     b->terms = (Losses){b->lines, b->lines + b->B, b->lines + 2 * b->B, b->lines + 3 * b->B, b->lines + 4 * b->B};
 }
 
@@ -327,15 +387,22 @@ static void bench_step(const char *size, int threads)
         sample[r] = time_of(sampling_step, &b, least / 2);
     }
     getrusage(RUSAGE_SELF, &use);
-    printf("%s %d %.3f %.3f %.0f %.4g %.4g\n", size, threads, 1e3 * figure(train, repeat).median, 1e3 * figure(sample, repeat).median,
-           (double)use.ru_maxrss / 1024, gflop(&b, 1), gflop(&b, 0));
+    printf("%s %d %.3f %.3f %.0f %.4g %.4g\n", size, threads, 1e3 * figure(train, repeat).median,
+           1e3 * figure(sample, repeat).median, (double)use.ru_maxrss / 1024, gflop(&b, 1), gflop(&b, 0));
 }
 
 /* ---- the parts of a step ------------------------------------------------------------------------- */
 
-typedef struct { real *a, *b, *c, *d, *e; int M, O, I, B, N, C, H; } Part; /* arrays, and the shapes of a layer */
+typedef struct {
+    real *a, *b, *c, *d, *e;
+    int M, O, I, B, N, C, H;
+} Part; /* arrays, and the shapes of a layer */
 
-static void forward_linear(void *v) { Part *p = v; linear_forward(p->a, p->b, p->c, p->c, p->M, p->O, p->I); }
+static void forward_linear(void *v)
+{
+    Part *p = v;
+    linear_forward(p->a, p->b, p->c, p->c, p->M, p->O, p->I);
+}
 static void backward_linear(void *v)
 {
     Part *p = v;
@@ -344,16 +411,56 @@ static void backward_linear(void *v)
         linear_backward_weights(p->d, p->e, p->a, p->b, p->M, p->O, p->I, from, from + ROWS < p->O ? from + ROWS : p->O);
 }
 static Dropout no_dropout;
-static void forward_attention(void *v) { Part *p = v; attention_forward(p->a, p->b, p->c, p->d, no_dropout, p->B, p->N, p->C, p->H); }
-static void backward_attention(void *v) { Part *p = v; attention_backward(p->e, p->c, p->c, p->a, p->b, p->d, no_dropout, p->B, p->N, p->C, p->H); }
-static void forward_norm(void *v) { Part *p = v; layernorm_forward(p->a, p->b, p->c, p->d, p->e, p->e, p->M, p->O); }
-static void backward_norm(void *v) { Part *p = v; layernorm_backward(p->a, p->e, p->e + p->O, p->a, p->b, p->c, p->e + 2 * p->O, p->M, p->O); }
-static void forward_gelu(void *v) { Part *p = v; gelu_forward(p->a, p->b, (size_t)p->M * p->O); }
-static void backward_gelu(void *v) { Part *p = v; gelu_backward(p->c, p->a, p->b, (size_t)p->M * p->O); }
-static void forward_tanh(void *v) { Part *p = v; tanh_forward(p->a, p->b, (size_t)p->M * p->O); }
-static void backward_tanh(void *v) { Part *p = v; tanh_backward(p->c, p->a, p->b, (size_t)p->M * p->O); }
-static void residual(void *v) { Part *p = v; add(p->a, p->b, (size_t)p->M * p->O); }
-static void word_softmax(void *v) { Part *p = v; for (int m = 0; m < p->M; m++) softmax(p->a + (size_t)m * p->O, p->O); }
+static void forward_attention(void *v)
+{
+    Part *p = v;
+    attention_forward(p->a, p->b, p->c, p->d, no_dropout, p->B, p->N, p->C, p->H);
+}
+static void backward_attention(void *v)
+{
+    Part *p = v;
+    attention_backward(p->e, p->c, p->c, p->a, p->b, p->d, no_dropout, p->B, p->N, p->C, p->H);
+}
+static void forward_norm(void *v)
+{
+    Part *p = v;
+    layernorm_forward(p->a, p->b, p->c, p->d, p->e, p->e, p->M, p->O);
+}
+static void backward_norm(void *v)
+{
+    Part *p = v;
+    layernorm_backward(p->a, p->e, p->e + p->O, p->a, p->b, p->c, p->e + 2 * p->O, p->M, p->O);
+}
+static void forward_gelu(void *v)
+{
+    Part *p = v;
+    gelu_forward(p->a, p->b, (size_t)p->M * p->O);
+}
+static void backward_gelu(void *v)
+{
+    Part *p = v;
+    gelu_backward(p->c, p->a, p->b, (size_t)p->M * p->O);
+}
+static void forward_tanh(void *v)
+{
+    Part *p = v;
+    tanh_forward(p->a, p->b, (size_t)p->M * p->O);
+}
+static void backward_tanh(void *v)
+{
+    Part *p = v;
+    tanh_backward(p->c, p->a, p->b, (size_t)p->M * p->O);
+}
+static void residual(void *v)
+{
+    Part *p = v;
+    add(p->a, p->b, (size_t)p->M * p->O);
+}
+static void word_softmax(void *v)
+{
+    Part *p = v;
+    for (int m = 0; m < p->M; m++) softmax(p->a + (size_t)m * p->O, p->O);
+}
 
 /* The parts timed one by one on one thread, each on warm arrays of its own as large as a piece of the batch: what the step
  * takes beyond their sum is the rest, which includes what memory costs when the parts push each other out of the caches. */
@@ -364,20 +471,40 @@ static void bench_parts(const char *size)
     open_bench(&b, size);
     const int C = b.c.hidden, D = b.c.emb_dim, F = b.c.ffn, V = b.c.vocab, L = b.c.layers, M = b.w.B * b.N;
     const double pieces = (double)b.B / b.w.B;
-    const struct { const char *name; int kind, O, I, count; Work forward, backward; } parts[] = {
-        {"linear", 0, C, D, 1, forward_linear, backward_linear},     {"linear", 0, C, C, 2 + L, forward_linear, backward_linear},
-        {"linear", 0, 3 * C, C, L, forward_linear, backward_linear}, {"linear", 0, F, C, L, forward_linear, backward_linear},
-        {"linear", 0, C, F, L, forward_linear, backward_linear},     {"linear", 0, D, C, 1, forward_linear, backward_linear},
-        {"lm_head", 1, V, D, 1, forward_linear, backward_linear},    {"attention", 2, b.c.heads * b.N, C, L, forward_attention, backward_attention},
-        {"LayerNorm", 3, C, C, 2 * L + 1, forward_norm, backward_norm}, {"GELU", 4, F, F, L, forward_gelu, backward_gelu},
-        {"other", 5, C, C, 2, forward_tanh, backward_tanh},          {"other", 5, C, C, 2 * L, residual, residual},
-        {"other", 1, V, V, 1, word_softmax, NULL}};
-    static const char *const kinds[] = {"linear layers", "words: lm_head and softmax", "attention", "LayerNorm", "GELU", "tanh, residuals"};
+    const struct {
+        const char *name;
+        int kind, O, I, count;
+        Work forward, backward;
+    } parts[] = {{"linear", 0, C, D, 1, forward_linear, backward_linear},
+                 {"linear", 0, C, C, 2 + L, forward_linear, backward_linear},
+                 {"linear", 0, 3 * C, C, L, forward_linear, backward_linear},
+                 {"linear", 0, F, C, L, forward_linear, backward_linear},
+                 {"linear", 0, C, F, L, forward_linear, backward_linear},
+                 {"linear", 0, D, C, 1, forward_linear, backward_linear},
+                 {"lm_head", 1, V, D, 1, forward_linear, backward_linear},
+                 {"attention", 2, b.c.heads * b.N, C, L, forward_attention, backward_attention},
+                 {"LayerNorm", 3, C, C, 2 * L + 1, forward_norm, backward_norm},
+                 {"GELU", 4, F, F, L, forward_gelu, backward_gelu},
+                 {"other", 5, C, C, 2, forward_tanh, backward_tanh},
+                 {"other", 5, C, C, 2 * L, residual, residual},
+                 {"other", 1, V, V, 1, word_softmax, NULL}};
+    static const char *const kinds[] = {"linear layers",  "words: lm_head and softmax", "attention", "LayerNorm", "GELU",
+                                        "tanh, residuals"};
     double train[9] = {0}, sample[9] = {0}, sum[2] = {0, 0}, whole[2];
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         const int O = parts[i].O, I = parts[i].I, wide = (O > I ? O : I) > 3 * C ? (O > I ? O : I) : 3 * C;
-        Part p = {need((size_t)M * wide), need((size_t)M * wide), need(2 * ((size_t)M + O) * wide), need(((size_t)M + O) * wide), need((size_t)M * wide),
-                  M, O, I, b.w.B, b.N, C, b.c.heads};
+        Part p = {need((size_t)M * wide),
+                  need((size_t)M * wide),
+                  need(2 * ((size_t)M + O) * wide),
+                  need(((size_t)M + O) * wide),
+                  need((size_t)M * wide),
+                  M,
+                  O,
+                  I,
+                  b.w.B,
+                  b.N,
+                  C,
+                  b.c.heads};
         double forward = pieces * parts[i].count * measure(parts[i].forward, &p).median;
         train[parts[i].kind] += forward + (parts[i].backward ? pieces * parts[i].count * measure(parts[i].backward, &p).median : 0);
         if (parts[i].kind != 1) sample[parts[i].kind] += forward;
@@ -389,8 +516,12 @@ static void bench_parts(const char *size)
     whole[0] = measure(training_step, &b).median, whole[1] = measure(sampling_step, &b).median;
     printf("%s, 1 thread: milliseconds of a    training step        sampling step\n", size);
     for (int k = 0; k < 9; k++) {
-        printf("  %-30s %10.3f %5.1f %%  %10.3f %5.1f %%\n", k < 6 ? kinds[k] : k == 6 ? "optimiser" : k == 7 ? "noise" : "data", 1e3 * train[k],
-               100 * train[k] / whole[0], 1e3 * sample[k], 100 * sample[k] / whole[1]);
+        printf("  %-30s %10.3f %5.1f %%  %10.3f %5.1f %%\n",
+               k < 6    ? kinds[k]
+               : k == 6 ? "optimiser"
+               : k == 7 ? "noise"
+                        : "data",
+               1e3 * train[k], 100 * train[k] / whole[0], 1e3 * sample[k], 100 * sample[k] / whole[1]);
         sum[0] += train[k], sum[1] += sample[k];
     }
     printf("  %-30s %10.3f %5.1f %%  %10.3f %5.1f %%\n", "the rest", 1e3 * (whole[0] - sum[0]), 100 - 100 * sum[0] / whole[0],
@@ -401,10 +532,15 @@ static void bench_parts(const char *size)
 
 int main(int argc, char **argv)
 {
-    if (argc == 2 && !strcmp(argv[1], "matmul")) bench_matmul(1), bench_matmul(2);
-    else if (argc == 2 && !strcmp(argv[1], "elements")) bench_elements();
-    else if (argc == 4 && !strcmp(argv[1], "step")) bench_step(argv[2], atoi(argv[3]));
-    else if (argc == 3 && !strcmp(argv[1], "parts")) bench_parts(argv[2]);
-    else return fprintf(stderr, "usage: bench matmul | elements | step SIZE THREADS | parts SIZE\n"), 1;
+    if (argc == 2 && !strcmp(argv[1], "matmul"))
+        bench_matmul(1), bench_matmul(2);
+    else if (argc == 2 && !strcmp(argv[1], "elements"))
+        bench_elements();
+    else if (argc == 4 && !strcmp(argv[1], "step"))
+        bench_step(argv[2], atoi(argv[3]));
+    else if (argc == 3 && !strcmp(argv[1], "parts"))
+        bench_parts(argv[2]);
+    else
+        return fprintf(stderr, "usage: bench matmul | elements | step SIZE THREADS | parts SIZE\n"), 1;
     return 0;
 }

@@ -629,6 +629,51 @@ static void test_determinism(void)
     close_world(&x);
 }
 
+/* A batch that the workspace takes in pieces has the gradient, and the losses, of the whole. */
+static void test_pieces(void)
+{
+    static const Setup s = {{40, 18, 18, 17, 36, 2, 2, 34, 18, 9, 0, 0, 0, 0}, 4, {0, 8, 3, 3}, 0, 1};
+    World x;
+    if (!open_world(&x, &s)) {
+        double whole[4], most = 0;
+        Error err;
+        real *grads = zeros(x.m.num_params);
+        double mean = run_loss(&x, 1);
+        memcpy(whole, x.terms.loss, sizeof whole);
+        memcpy(grads, x.m.grads, x.m.num_params * sizeof *grads);
+        memset(x.m.grads, 0, x.m.num_params * sizeof *grads);
+        for (size_t i = 0; i < x.m.num_params; i++) most = fmax(most, fabs(grads[i]));
+        workspace_free(&x.w);
+        if (check(!workspace_init(&x.w, &s.c, 3, x.N, 1, &err), "%s", err.text)) { /* a piece of 3 and a rest of 1 */
+            near(run_loss(&x, 1), mean, (sizeof(real) == 8 ? 1e-12 : 2e-5) * mean, "the mean loss in pieces");
+            for (int b = 0; b < 4; b++) near(x.terms.loss[b], whole[b], (sizeof(real) == 8 ? 1e-12 : 2e-5) * whole[b], "a loss in pieces");
+            for (size_t i = 0; i < x.m.num_params; i++)
+                if (!(fabs(x.m.grads[i] - grads[i]) <= (sizeof(real) == 8 ? 1e-12 : 2e-5) * most)) {
+                    check(0, "gradient %zu in pieces: %g, not %g", i, (double)x.m.grads[i], (double)grads[i]);
+                    break;
+                }
+            check(1, "gradients in pieces");
+        }
+    }
+    close_world(&x);
+    static const Setup dropping = {{40, 18, 18, 17, 36, 2, 2, 34, 18, 9, 0, 0, 0, 0}, 2, {3, 3}, 0.5, 0};
+    if (!open_world(&x, &dropping)) { /* the same example twice, in pieces of one: it loses other elements each time */
+        const size_t n = (size_t)x.N * dropping.c.emb_dim;
+        Error err;
+        int ids[36];
+        memcpy(ids, x.ids, x.N * sizeof *ids), memcpy(ids + x.N, x.ids, x.N * sizeof *ids);
+        memcpy(x.noise_x0 + n, x.noise_x0, n * sizeof(real)), memcpy(x.noise_t + n, x.noise_t, n * sizeof(real));
+        workspace_free(&x.w);
+        const Batch twice = {ids, x.t, x.noise_x0, x.noise_t, NULL, 0, 2, x.N};
+        if (check(!workspace_init(&x.w, &dropping.c, 1, x.N, 1, &err), "%s", err.text)) {
+            training_losses(&x.m, &x.w, &x.terms, &x.d, &twice, 0, x.drop);
+            check(x.terms.loss[0] != x.terms.loss[1], "two pieces with the same dropout mask");
+        }
+    }
+    close_world(&x);
+    check(piece_of_batch(64, 12) == 64 && piece_of_batch(64, 64) == 32 && piece_of_batch(3, 5000) == 1, "piece_of_batch");
+}
+
 /* ---- elementary functions ---------------------------------------------------------------------------- */
 
 typedef struct {
@@ -1313,6 +1358,7 @@ int main(void)
     run_setups("backward twice", test_twice);
     run("matmul", test_matmuls);
     run("one example, one result", test_determinism);
+    run("a batch in pieces", test_pieces);
     if (!DOUBLE) run("elementary functions", test_functions);
     run("random numbers", test_random);
     run("noise schedules", test_schedules);
