@@ -265,6 +265,15 @@ int main(int argc, char **argv)
         return 2;
     }
     for (const Option *o = options; o->name; o++) {
+        const char *why = o->value == &run.eval_steps && !run.eval ? "needs --eval"
+                          : o->value == &run.strength && !run.edit ? "needs --edit" : NULL;
+        char word[32];
+        snprintf(word, sizeof word, " %s ", o->name);
+        if (run.eval && strstr(" n eta top-p clamp-from show ", word)) why = "has no effect with --eval";
+        if (o->given && why) {
+            fprintf(stderr, "sample: %s%s %s\n", o->name[1] ? "--" : "-", o->name, why);
+            return 2;
+        }
         run.ddim |= o->value == &run.eta && o->given;
         if (run.eval && o->value == &run.evidence_above && !o->given) run.evidence_above = 0.5;
         if (run.eval && o->value == &run.steps && !o->given) run.steps = NULL; /* the bound is of all steps */

@@ -373,7 +373,7 @@ enum {
 #endif
 
 /* c(MR,NR) += a(MR,K) b(K,NR). j before i: gcc and clang then unroll i and vectorise j. */
-static inline void kernel(real *c, size_t ldc, const real *a, const size_t a_row, size_t a_col, const real *b, int K)
+static void kernel(real *c, size_t ldc, const real *a, size_t a_row, size_t a_col, const real *b, int K)
 {
     real acc[MR][NR] = {{0}}, old[MR][NR];
     for (int i = 0; i < MR; i++) /* loaded early, added late: the loads are over when they are needed */
@@ -384,41 +384,47 @@ static inline void kernel(real *c, size_t ldc, const real *a, const size_t a_row
     for (int i = 0; i < MR; i++)
         for (int j = 0; j < NR; j++) c[i * ldc + j] = old[i][j] + acc[i][j];
 }
-/* out[k * R + l] = rows[l][k] for l < G. Compilers make vector shuffles of the first loop because G is a power of two;
- * writing straight to out, whose stride they cannot shuffle, takes three times as long. */
-static inline void pack_strip(real *out, int R, const real *const *rows, int G, int K)
+/* out[k * R + l] = x(l,k) for l < 8, of n rows; the others are 0. Compilers make vector shuffles of the first loop over k,
+ * because eight is a power of two; writing straight to out, whose stride they cannot shuffle, takes three times as long. */
+static void pack_eight(real *out, int R, const real *x, size_t row, int n, int K)
 {
+    static const real zeros[KC];
     real strip[8 * KC];
+    const real *from[8];
+    for (int l = 0; l < 8; l++) from[l] = l < n ? x + l * row : zeros;
     for (int k = 0; k < K; k++)
-        for (int l = 0; l < G; l++) strip[k * G + l] = rows[l][k];
+        for (int l = 0; l < 8; l++) strip[k * 8 + l] = from[l][k];
+    for (int k = 0; k < K; k++) memcpy(out + (size_t)k * R, strip + k * 8, 8 * sizeof *out);
+}
+
+/* out[k * R + l] = x(l,k) for l < R, of n rows; the others are 0. */
+static void pack_edge(real *out, int R, const real *x, size_t row, size_t col, int n, int K)
+{
     for (int k = 0; k < K; k++)
-        for (int l = 0; l < G; l++) out[k * R + l] = strip[k * G + l];
+        for (int l = 0; l < R; l++) out[(size_t)k * R + l] = l < n ? x[l * row + k * col] : 0;
 }
 
 /* Panels of R rows of x(n,K), one behind the other, k by k: out[i / R][k][i % R] = x(i, k), 0 for i >= n. x's rows lie
  * `row` and its columns `col` apart, one of which is 1. */
-static inline void pack(real *out, const int R, const real *x, size_t row, size_t col, int n, int K)
+static void pack(real *out, const int R, const real *x, size_t row, size_t col, int n, int K)
 {
-    static const real zeros[KC];
-    for (int k = 0; row == 1 && k < K; k++)
-        for (int i = 0; i < n; i += R) {
-            if (n - i >= R) memcpy(out + i * K + k * R, x + k * col + i, R * sizeof *x);
-            else for (int l = 0; l < R; l++) out[i * K + k * R + l] = i + l < n ? x[k * col + i + l] : 0;
-        }
-    for (int i = 0; row != 1 && i < n; i += R)
-        for (int l = 0; l < R; l += R - l < 8 ? R - l < 4 ? 1 : 4 : 8) {
-            const real *from[8];
-            for (int r = 0; r < 8; r++) from[r] = i + l + r < n ? x + (i + l + r) * row : zeros;
-            if (R - l >= 8) pack_strip(out + i * K + l, R, from, 8, K);
-            else if (R - l >= 4) pack_strip(out + i * K + l, R, from, 4, K);
-            else pack_strip(out + i * K + l, R, from, 1, K);
-        }
+    const int whole = n / R * R;
+    if (row != 1 && R % 8 == 0)
+        for (int i = 0; i < n; i += 8) pack_eight(out + i / R * R * K + i % R, R, x + i * row, row, n - i, K);
+    else {
+        for (int k = 0; k < K; k++)
+            for (int i = 0; i < whole; i += R) memcpy(out + i * K + k * R, x + k * col + i, R * sizeof *x);
+        if (whole < n) pack_edge(out + whole * K, R, x + whole * row, row, col, n - whole, K);
+    }
 }
 
-/* C(M,N) += A(M,K) B(K,N), on one thread. ldc: how far C's rows lie apart; a_row, a_col: A's rows and columns. A block of B
- * is packed once for all rows of C. A is read where it lies, if its rows are rows. */
-static void matmul_serial(real *c, size_t ldc, const real *a, size_t a_row, size_t a_col, const real *b, size_t b_row,
-                          size_t b_col, int M, int N, int K)
+static const real ZEROS[1]; /* stands for a row of zeros */
+
+/* C(M,N) = start + A(M,K) B(K,N), on one thread. start: a row with which all rows begin, ZEROS or, for C itself, NULL. ldc:
+ * how far C's rows lie apart; a_row, a_col: A's rows and columns, and so on: all three may lie inside larger matrices. A block
+ * of B is packed once for all rows of C. A is read where it lies, if its rows lie along memory. */
+static void matmul_serial(real *c, size_t ldc, const real *start, const real *a, size_t a_row, size_t a_col, const real *b,
+                          size_t b_row, size_t b_col, int M, int N, int K)
 {
     real b_pack[NC * KC], a_pack[MR * KC], tile[MR * NR] = {0}; /* tile: for what hangs over the edge of C */
     for (int k0 = 0; k0 < K; k0 += KC)
@@ -429,12 +435,17 @@ static void matmul_serial(real *c, size_t ldc, const real *a, size_t a_row, size
                 const int rows = M - i < MR ? M - i : MR, in_place = a_col == 1 && rows == MR;
                 const real *panel = a + i * a_row + k0 * a_col;
                 if (!in_place) pack(a_pack, MR, panel, a_row, a_col, rows, kc);
+                for (int r = 0; start && k0 == 0 && r < rows; r++) { /* now, as it is needed next */
+                    real *row = c + (i + r) * ldc + j0;
+                    if (start == ZEROS) memset(row, 0, nc * sizeof *row);
+                    else memcpy(row, start + j0, nc * sizeof *row);
+                }
                 for (int j = 0; j < nc; j += NR) {
                     const int columns = nc - j < NR ? nc - j : NR, whole = rows == MR && columns == NR;
                     real *dst = c + i * ldc + j0 + j, *to = whole ? dst : tile;
                     for (int r = 0; !whole && r < rows; r++) memcpy(tile + r * NR, dst + r * ldc, columns * sizeof *c);
-                    if (in_place) kernel(to, whole ? ldc : NR, panel, a_row, 1, b_pack + j * kc, kc);
-                    else kernel(to, whole ? ldc : NR, a_pack, 1, MR, b_pack + j * kc, kc);
+                    kernel(to, whole ? ldc : NR, in_place ? panel : a_pack, in_place ? a_row : 1, in_place ? 1 : MR,
+                           b_pack + j * kc, kc);
                     for (int r = 0; !whole && r < rows; r++) memcpy(dst + r * ldc, tile + r * NR, columns * sizeof *c);
                 }
             }
@@ -442,7 +453,7 @@ static void matmul_serial(real *c, size_t ldc, const real *a, size_t a_row, size
 }
 
 /* Threads take rows of C, or columns where there are more of them. */
-void matmul(real *c, const real *a, int ta, const real *b, int tb, int M, int N, int K)
+static void matmul_from(real *c, const real *start, const real *a, int ta, const real *b, int tb, int M, int N, int K)
 {
     const size_t a_row = ta ? 1 : K, a_col = ta ? M : 1, b_row = tb ? 1 : N, b_col = tb ? K : 1;
     const int shares = max_threads(), by_rows = M >= N, per_share = ((by_rows ? M : N) + shares - 1) / shares;
@@ -450,9 +461,15 @@ void matmul(real *c, const real *a, int ta, const real *b, int tb, int M, int N,
 #pragma omp parallel for if ((double)M * N * K > 1e5)
     for (int from = 0; from < (by_rows ? M : N); from += step) {
         const int i = by_rows ? from : 0, j = by_rows ? 0 : from;
-        matmul_serial(c + (size_t)i * N + j, N, a + i * a_row, a_row, a_col, b + j * b_col, b_row, b_col,
-                      by_rows && M - i > step ? step : M - i, !by_rows && N - j > step ? step : N - j, K);
+        matmul_serial(c + (size_t)i * N + j, N, start && start != ZEROS ? start + j : start, a + i * a_row, a_row, a_col,
+                      b + j * b_col, b_row, b_col, by_rows && M - i > step ? step : M - i, !by_rows && N - j > step ? step : N - j,
+                      K);
     }
+}
+
+void matmul(real *c, const real *a, int ta, const real *b, int tb, int M, int N, int K)
+{
+    matmul_from(c, NULL, a, ta, b, tb, M, N, K);
 }
 
 void set_threads(int n)
@@ -475,7 +492,9 @@ int max_threads(void)
 
 /* ---- 5. layers -----------------------------------------------------------------------------------
  * Sums over a row run in LANES accumulators, added up pairwise at the end: a fixed order that vectorises. Layers know
- * nothing of threads: a thread takes some sentences of the batch through all of them (see training_losses). */
+ * nothing of threads: a thread takes some sentences of the batch through all of them (see training_losses). What is not
+ * declared inline here must not be: gcc inlines only so much in a file, and where it leaves out r_exp, a loop takes 6 times
+ * as long (make bench; gcc -Winline tells). */
 
 enum { LANES = 16, CHUNK = 4096 /* elements that one thread takes at a time */, PIECE = 2048 /* positions: see piece_of_batch */,
        ROWS = 160 /* of a gradient that one thread takes at a time */ };
@@ -487,7 +506,7 @@ static inline real lanes_sum(real *acc)
     return acc[0];
 }
 
-static inline real dot(const real *x, const real *y, int n)
+static real dot(const real *x, const real *y, int n)
 {
     real acc[LANES] = {0};
     int i = 0;
@@ -497,7 +516,7 @@ static inline real dot(const real *x, const real *y, int n)
     return lanes_sum(acc);
 }
 
-static inline real sum(const real *x, int n)
+static real sum(const real *x, int n)
 {
     real acc[LANES] = {0};
     int i = 0;
@@ -507,7 +526,7 @@ static inline real sum(const real *x, int n)
     return lanes_sum(acc);
 }
 
-static inline real max(const real *x, int n)
+static real max(const real *x, int n)
 {
     real acc[LANES], best;
     int i = 0;
@@ -535,21 +554,19 @@ static void add_rows(real *out, const real *x, size_t stride, int M, int columns
 /* out = in w^T + b */
 void linear_forward(real *out, const real *in, const real *w, const real *b, int M, int O, int I)
 {
-    for (int m = 0; m < M; m++) memcpy(out + (size_t)m * O, b, O * sizeof *out);
-    matmul(out, in, 0, w, 1, M, O, I);
+    matmul_from(out, b, in, 0, w, 1, M, O, I);
 }
 
 /* din = dout w */
 void linear_backward_input(real *din, const real *dout, const real *w, int M, int O, int I)
 {
-    memset(din, 0, (size_t)M * I * sizeof *din);
-    matmul(din, dout, 0, w, 0, M, I, O);
+    matmul_from(din, ZEROS, dout, 0, w, 0, M, I, O);
 }
 
 /* dw += dout^T in;  db += sum of dout over rows; only of the outputs from..to-1, so that threads can share the work */
 void linear_backward_weights(real *dw, real *db, const real *dout, const real *in, int M, int O, int I, int from, int to)
 {
-    matmul_serial(dw + (size_t)from * I, I, dout + from, 1, O, in, I, 1, to - from, I, M);
+    matmul_serial(dw + (size_t)from * I, I, NULL, dout + from, 1, O, in, I, 1, to - from, I, M);
     if (db) add_rows(db + from, dout + from, O, M, to - from);
 }
 
@@ -654,21 +671,13 @@ void dropout_backward(real *din, const real *dout, size_t n, Dropout drop)
 }
 
 /* in place: x = exp(x) / sum exp(x); returns log(sum exp(x)) */
-static inline real softmax(real *x, int n)
+static real softmax(real *x, int n)
 {
     real top = max(x, n);
     for (int i = 0; i < n; i++) x[i] = r_exp(x[i] - top);
     real total = sum(x, n), scale = 1 / total;
     for (int i = 0; i < n; i++) x[i] *= scale;
     return top + r_log(total);
-}
-
-/* C = A B, of matrices that lie inside larger ones: row r of `a` begins at a + r a_row, its elements a_col apart, and so on. */
-static void product(real *c, size_t ldc, const real *a, size_t a_row, size_t a_col, const real *b, size_t b_row, size_t b_col,
-                    int M, int N, int K)
-{
-    for (int m = 0; m < M; m++) memset(c + m * ldc, 0, N * sizeof *c);
-    matmul_serial(c, ldc, a, a_row, a_col, b, b_row, b_col, M, N, K);
 }
 
 /* Per head: att = softmax(q k^T / sqrt(C/H));  out = dropout(att) v   (Vaswani et al. 2017, arXiv:1706.03762, eq. 1) */
@@ -681,11 +690,11 @@ void attention_forward(real *out, real *att, real *dropped, const real *qkv, Dro
         const int b = bh / H, h = bh % H;
         const real *q = qkv + b * N * stride + h * width, *k = q + C, *v = k + C;
         real *p = att + bh * square;
-        product(p, N, q, stride, 1, k, 1, stride, N, N, width);
+        matmul_serial(p, N, ZEROS, q, stride, 1, k, 1, stride, N, N, width);
         for (size_t i = 0; i < square; i++) p[i] *= scale;
         for (int i = 0; i < N; i++) softmax(p + (size_t)i * N, N);
         if (drop.rate > 0) dropout_forward(dropped, p, square, drop);
-        product(out + (size_t)b * N * C + h * width, C, drop.rate > 0 ? dropped : p, N, 1, v, stride, 1, N, width, N);
+        matmul_serial(out + (size_t)b * N * C + h * width, C, ZEROS, drop.rate > 0 ? dropped : p, N, 1, v, stride, 1, N, width, N);
         drop.offset += square;
     }
 }
@@ -703,16 +712,16 @@ void attention_backward(real *dqkv, real *ds, real *dropped, const real *dout, c
         const real *q = qkv + b * N * stride + h * width, *k = q + C, *v = k + C;
         const real *p = att + bh * square, *dy = dout + (size_t)b * N * C + h * width;
         real *dq = dqkv + b * N * stride + h * width, *dk = dq + C, *dv = dk + C;
-        product(ds, N, dy, C, 1, v, 1, stride, N, N, width);
+        matmul_serial(ds, N, ZEROS, dy, C, 1, v, 1, stride, N, N, width);
         if (drop.rate > 0) dropout_forward(dropped, p, square, drop), dropout_backward(ds, ds, square, drop);
-        product(dv, stride, drop.rate > 0 ? dropped : p, 1, N, dy, C, 1, N, width, N);
+        matmul_serial(dv, stride, ZEROS, drop.rate > 0 ? dropped : p, 1, N, dy, C, 1, N, width, N);
         for (int i = 0; i < N; i++) {
             const real *pi = p + (size_t)i * N;
             real *row = ds + (size_t)i * N, total = dot(row, pi, N);
             for (int j = 0; j < N; j++) row[j] = pi[j] * (row[j] - total) * scale;
         }
-        product(dq, stride, ds, N, 1, k, stride, 1, N, width, N);
-        product(dk, stride, ds, 1, N, q, stride, 1, N, width, N);
+        matmul_serial(dq, stride, ZEROS, ds, N, 1, k, stride, 1, N, width, N);
+        matmul_serial(dk, stride, ZEROS, ds, 1, N, q, stride, 1, N, width, N);
         drop.offset += square;
     }
 }
@@ -1674,8 +1683,7 @@ static void predict_xstart(const Model *m, const Workspace *w, real *pred, real 
         for (int b = 0; b < B; b++) combine(out + b * n, x_t + b * n, out + b * n, evidence(d, t[b]), 1, n);
         lm_head_forward(m, w->head, out, M);
         for (int i = 0; i < M; i++) softmax(w->head + (size_t)i * V, V);
-        memset(pred, 0, B * n * sizeof *pred);
-        matmul(pred, w->head, 0, m->embedding, 0, M, D, V);
+        matmul_from(pred, ZEROS, w->head, 0, m->embedding, 0, M, D, V);
     } else if (m->config.predict == PREDICT_EPSILON) xstart_from_epsilon(pred, x_t, out, t, d, B, n);
     else memcpy(pred, out, B * n * sizeof *pred);
 }
@@ -1688,8 +1696,7 @@ static void predict_xstart_backward(const Model *m, const Workspace *w, real *do
     const int V = m->config.vocab, D = m->config.emb_dim, M = B * N;
     const size_t n = (size_t)N * D;
     if (m->config.predict == PREDICT_SOFTMAX) {
-        memset(w->dhead, 0, (size_t)M * V * sizeof *w->dhead);
-        matmul(w->dhead, dpred, 0, m->embedding, 1, M, V, D);
+        matmul_from(w->dhead, ZEROS, dpred, 0, m->embedding, 1, M, V, D);
         for (int i = 0; i < M; i++) {
             real *g = w->dhead + (size_t)i * V, scale = weight[i / N] / N;
             const real *p = w->head + (size_t)i * V;

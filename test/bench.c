@@ -226,7 +226,8 @@ static void bench_elements(void)
                  {"LayerNorm, rows of 256", do_layernorm},
                  {"LayerNorm's gradient", do_layernorm_backward},
                  {"Gaussian noise", do_gaussian}};
-    Elements e = {need(N_ELEMENTS), need(N_ELEMENTS), need(N_ELEMENTS), need(N_ELEMENTS), {0}, {0}, NULL};
+    real *all = need(4 * N_ELEMENTS); /* as in a workspace: arrays one behind the other */
+    Elements e = {all, all + N_ELEMENTS, all + 2 * N_ELEMENTS, all + 3 * N_ELEMENTS, {0}, {0}, NULL};
     Error err;
     set_threads(1);
     printf("element by element, 1 thread: nanoseconds per element\n");
@@ -243,7 +244,7 @@ static void bench_elements(void)
                1e9 * f.median / (double)e.m.num_params, 1e9 * f.spread / (double)e.m.num_params);
         optimizer_free(&e.o), model_free(&e.m), free(e.decay);
     }
-    free(e.x), free(e.y), free(e.z), free(e.g);
+    free(all);
 }
 
 /* ---- whole steps --------------------------------------------------------------------------------- */

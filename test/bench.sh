@@ -40,7 +40,7 @@ for size in $SIZES; do
     done > $log.medians
     awk '{
         printf "  %-9s %s  %s thread%s  training step %10.2f +- %.2f ms   sampling step %9.2f +- %.2f ms   peak memory %6.0f MB\n",
-               $3, $1, $2, $2 > 1 ? "s" : " ", $4, $5, $6, $7, $8
+               $3, $1, $2, ($2 > 1 ? "s" : " "), $4, $5, $6, $7, $8
         train[$1, $2] = $4; sample[$1, $2] = $6; memory[$1] = memory[$1] > $8 ? memory[$1] : $8; torch += $1 == "torch"
     }
     function least(x, who) { return !((who, 2) in x) || x[who, 1] < x[who, 2] ? x[who, 1] : x[who, 2] }

@@ -163,6 +163,10 @@ same $W/out $W/out1 "the bound depends on the number of threads"
 refuse 1 "none.txt: cannot open" ./sample $W/f.safetensors --eval none.txt
 refuse 1 "no sentence in it" ./sample $W/f.safetensors --eval /dev/null
 refuse 2 "'-1' is no whole number from 0" ./sample --eval-steps -1
+refuse 2 "sample: -n has no effect with --eval" ./sample $W/f.safetensors --eval $W/small-test.txt -n 3
+refuse 2 "sample: --top-p has no effect with --eval" ./sample $W/f.safetensors --top-p 2 --eval $W/small-test.txt
+refuse 2 "sample: --eval-steps needs --eval" ./sample $W/f.safetensors --eval-steps 3
+refuse 2 "sample: --strength needs --edit" ./sample $W/f.safetensors --strength 0.5
 check "sampling that" ./sample $W/h.safetensors -n 3 --steps 5
 refuse 1 "section 1 has only 50 steps" ./sample $W/a.safetensors --steps 51
 refuse 1 "the nearest it takes are 17 and 25" ./sample $W/a.safetensors --steps ddim20
