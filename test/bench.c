@@ -94,16 +94,18 @@ static void theirs(void *context)
 }
 #endif
 
+/* With two threads beside our own single one, not beside OpenBLAS: its threads go on spinning after a product, on our cores. */
 static void bench_matmul(int threads)
 {
+    static double alone[64];
     static const int tokens[] = {64, 640, 4096},
                      sizes[][2] = {{128, 128}, {256, 256}, {1024, 256}, {256, 1024}, {768, 768}, {3072, 768}};
     static const char *const layouts[] = {"x W^T", "dy W", "dy^T x"};
     double logs = 0, worst = HUGE_VAL;
-    int count = 0;
+    int count = 0, line = 0;
     set_threads(threads);
 #ifdef BLAS
-    openblas_set_num_threads(threads);
+    openblas_set_num_threads(1);
 #endif
     printf("matmul, %d thread%s: GFLOP/s%s\n", threads, threads > 1 ? "s" : "", sizeof(real) == 4 ? "" : " in double");
     for (size_t t = 0; t < sizeof tokens / sizeof *tokens; t++)
@@ -126,13 +128,16 @@ static void bench_matmul(int threads)
                 for (int r = 0; r < REPEAT; r++) {
                     x[r] = flop / time_of(ours, &p, 0.01);
 #ifdef BLAS
-                    y[r] = flop / time_of(theirs, &p, 0.01);
+                    y[r] = threads == 1 ? flop / time_of(theirs, &p, 0.01) : 0;
 #else
                     y[r] = 0;
 #endif
                 }
                 Figure own = figure(x, REPEAT), other = figure(y, REPEAT);
                 printf("  %4d tokens %4d x %4d  %-7s %7.1f +- %.1f", m, out, in, layouts[layout], own.median, own.spread);
+                if (threads == 1) alone[line] = own.median;
+                else printf("   %.2f of 1 thread", own.median / alone[line]);
+                line++;
                 if (other.median > 0) {
                     double ratio = own.median / other.median;
                     printf("   BLAS %7.1f +- %.1f   ratio %.2f", other.median, other.spread, ratio);
@@ -227,7 +232,8 @@ static void bench_elements(void)
                  {"LayerNorm's gradient", do_layernorm_backward},
                  {"Gaussian noise", do_gaussian}};
     real *all = need(4 * N_ELEMENTS); /* as in a workspace: arrays one behind the other */
-    Elements e = {all, all + N_ELEMENTS, all + 2 * N_ELEMENTS, all + 3 * N_ELEMENTS, {0}, {0}, NULL};
+    Elements e;
+    e.x = all, e.y = all + N_ELEMENTS, e.z = all + 2 * N_ELEMENTS, e.g = all + 3 * N_ELEMENTS;
     Error err;
     set_threads(1);
     printf("element by element, 1 thread: nanoseconds per element\n");
