@@ -19,6 +19,7 @@ void openblas_set_num_threads(int n);
 #endif
 
 enum { REPEAT = 9 };
+static int repeat = REPEAT; /* fewer where a step takes a quarter of a minute */
 static volatile real sink;
 
 static double seconds(void)
@@ -68,8 +69,8 @@ static Figure measure(Work work, void *context)
 {
     double x[REPEAT];
     work(context);
-    for (int r = 0; r < REPEAT; r++) x[r] = time_of(work, context, 0.01);
-    return figure(x, REPEAT);
+    for (int r = 0; r < repeat; r++) x[r] = time_of(work, context, 0.01);
+    return figure(x, repeat);
 }
 
 /* ---- matmul -------------------------------------------------------------------------------------- */
@@ -387,15 +388,15 @@ static void bench_step(const char *size, int threads)
     set_threads(threads);
     open_bench(&b, size);
     const double least = b.c.hidden > 512 ? 0 : 0.4;
-    const int repeat = b.c.hidden > 512 ? 2 : 5;
+    const int rounds = b.c.hidden > 512 ? 2 : 5;
     training_step(&b);
-    for (int r = 0; r < repeat; r++) {
+    for (int r = 0; r < rounds; r++) {
         train[r] = time_of(training_step, &b, least);
         sample[r] = time_of(sampling_step, &b, least / 2);
     }
     getrusage(RUSAGE_SELF, &use);
-    printf("%s %d %.3f %.3f %.0f %.4g %.4g\n", size, threads, 1e3 * figure(train, repeat).median,
-           1e3 * figure(sample, repeat).median, (double)use.ru_maxrss / 1024, gflop(&b, 1), gflop(&b, 0));
+    printf("%s %d %.3f %.3f %.0f %.4g %.4g\n", size, threads, 1e3 * figure(train, rounds).median,
+           1e3 * figure(sample, rounds).median, (double)use.ru_maxrss / 1024, gflop(&b, 1), gflop(&b, 0));
 }
 
 /* ---- the parts of a step ------------------------------------------------------------------------- */
@@ -478,6 +479,7 @@ static void bench_parts(const char *size)
     open_bench(&b, size);
     const int C = b.c.hidden, D = b.c.emb_dim, F = b.c.ffn, V = b.c.vocab, L = b.c.layers, M = b.w.B * b.N;
     const double pieces = (double)b.B / b.w.B;
+    if (C > 512) repeat = 1;
     const struct {
         const char *name;
         int kind, O, I, count;
