@@ -384,14 +384,16 @@ static void kernel(real *c, size_t ldc, const real *a, size_t a_row, size_t a_co
     for (int i = 0; i < MR; i++)
         for (int j = 0; j < NR; j++) c[i * ldc + j] = old[i][j] + acc[i][j];
 }
+
+static const real ZEROS[KC]; /* rows beyond the edge of a matrix, and the mark of a C that begins with 0 */
+
 /* out[k * R + l] = x(l,k) for l < 8, of n rows; the others are 0. Compilers make vector shuffles of the first loop over k,
  * because eight is a power of two; writing straight to out, whose stride they cannot shuffle, takes three times as long. */
 static void pack_eight(real *out, int R, const real *x, size_t row, int n, int K)
 {
-    static const real zeros[KC];
     real strip[8 * KC];
     const real *from[8];
-    for (int l = 0; l < 8; l++) from[l] = l < n ? x + l * row : zeros;
+    for (int l = 0; l < 8; l++) from[l] = l < n ? x + l * row : ZEROS;
     for (int k = 0; k < K; k++)
         for (int l = 0; l < 8; l++) strip[k * 8 + l] = from[l][k];
     for (int k = 0; k < K; k++) memcpy(out + (size_t)k * R, strip + k * 8, 8 * sizeof *out);
@@ -417,8 +419,6 @@ static void pack(real *out, const int R, const real *x, size_t row, size_t col, 
         if (whole < n) pack_edge(out + whole * K, R, x + whole * row, row, col, n - whole, K);
     }
 }
-
-static const real ZEROS[1]; /* stands for a row of zeros */
 
 /* C(M,N) = start + A(M,K) B(K,N), on one thread. start: a row with which all rows begin, ZEROS or, for C itself, NULL. ldc:
  * how far C's rows lie apart; a_row, a_col: A's rows and columns, and so on: all three may lie inside larger matrices. A block
@@ -1810,7 +1810,7 @@ static void losses_of_piece(Model *m, Workspace *w, const Losses *terms, const D
     embedding_backward(m->dembedding, w->dx_start, y->ids, B * N, m->config.emb_dim);
 }
 
-/* Piece by piece, so that memory does not grow with the batch: gradients add up. */
+/* Piece by piece, so that a large batch needs no more room for activations: gradients add up. */
 double training_losses(Model *m, Workspace *w, Losses *terms, const Diffusion *d, const Batch *y, int backward, Dropout drop)
 {
     const int N = y->N;

@@ -68,7 +68,7 @@ real real_cos(real x);
 /* C(M,N) += op(A)(M,K) op(B)(K,N); C has rows of N. ta = 0: A is (M,K); 1: A is stored (K,M), likewise tb. */
 void matmul(real *c, const real *a, int ta, const real *b, int tb, int M, int N, int K);
 void set_threads(int n); /* does nothing in a build without OpenMP */
-int max_threads(void);
+int max_threads(void); /* that a call from here may use: 1 inside a parallel region */
 
 /* ---- layers ------------------------------------------------------------------------------------ */
 
@@ -178,9 +178,10 @@ typedef struct { /* every array that a batch needs, in one arena */
     real *dpred, *dx_past /*(B,N,D)*/, *dinput /*(B,N,2D)*/, *dhead /*(B,N,V)*/, *weight /*(B)*/;
 } Workspace;
 
+/* How many examples of a batch training should take at a time. The bits of the result depend on it, so it knows nothing of
+ * the threads. */
+int piece_of_batch(int B, int N);
 /* B: the most examples at a time, N: the number of positions. workspace_free afterwards, even on failure. */
-int piece_of_batch(int B, int N); /* how many examples of a batch training should take at a time: enough for all threads to be
-                                   * busy, and the bits of the result depend on it, so it knows nothing of the threads */
 int workspace_init(Workspace *w, const Config *c, int B, int N, int training, Error *err);
 void workspace_free(Workspace *w);
 LayerActs layer_acts(const Workspace *w, const Config *c, int l); /* those of layer l */

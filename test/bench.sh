@@ -26,8 +26,11 @@ for size in $SIZES; do
     round=0
     while [ $round -lt "$ROUNDS" ]; do
         for t in $threads; do
-            echo "tdiff $(build/bench step "$size" $t)" >> $log || exit 1
-            [ "$python" = none ] || echo "torch $("$python" test/bench_torch.py "$size" $t)" >> $log
+            line=$(build/bench step "$size" $t) || exit 1
+            echo "tdiff $line" >> $log
+            [ "$python" = none ] && continue
+            line=$("$python" test/bench_torch.py "$size" $t) || exit 1
+            echo "torch $line" >> $log
         done
         round=$((round + 1))
     done
