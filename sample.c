@@ -3,6 +3,7 @@
  *   ./sample                                 10 sentences of simple.safetensors
  *   ./sample mine.safetensors -n 3 --show    how three sentences come out of the noise
  *   ./sample mine.safetensors --eval FILE    how probable the sentences of FILE are, at least
+ *   ./sample mine.safetensors --guide mine.clf.safetensors --label good      sentences with this label
  *
  * Sentences go to stdout, one a line; everything else goes to stderr. The noise of sample i is a hash of
  * (seed, step, i): the same seed gives the same sentences whatever their number and the number of threads. */
@@ -11,12 +12,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BATCH = 64, SHOWN = 16 /* states that --show prints, at most about twice as many */ };
+enum { BATCH = 64, SHOWN = 16 /* states that --show prints, at most about twice as many */, GUIDES = 8 };
+
+typedef struct { Model model; Workspace work; int label; } Guide; /* a classifier and what it is to say */
 
 typedef struct {
-    int n, seed, threads, show, variance, help, clip_denoised, clamp_from, eval_steps;
-    double top_p, eta, strength, evidence_above;
+    int n, seed, threads, show, variance, help, clip_denoised, clamp_from, eval_steps, length, guide_steps;
+    double guide_scale, guide_adagrad, fluency, top_p, eta, strength, evidence_above;
     const char *steps, *out, *prompt, *edit, *eval;
+    const char *guide[GUIDES], *label[GUIDES]; /* as many of both */
+    Guide guides[GUIDES];
+    int num_guides;
+    real *dx; /* (BATCH,N,D) the gradient of one */
     int start, ddim;
     Tokenizer tokenizer;
     Model model;
@@ -50,6 +57,28 @@ static void draw_noise(void *context, real *out, int t, NoiseUse use)
         Redraw more = {rng_key((uint64_t)r->seed, RNG_SAMPLE, 2 * (uint64_t)step + use, r->first + b), 0};
         rng_gaussian(out + b * n, n, more.key);
         if (r->top_p > 0 && use == NOISE_STEP && t < r->diffusion.T) truncate_noise(out + b * n, n, r->top_p, redraw, &more);
+    }
+}
+
+/* Bayes' rule, for every condition: the gradients of log p(label | x_t) add up, each guide_scale times. */
+static void add_guides(void *context, real *dx, const real *x, int t)
+{
+    Sampling *r = context;
+    const int N = r->model.config.seq_len, B = r->count;
+    const size_t n = (size_t)B * N * r->model.config.emb_dim;
+    const Dropout none = {0, 0, 0};
+    int label[BATCH];
+    double nll[BATCH];
+    real timesteps[BATCH], weight[BATCH];
+    memset(dx, 0, n * sizeof *dx);
+    for (int g = 0; g < r->num_guides; g++) {
+        Guide *guide = &r->guides[g];
+        for (int b = 0; b < B; b++) {
+            label[b] = guide->label, weight[b] = (real)-r->guide_scale, timesteps[b] = diffusion_timestep(&r->diffusion, t);
+        }
+        classifier_forward(&guide->model, &guide->work, nll, x, timesteps, label, B, N, none);
+        classifier_backward(&guide->model, &guide->work, r->dx, label, weight, B, N, none);
+        for (size_t i = 0; i < n; i++) dx[i] += r->dx[i];
     }
 }
 
@@ -87,7 +116,7 @@ static int load(Sampling *r, const char *path, Error *err)
     Checkpoint c;
     Config config = {0};
     int steps_done, status = -1;
-    if (!checkpoint_open(&c, path, err) && !checkpoint_config(&c, &config, &r->tokenizer, &steps_done, err) &&
+    if (!checkpoint_open(&c, path, err) && !checkpoint_is(&c, NULL, err) && !checkpoint_config(&c, &config, &r->tokenizer, &steps_done, err) &&
         !model_init(&r->model, &config, err) && !checkpoint_tensors(&c, &r->model, "", r->model.params, err) &&
         !diffusion_init(&r->diffusion, config.noise_schedule, config.diffusion_steps, r->steps, err) &&
         !workspace_init(&r->work, &config, BATCH, config.seq_len, 0, err)) {
@@ -101,6 +130,39 @@ static int load(Sampling *r, const char *path, Error *err)
                 r->model.num_params * 1e-6, r->diffusion.T, r->diffusion.total);
     }
     checkpoint_close(&c);
+    return status;
+}
+
+/* --guide number g */
+static int load_guide(Sampling *r, int g, Error *err)
+{
+    const char *path = r->guide[g], *label = r->label[g];
+    const Config *of = &r->model.config;
+    Checkpoint c;
+    Config config = {0};
+    Tokenizer labels = {0};
+    Guide *guide = &r->guides[g];
+    int steps_done, status = -1;
+    if (!checkpoint_open(&c, path, err) && !checkpoint_is(&c, &r->model, err) &&
+        !checkpoint_config(&c, &config, &labels, &steps_done, err) && !model_init(&guide->model, &config, err) &&
+        !checkpoint_tensors(&c, &guide->model, "", guide->model.params, err) &&
+        !workspace_init(&guide->work, &config, BATCH, of->seq_len, 1, err)) {
+        guide->label = tokenizer_find(&labels, label);
+        if (config.emb_dim != of->emb_dim || config.seq_len != of->seq_len || config.emb_norm > 0 || config.self_conditioning)
+            fail(err, "%s: not the shape of a classifier for this denoiser", path);
+        else if (guide->label >= TOKEN_SPECIALS) status = 0;
+        else {
+            Buffer names = {0};
+            for (int i = TOKEN_SPECIALS; i < labels.size && names.length < 200; i++)
+                buffer_print(&names, "%s'%.40s'", i > TOKEN_SPECIALS ? ", " : "", labels.token[i]);
+            fail(err, "--label %.80s: %s knows the labels %s%s", label, path, names.failed ? "" : names.text,
+                 names.length < 200 ? "" : ", ...");
+            free(names.text);
+        }
+    }
+    r->num_guides = g + 1;
+    checkpoint_close(&c);
+    tokenizer_free(&labels);
     return status;
 }
 
@@ -137,7 +199,9 @@ static int sample(Sampling *r, FILE *out, Error *err)
     const size_t n = (size_t)N * r->model.config.emb_dim;
     const Sampler sampler = {.variance = (Variance)r->variance, .noise = draw_noise, .show = r->show ? show_state : NULL,
                              .context = r, .clip_denoised = r->clip_denoised, .clamp_from = r->clamp_from, .ddim = r->ddim,
-                             .eta = r->eta, .start = r->start, .known = r->prompt ? r->known : NULL, .known_x = r->known_x};
+                             .eta = r->eta, .start = r->start, .known = r->prompt ? r->known : NULL, .known_x = r->known_x,
+                             .gradient = r->num_guides ? add_guides : NULL, .guide_steps = r->guide_steps,
+                             .guide_adagrad = r->guide_adagrad, .fluency = r->fluency};
     for (r->first = 0; r->first < r->n; r->first += BATCH) {
         r->count = r->n - r->first < BATCH ? r->n - r->first : BATCH;
         draw_noise(r, r->x, T, NOISE_STEP);
@@ -210,7 +274,8 @@ done:
 static void defaults(Sampling *r)
 {
     memset(r, 0, sizeof *r);
-    r->n = 10, r->seed = 1, r->threads = max_threads(), r->steps = "50", r->strength = 0.5, r->evidence_above = HUGE_VAL;
+    r->n = 10, r->seed = 1, r->threads = max_threads(), r->steps = "50", r->strength = 0.5, r->guide_scale = 20, r->guide_steps = 1, r->fluency = 0.01;
+    r->evidence_above = HUGE_VAL;
 }
 
 int main(int argc, char **argv)
@@ -219,6 +284,7 @@ int main(int argc, char **argv)
     const char *path = "simple.safetensors";
     Sampling run;
     Output file = {0};
+    Buffer masks = {0};
     Error err;
     defaults(&run);
     Option options[] = {
@@ -227,8 +293,19 @@ int main(int argc, char **argv)
          NULL, NULL, 0, 0},
         {"seed", OPT_INT, &run.seed, 0, INT32_MAX, "of the noise", NULL, NULL, 0, 0},
         {"prompt", OPT_TEXT, &run.prompt, 0, 0, "keep the words of this sentence and fill in its [MASK]s", NULL, NULL, 0, 0},
+        {"length", OPT_INT, &run.length, 1, 4096, "of the sentences, in words and punctuation marks", "any", NULL, 0, 0},
         {"edit", OPT_TEXT, &run.edit, 0, 0, "begin with this sentence, made noisy, in place of noise", NULL, NULL, 0, 0},
         {"strength", OPT_REAL, &run.strength, 0.001, 1, "of --edit: the share of the steps to take; 1 keeps nothing",
+         NULL, NULL, 0, 0},
+        {"guide", OPT_TEXT, run.guide, 0, GUIDES, "sentences that this classifier gives the --label; may be given repeatedly",
+         NULL, NULL, 0, 0},
+        {"label", OPT_TEXT, run.label, 0, GUIDES, "of --guide, one for each", NULL, NULL, 0, 0},
+        {"guide-scale", OPT_REAL, &run.guide_scale, 0, 1e6, "how strongly the labels are asked for; 0: not at all", NULL, NULL, 0, 0},
+        {"guide-steps", OPT_INT, &run.guide_steps, 1, 1000, "gradients that --guide follows after each diffusion step",
+         NULL, NULL, 0, 0},
+        {"guide-adagrad", OPT_REAL, &run.guide_adagrad, 0, 10, "of --guide: Diffusion-LM's rule with this learning rate; 0: Bayes' rule",
+         NULL, NULL, 0, 0},
+        {"fluency", OPT_REAL, &run.fluency, 0, 1e6, "of --guide-adagrad: how strongly x is held near the model's mean",
          NULL, NULL, 0, 0},
         {"eta", OPT_REAL, &run.eta, 0, 1, "take DDIM's steps with this share of new noise", "DDPM's steps", NULL, 0, 0},
         {"top-p", OPT_REAL, &run.top_p, 0, 100, "draw noise beyond this again: likelier, less varied; 0: do not",
@@ -260,16 +337,26 @@ int main(int argc, char **argv)
         options_help(options, stdout);
         return fflush(stdout) || ferror(stdout) ? 1 : 0;
     }
-    if (!!run.prompt + !!run.edit + !!run.eval > 1) {
-        fprintf(stderr, "sample: only one of --prompt, --edit and --eval can be given\n");
+    if (!!run.prompt + !!run.length + !!run.edit + !!run.eval > 1) {
+        fprintf(stderr, "sample: only one of --prompt, --length, --edit and --eval can be given\n");
         return 2;
     }
+    for (int g = 0; g < GUIDES; g++)
+        if (!run.guide[g] != !run.label[g]) {
+            fprintf(stderr, "sample: every --guide needs one --label, and every --label one --guide\n");
+            return 2;
+        }
+    for (int i = 0; i < run.length; i++) buffer_print(&masks, "[MASK] ");
+    if (run.length) run.prompt = masks.failed ? "" : masks.text;
     for (const Option *o = options; o->name; o++) {
         const char *why = o->value == &run.eval_steps && !run.eval ? "needs --eval"
-                          : o->value == &run.strength && !run.edit ? "needs --edit" : NULL;
+                          : o->value == &run.strength && !run.edit ? "needs --edit"
+                          : !strncmp(o->name, "guide-", 6) && !run.guide[0] ? "needs --guide"
+                          : o->value == &run.fluency && !run.guide_adagrad ? "needs --guide-adagrad"
+                          : o->value == &run.eta && run.guide[0] ? "and --guide exclude each other" : NULL;
         char word[32];
         snprintf(word, sizeof word, " %s ", o->name);
-        if (run.eval && strstr(" n eta top-p clamp-from show ", word)) why = "has no effect with --eval";
+        if (run.eval && strstr(" n eta top-p clamp-from show guide label ", word)) why = "has no effect with --eval";
         if (o->given && why) {
             fprintf(stderr, "sample: %s%s %s\n", o->name[1] ? "--" : "-", o->name, why);
             return 2;
@@ -283,7 +370,11 @@ int main(int argc, char **argv)
         fprintf(stderr, "note: this build computes with more than float precision; another build may give other sentences\n");
 
     int status = load(&run, path, &err);
-    if (!status && run.prompt) status = given_words(&run, run.prompt, "--prompt", &err);
+    if (!status && run.prompt) status = given_words(&run, run.prompt, run.length ? "--length" : "--prompt", &err);
+    if (!status && run.guide[0])
+        run.dx = checked_alloc((size_t)BATCH * run.model.config.seq_len, run.model.config.emb_dim * sizeof *run.dx, &err);
+    if (!status && run.guide[0] && !run.dx) status = -1;
+    for (int g = 0; g < GUIDES && run.guide[g] && !status; g++) status = load_guide(&run, g, &err);
     if (!status && run.edit) {
         status = given_words(&run, run.edit, "--edit", &err);
         run.start = (int)(run.strength * run.diffusion.T + 0.5);
@@ -300,6 +391,12 @@ int main(int argc, char **argv)
     model_free(&run.model);
     workspace_free(&run.work);
     diffusion_free(&run.diffusion);
+    for (int g = 0; g < run.num_guides; g++) {
+        model_free(&run.guides[g].model);
+        workspace_free(&run.guides[g].work);
+    }
+    free(masks.text);
+    free(run.dx);
     free(run.ids);
     free(run.x);
     free(run.known);

@@ -1243,7 +1243,7 @@ void denoiser_forward(const Model *m, Workspace *w, real *out, const real *x_t, 
     }
 }
 
-void denoiser_backward(Model *m, Workspace *w, real *dx_t, const real *dout, const real *x_t, int B, int N, Dropout drop)
+static void backward_all_examples(const Model *m, Workspace *w, real *dx_t, const real *dout, int B, int N, Dropout drop)
 {
     const size_t n = (size_t)N * m->config.emb_dim;
     const int shares = max_threads() < B ? max_threads() : B;
@@ -1253,6 +1253,11 @@ void denoiser_backward(Model *m, Workspace *w, real *dx_t, const real *dout, con
         const Workspace part = from_example(w, &m->config, first);
         backward_examples(m, &part, dx_t + first * n, dout + first * n, count, N, drop);
     }
+}
+
+void denoiser_backward(Model *m, Workspace *w, real *dx_t, const real *dout, const real *x_t, int B, int N, Dropout drop)
+{
+    backward_all_examples(m, w, dx_t, dout, B, N, drop);
     backward_weights(m, w, dout, x_t, B, N);
 }
 
@@ -1718,6 +1723,17 @@ static void predict_xstart_backward(const Model *m, const Workspace *w, real *do
         }
 }
 
+/* What the network is to see of the examples: x_start, its embedding (in target) with a little noise, and x_t. */
+static void noisy_examples(const Model *m, const Workspace *w, const Diffusion *d, const Batch *y)
+{
+    const size_t n = (size_t)y->N * m->config.emb_dim;
+    const real sigma = (real)sqrt(1 - d->first_alpha);
+    embedding_forward(w->target, m->embedding, y->ids, y->B * y->N, m->config.emb_dim);
+    for (size_t i = 0; i < y->B * n; i++) w->x_start[i] = fmadd(sigma, y->noise_x0[i], w->target[i]);
+    q_sample(w->x_t, w->x_start, y->noise_t, y->t, d, y->B, n);
+    for (int b = 0; b < y->B; b++) w->timesteps[b] = diffusion_timestep(d, y->t[b]);
+}
+
 /* The embeddings receive gradient by five routes; nothing is detached:
  *   1 through x_t, the network's input        4 through x_start, the decoder's input
  *   2 through the target of mse               5 as the weight of the decoder, lm_head
@@ -1729,16 +1745,11 @@ static void losses_of_examples(const Model *m, const Workspace *w, const Losses 
 {
     const int D = m->config.emb_dim, B = y->B, N = y->N, M = B * N;
     const size_t n = (size_t)N * D;
-    const real sigma = (real)sqrt(1 - d->first_alpha);
     const int epsilon = m->config.predict == PREDICT_EPSILON, head = m->config.predict == PREDICT_SOFTMAX;
 
-    embedding_forward(w->target, m->embedding, y->ids, M, D);
-    for (size_t i = 0; i < B * n; i++) w->x_start[i] = fmadd(sigma, y->noise_x0[i], w->target[i]);
-    q_sample(w->x_t, w->x_start, y->noise_t, y->t, d, B, n);
-    for (int b = 0; b < B; b++) {
-        w->timesteps[b] = diffusion_timestep(d, y->t[b]);
-        if (y->t[b]) memcpy(w->target + b * n, w->x_start + b * n, n * sizeof *w->target); /* at t = 0 the clean embedding */
-    }
+    noisy_examples(m, w, d, y);
+    for (int b = 0; b < B; b++) /* at t = 0 the target is the clean embedding */
+        if (y->t[b]) memcpy(w->target + b * n, w->x_start + b * n, n * sizeof *w->target);
     if (y->self_condition) { /* an estimate to start from, itself made from none; no gradient goes through it */
         forward_examples(m, w, w->model_out, w->x_t, NULL, w->timesteps, B, N, drop);
         predict_xstart(m, w, w->estimate, w->model_out, w->x_t, y->t, d, B, N);
@@ -1952,8 +1963,11 @@ double learning_rate(double lr, int step, int warmup, int steps)
 
 double ema_warmup(double rate, int step) { return fmin(rate, (1.0 + step) / (10.0 + step)); }
 
-/* ---- 11. the sampling loop ---------------------------------------------------------------------------
- * DDPM alg. 2, with f predicting x_start. Everything that can be done differently is a field of Sampler. */
+/* ---- 11. the classifier ------------------------------------------------------------------------------
+ * Guidance needs p(label | x_t) for noisy x_t at every t. The classifier is a denoiser of its own whose words are the labels: the
+ * same encoder, of whose output only the first position is read, and lm_head, which compares that with the embedding of each
+ * label. (So its head is Linear, tanh, and two Linear without anything between them. The special tokens are among its
+ * labels, too; never seen, they soon have no probability.) */
 
 static void nearest_rows(int *ids, const real *scores, int M, int V)
 {
@@ -1964,6 +1978,53 @@ static void nearest_rows(int *ids, const real *scores, int M, int V)
             if (row[v] > row[ids[i]]) ids[i] = v;
     }
 }
+
+static void first_positions(real *out /*(B,D)*/, const real *x /*(B,N,D)*/, int B, int N, int D)
+{
+    for (int b = 0; b < B; b++) memcpy(out + (size_t)b * D, x + (size_t)b * N * D, D * sizeof *out);
+}
+
+void classifier_forward(const Model *m, Workspace *w, double *nll, const real *x_t, const real *timesteps, const int *label, int B,
+                        int N, Dropout drop)
+{
+    denoiser_forward(m, w, w->model_out, x_t, NULL, timesteps, B, N, drop);
+    first_positions(w->pred_xstart, w->model_out, B, N, m->config.emb_dim);
+    decoder_nll_forward(nll, w->logits, m, w->pred_xstart, label, B, 1);
+}
+
+void classifier_backward(const Model *m, Workspace *w, real *dx_t, const int *label, const real *weight, int B, int N, Dropout drop)
+{
+    const size_t D = m->config.emb_dim;
+    memset(w->dpred, 0, B * D * sizeof *w->dpred);
+    memset(w->dmodel_out, 0, (size_t)B * N * D * sizeof *w->dmodel_out);
+    decoder_nll_backward(w->dpred, w->logits, m, label, weight, B, 1);
+    for (int b = 0; b < B; b++) memcpy(w->dmodel_out + b * N * D, w->dpred + b * D, D * sizeof *w->dpred);
+    backward_all_examples(m, w, dx_t, w->dmodel_out, B, N, drop);
+}
+
+double classifier_losses(Model *m, Workspace *w, double *nll, int *guess, const Model *denoiser, const Diffusion *d, const Batch *y,
+                         const int *label, int backward, Dropout drop)
+{
+    const int B = y->B, N = y->N;
+    const size_t n = (size_t)N * m->config.emb_dim;
+    double mean = 0;
+    noisy_examples(denoiser, w, d, y);
+    classifier_forward(m, w, nll, w->x_t, w->timesteps, label, B, N, drop);
+    nearest_rows(guess, w->logits, B, m->config.vocab);
+    for (int b = 0; b < B; b++) {
+        mean += nll[b] / B;
+        w->weight[b] = (real)1 / B;
+    }
+    if (!backward) return mean;
+    classifier_backward(m, w, w->dx_t, label, w->weight, B, N, drop);
+#pragma omp parallel
+    table_weights(m, m->lm_head_bias->grad, w->logits, w->pred_xstart, B);
+    backward_weights(m, w, w->dmodel_out, w->x_t, B, N);
+    return mean;
+}
+
+/* ---- 12. the sampling loop ---------------------------------------------------------------------------
+ * DDPM alg. 2, with f predicting x_start. Everything that can be done differently is a field of Sampler. */
 
 void nearest_words(const Model *m, Workspace *w, int *ids, const real *x, int B, int N)
 {
@@ -1988,11 +2049,39 @@ static void keep_known(real *out, const real *x, const unsigned char *known /*(B
         if (known[i]) memcpy(out + i * D, x + i * D, D * sizeof *out);
 }
 
+/* Classifier guidance. By Bayes' rule p(x_{t-1} | x_t, label) ~ p(x_{t-1} | x_t) p(label | x_{t-1}). The first is a Gaussian; a
+ * Gaussian times exp(g . x) is the same one moved by variance g, so with g = the gradient of log p(label | x_{t-1}) it is enough
+ * to move what p_sample has drawn (Dhariwal & Nichol 2021, alg. 1, but g is taken where x has come to). With guide_steps K, x
+ * goes there in K parts and g is taken anew for each. Variance and spread of the samples stay what the model says.
+ *
+ * guide_adagrad: as Diffusion-LM sec. 4.3 does it. x climbs on log p(label | x) + fluency log p(x | x_t) by K steps of
+ * Adagrad, which knows no length of a gradient and so needs the second term to hold x near the mean of p_sample.
+ *
+ * At the last few t there is next to no noise left and the words are decided. */
+enum { UNGUIDED = 10 /* trained steps */ };
+
+static void guide(const Sampler *s, Workspace *w, real *x, const real *mean, double variance, int t, size_t n)
+{
+    const real step = (real)(variance / s->guide_steps), back = (real)(s->fluency / variance), lr = (real)s->guide_adagrad;
+    real *g = w->x_start, *sum = w->estimate;
+    memset(sum, 0, n * sizeof *sum);
+    for (int k = 0; k < s->guide_steps; k++) {
+        s->gradient(s->context, g, x, t - 1);
+        for (size_t i = 0; i < n && !lr; i++) x[i] = fmadd(step, g[i], x[i]);
+        for (size_t i = 0; i < n && lr; i++) {
+            g[i] -= back * (x[i] - mean[i]);
+            sum[i] = fmadd(g[i], g[i], sum[i]);
+            x[i] += lr * g[i] / (real_sqrt(sum[i]) + FLT_MIN);
+        }
+    }
+}
+
 void p_sample_loop(const Model *m, Workspace *w, const Diffusion *d, const Sampler *s, real *x, int B, int N)
 {
     const int D = m->config.emb_dim, first = s->start ? s->start - 1 : d->T - 1;
     const size_t n = (size_t)N * D;
     const Dropout none = {0, 0, 0};
+    double variance, log_variance;
     for (int t = first; t >= 0; t--) {
         if (s->known) { /* the given words, as noisy as everything else is at t */
             s->noise(s->context, w->noise, t, NOISE_KNOWN);
@@ -2008,15 +2097,17 @@ void p_sample_loop(const Model *m, Workspace *w, const Diffusion *d, const Sampl
         for (size_t i = 0; i < B * n && s->clip_denoised; i++) w->pred_xstart[i] = real_clip(w->pred_xstart[i]);
         if (d->timestep_map[t] < s->clamp_from) clamp_to_words(m, w, w->pred_xstart, B * N);
         s->noise(s->context, w->noise, t, NOISE_STEP);
+        if (s->gradient) p_mean_variance(w->target, &variance, &log_variance, w->pred_xstart, x, &t, d, s->variance, 1, B * n);
         for (int b = 0; b < B; b++)
             if (s->ddim) ddim_sample(x + b * n, w->pred_xstart + b * n, x + b * n, w->noise + b * n, &t, d, s->eta, 1, n);
             else p_sample(x + b * n, w->pred_xstart + b * n, x + b * n, w->noise + b * n, &t, d, s->variance, 1, n);
+        if (s->gradient && d->timestep_map[t] >= UNGUIDED) guide(s, w, x, w->target, variance, t, B * n);
         if (s->known && !t) keep_known(x, s->known_x, s->known, B * N, D);
         if (s->show) s->show(s->context, t, w->pred_xstart);
     }
 }
 
-/* ---- 12. the checkpoint ------------------------------------------------------------------------------
+/* ---- 13. the checkpoint ------------------------------------------------------------------------------
  * safetensors: 8 bytes of header length, a JSON header, raw little-endian float32 without gaps. */
 
 static const char *const predict_names[] = {"x-start", "epsilon", "softmax", NULL}; /* in the order of Predict */
@@ -2235,6 +2326,33 @@ int checkpoint_config(const Checkpoint *c, Config *config, Tokenizer *t, int *st
     if (status) fail(err, "%s: metadata: tokenizer: %.400s", c->path, inner.text);
     free(text);
     config->vocab = t->size;
+    return status;
+}
+
+void denoiser_fingerprint(const Model *m, char out[20])
+{
+    const Config *c = &m->config;
+    uint64_t hash = rng_key(c->noise_schedule, RNG_SHUFFLE, c->diffusion_steps, c->seq_len);
+    for (size_t i = 0; i < m->word_embedding->size; i++) {
+        float f = (float)m->embedding[i];
+        uint32_t u;
+        memcpy(&u, &f, sizeof u);
+        hash = rng_key(hash, RNG_SHUFFLE, i, u);
+    }
+    snprintf(out, 20, "%08lx%08lx", (unsigned long)(hash >> 32), (unsigned long)(hash & 0xffffffff));
+}
+
+int checkpoint_is(const Checkpoint *c, const Model *denoiser, Error *err)
+{
+    Error none;
+    char expected[20], *of = checkpoint_metadata(c, "denoiser-is", &none);
+    const int classifier = of && *of;
+    int status = 0;
+    if (denoiser) denoiser_fingerprint(denoiser, expected);
+    if (denoiser && !classifier) status = fail(err, "%s: not a classifier; ./train --classifier makes one", c->path);
+    else if (denoiser && strcmp(of, expected)) status = fail(err, "%s: the classifier of another denoiser than this one", c->path);
+    else if (!denoiser && classifier) status = fail(err, "%s: a classifier, not a denoiser; it is for --guide", c->path);
+    free(of);
     return status;
 }
 

@@ -292,6 +292,20 @@ double clip_factor(double norm, double clip);                        /* min(1, c
 double learning_rate(double lr, int step, int warmup, int steps);    /* linear up over warmup, linear down to 0 at steps */
 double ema_warmup(double rate, int step);                            /* min(rate, (1 + step) / (10 + step)) */
 
+/* ---- the classifier ------------------------------------------------------------------------------ */
+
+/* A classifier is a Model whose vocabulary is the labels: p(label | x_t) = softmax(lm_head(f(x_t, timesteps) at position 0)),
+ * x_t being that of another Model, the denoiser. */
+/* nll[b] = -log p(label[b] | x_t); the softmax is left in w->logits (B,V). */
+void classifier_forward(const Model *m, Workspace *w, double *nll /*(B)*/, const real *x_t /*(B,N,D)*/, const real *timesteps /*(B)*/,
+                        const int *label /*(B)*/, int B, int N, Dropout drop);
+/* dx_t = the gradient of weight[b] nll[b]; follows the forward, whose activations it overwrites. No gradient of m's weights. */
+void classifier_backward(const Model *m, Workspace *w, real *dx_t, const int *label, const real *weight, int B, int N, Dropout drop);
+/* nll of the examples of y, noised as in training_losses with the embeddings of the denoiser, which stays as it is; guess:
+ * the likeliest labels. Returns the mean. backward: adds the gradient of the mean to m's. B is at most w->B. */
+double classifier_losses(Model *m, Workspace *w, double *nll /*(B)*/, int *guess /*(B)*/, const Model *denoiser, const Diffusion *d,
+                         const Batch *y, const int *label /*(B)*/, int backward, Dropout drop);
+
 /* ---- the sampling loop --------------------------------------------------------------------------- */
 
 typedef enum { NOISE_STEP, NOISE_KNOWN } NoiseUse;
@@ -305,6 +319,11 @@ typedef struct {
     int ddim;          /* ddim_sample with this eta in place of p_sample */
     double eta;
     int start;         /* steps to take, when x is not pure noise; 0: all of d's */
+    /* NULL, or guidance: dx = the gradient of log p(condition | x_t), (B,N,D). It is called with x and t as they are after a step. */
+    void (*gradient)(void *context, real *dx, const real *x, int t);
+    int guide_steps;       /* gradients a step, 1 at least */
+    double guide_adagrad;  /* 0, or the learning rate of Diffusion-LM's rule, */
+    double fluency;        /* and how strongly it holds x near the mean of p_sample */
     const unsigned char *known; /* (B,N) NULL, or the positions where x is to be known_x (B,N,D): infilling */
     const real *known_x;
 } Sampler;
@@ -349,6 +368,9 @@ typedef struct {
 /* Counts the words of text (lines end in \n) and keeps the vocab_size - 5 most frequent, ties by byte order, of those that
  * occur min_frequency times at least. */
 int tokenizer_train_word_level(Tokenizer *t, const char *text, size_t n, int vocab_size, int min_frequency, Error *err);
+/* The id of token, which is added if it is new, after the special ones; -1 on failure. Begin with {0}. */
+int tokenizer_add(Tokenizer *t, const char *token, Error *err);
+int tokenizer_find(const Tokenizer *t, const char *token); /* its id, or -1 */
 /* Hugging Face's tokenizer.json. */
 int tokenizer_from_json(Tokenizer *t, const char *text, size_t n, Error *err);
 void tokenizer_to_json(const Tokenizer *t, Buffer *out);
@@ -379,12 +401,12 @@ typedef struct {
     const char *name;    /* without dashes; one letter: a short option; NULL ends the table */
     OptionKind kind;
     void *value;         /* int *, double *, const char **, int *, int * (index into choices) */
-    double min, max;     /* of a number */
+    double min, max;     /* of a number; OPT_TEXT with a max: value is an array, for an option that can be given so often */
     const char *help;    /* NULL: not offered on the command line, only kept in the checkpoint */
     const char *deflt;   /* what --help shows as the default; NULL: *value */
     const char *const *choices; /* of OPT_CHOICE: NULL-terminated names */
     int result;          /* determines the result: goes into the checkpoint */
-    int given;           /* set by the parser */
+    int given;           /* how often: set by the parser */
 } Option;
 int option_set(Option *o, const char *text, Error *err);      /* *value from text, checked */
 void option_print(const Option *o, Buffer *out);              /* *value as text that option_set reads back exactly */
@@ -415,6 +437,10 @@ void checkpoint_close(Checkpoint *c);
 char *checkpoint_metadata(const Checkpoint *c, const char *key, Error *err); /* the caller frees; NULL with err filled */
 int checkpoint_option(const Checkpoint *c, Option *o, Error *err); /* *o->value from the metadata under o->name */
 int checkpoint_config(const Checkpoint *c, Config *config, Tokenizer *t, int *steps_done, Error *err);
+/* What a classifier says of its denoiser: embeddings, noise schedule, positions. */
+void denoiser_fingerprint(const Model *m, char out[20]);
+/* Is c a classifier for this denoiser or, with NULL, a denoiser itself? */
+int checkpoint_is(const Checkpoint *c, const Model *denoiser, Error *err);
 /* Reads the tensor prefix + x->name, which must have x's shape, into data. */
 int checkpoint_tensor(Checkpoint *c, const Tensor *x, const char *prefix, real *data, Error *err);
 /* Reads all tensors whose names are prefix + a name of m's table into data (num_params), in the table's order. */

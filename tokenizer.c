@@ -267,7 +267,10 @@ int option_set(Option *o, const char *text, Error *err)
     const char *const *choices = o->kind == OPT_FLAG ? flag : o->choices, *dashes = o->name[1] ? "--" : "-";
     int whole = o->kind == OPT_INT;
     char *end;
-    if (o->kind == OPT_TEXT) return *(const char **)o->value = text, 0;
+    if (o->kind == OPT_TEXT) {
+        if (o->max > 0 && o->given >= o->max) return fail(err, "%s%s: given more than %.0f times", dashes, o->name, o->max);
+        return ((const char **)o->value)[o->max > 0 ? o->given : 0] = text, 0;
+    }
     if (o->kind == OPT_FLAG || o->kind == OPT_CHOICE) {
         Buffer names = {0};
         for (int i = 0; choices[i]; i++) {
@@ -330,7 +333,7 @@ int options_parse(Option *table, int argc, char **argv, const char **operand, in
             value = argv[i];
         }
         if (option_set(o, value ? value : "1", err)) return -1;
-        o->given = 1;
+        o->given++;
     }
     return operands;
 }
@@ -538,22 +541,33 @@ static int by_count(const void *a, const void *b)
     return x->count != y->count ? (x->count < y->count ? 1 : -1) : strcmp(x->token, y->token);
 }
 
+int tokenizer_find(const Tokenizer *t, const char *token) { return t->slot[find_slot(t, token)]; }
+
+int tokenizer_add(Tokenizer *t, const char *token, Error *err)
+{
+    for (;;) {
+        const char *next = t->size < TOKEN_SPECIALS ? specials_text[t->size] : token;
+        if (2 * (size_t)t->size >= t->num_slots && index_tokens(t, err)) return -1;
+        size_t slot = find_slot(t, next);
+        if (t->slot[slot] < 0) {
+            if (!(t->token[t->size] = checked_alloc(strlen(next) + 1, 1, err))) return -1;
+            strcpy(t->token[t->size], next);
+            t->slot[slot] = t->size++;
+        }
+        if (next == token) return t->slot[slot];
+    }
+}
+
 /* All different tokens of the text: the specials, then the words in order of appearance. counts: an array of Count */
 static int count_tokens(Tokenizer *t, Buffer *counts, Splitter *s, Error *err)
 {
-    while (t->size < TOKEN_SPECIALS || split_next(s)) {
-        const char *word = t->size < TOKEN_SPECIALS ? specials_text[t->size] : s->word.text;
-        if (2 * (size_t)t->size >= t->num_slots && index_tokens(t, err)) return -1;
-        size_t slot = find_slot(t, word);
-        if (t->slot[slot] < 0) {
-            Count new = {checked_alloc(strlen(word) + 1, 1, err), 0};
-            if (!new.token) return -1;
-            t->token[t->size] = strcpy(new.token, word);
-            t->slot[slot] = t->size++;
-            buffer_add(counts, (const char *)&new, sizeof new);
-            if (counts->failed) return fail(err, "out of memory at %d words", t->size);
-        }
-        ((Count *)(void *)counts->text)[t->slot[slot]].count++;
+    while (split_next(s)) {
+        int id = tokenizer_add(t, s->word.text, err);
+        if (id < 0) return -1;
+        for (size_t k; (k = counts->length / sizeof(Count)) < (size_t)t->size && !counts->failed;)
+            buffer_add(counts, (const char *)&(Count){t->token[k], 0}, sizeof(Count));
+        if (counts->failed) return fail(err, "out of memory at %d words", t->size);
+        ((Count *)(void *)counts->text)[id].count++;
     }
     return s->word.failed ? fail(err, "out of memory") : 0;
 }
@@ -565,7 +579,7 @@ int tokenizer_train_word_level(Tokenizer *t, const char *text, size_t n, int voc
     int status = unicode_init(t, err);
     Splitter s = {t->unicode, text, text + n, {0}};
     if (!status) status = count_tokens(t, &counts, &s, err);
-    if (!status && t->size == TOKEN_SPECIALS) status = fail(err, "there is no word in the text");
+    if (!status && t->size <= TOKEN_SPECIALS) status = fail(err, "there is no word in the text");
     if (!status && vocab_size <= TOKEN_SPECIALS) status = fail(err, "a vocabulary of %d is too small", vocab_size);
     if (!status) {
         Count *count = (void *)counts.text;
@@ -593,7 +607,7 @@ long tokenizer_encode(const Tokenizer *t, const char *text, size_t n, int *ids, 
     long length = 1;
     ids[0] = TOKEN_CLS;
     for (; split_next(&s); length++) {
-        int id = t->slot[find_slot(t, s.word.text)];
+        int id = tokenizer_find(t, s.word.text);
         if (length < max) ids[length] = id >= 0 ? id : TOKEN_UNK;
     }
     ids[length < max ? length : max - 1] = TOKEN_SEP;

@@ -3,6 +3,7 @@
  *   ./train                               the simple corpus, a minute or two: simple.safetensors
  *   ./train mine.txt --val held-out.txt   your own: mine.safetensors
  *   ./train mine.txt --resume mine.safetensors
+ *   ./train --classifier labeled.tsv --denoiser mine.safetensors     for ./sample --guide
  *
  * A step draws a batch of sentences, a diffusion step t and noise for each, and follows the gradient of
  * training_losses. Everything random is a hash of (seed, step, example), so a run that was stopped and
@@ -50,11 +51,12 @@ static int on_terminal(FILE *f)
 
 /* ---- options --------------------------------------------------------------------------------------- */
 
-/* What two corpora differ in: a run can only be resumed on the sentences it began with. */
-static void corpus_fingerprint(const Corpus *c, char out[20])
+/* What two corpora differ in: a run can only be resumed on the sentences, and labels, it began with. */
+static void corpus_fingerprint(const Corpus *c, const int *label, char out[20])
 {
     uint64_t hash = (uint64_t)c->rows;
     for (size_t i = 0; i < (size_t)c->rows * c->N; i++) hash = rng_key(hash, RNG_SHUFFLE, i, (uint64_t)c->ids[i]);
+    for (int i = 0; i < c->rows && label; i++) hash = rng_key(hash, RNG_SHUFFLE, i, (uint64_t)label[i]);
     snprintf(out, 20, "%08lx%08lx", (unsigned long)(hash >> 32), (unsigned long)(hash & 0xffffffff));
 }
 
@@ -63,11 +65,13 @@ typedef struct {
     int recipe, steps, stop_at, batch, warmup, schedule_sampler, seed, threads, log_interval, save_interval, vocab_size;
     int min_frequency, help;
     double lr, weight_decay, dropout, ema_rate, clip;
-    const char *val, *out, *resume, *fingerprint;
+    const char *val, *out, *resume, *fingerprint, *classifier, *denoiser, *denoiser_is;
 } Settings;
 
+enum { CLASSIFIER_STEPS = 2000 }; /* the defaults with --classifier */
+#define CLASSIFIER_LR 5e-4
 enum { LOSSES_KEPT = 10 /* for every t */ };
-enum { OPTIONS = CONFIG_OPTIONS + 23 };
+enum { OPTIONS = CONFIG_OPTIONS + 26 };
 
 static void defaults(Settings *s)
 {
@@ -106,16 +110,19 @@ static void list_options(Option table[OPTIONS], Settings *s)
          "best; templates for the default corpus", recipe_names, 0, 0},
         {"val", OPT_TEXT, &s->val, 0, 0, "held-out sentences to measure the loss on",
          "data/simple-test.txt for the default corpus", NULL, 0, 0},
+        {"classifier", OPT_TEXT, &s->classifier, 0, 0,
+         "train a classifier for ./sample --guide on this file: a sentence, a TAB and a label a line", NULL, NULL, 0, 0},
+        {"denoiser", OPT_TEXT, &s->denoiser, 0, 0, "of --classifier: the checkpoint whose samples it is to guide", NULL, NULL, 0, 0},
         {"out", OPT_TEXT, &s->out, 0, 0, "the checkpoint to write; the log goes beside it",
-         "NAME.safetensors, or the one resumed", NULL, 0, 0},
+         "NAME.safetensors, NAME.clf.safetensors with --classifier, or the one resumed", NULL, 0, 0},
         {"steps", OPT_INT, &s->steps, 1, 1e8, "training steps in all; the learning rate falls to 0 over them",
-         NULL, NULL, 1, 0},
+         "4000; 2000 with --classifier", NULL, 1, 0},
         {"stop-at", OPT_INT, &s->stop_at, 1, 1e8, "save and stop after this step", "steps", NULL, 0, 0},
         {"batch", OPT_INT, &s->batch, 1, 65536, "sentences a step", NULL, NULL, 1, 0},
         {"vocab-size", OPT_INT, &s->vocab_size, TOKEN_SPECIALS + 1, 1e6, "words to keep, the most frequent; others are [UNK]",
          NULL, NULL, 1, 0},
         {"min-frequency", OPT_INT, &s->min_frequency, 1, 1e8, "words that occur less often are [UNK]", NULL, NULL, 1, 0},
-        {"lr", OPT_REAL, &s->lr, 1e-9, 10, "learning rate of AdamW", NULL, NULL, 1, 0},
+        {"lr", OPT_REAL, &s->lr, 1e-9, 10, "learning rate of AdamW", "0.002; 0.0005 with --classifier", NULL, 1, 0},
         {"warmup", OPT_INT, &s->warmup, 0, 1e8, "steps over which the learning rate rises", NULL, NULL, 1, 0},
         {"weight-decay", OPT_REAL, &s->weight_decay, 0, 10, "of all weights but biases and LayerNorm", NULL, NULL, 1, 0},
         {"dropout", OPT_REAL, &s->dropout, 0, 0.95, "share of activations that a step leaves out", NULL, NULL, 1, 0},
@@ -127,6 +134,7 @@ static void list_options(Option table[OPTIONS], Settings *s)
         {"clip", OPT_REAL, &s->clip, 0, 1e9, "largest norm of the gradient; 0: no limit", NULL, NULL, 1, 0},
         {"seed", OPT_INT, &s->seed, 0, INT32_MAX, "of everything random", NULL, NULL, 1, 0},
         {"corpus", OPT_TEXT, &s->fingerprint, 0, 0, NULL, NULL, NULL, 1, 0}, /* no help: in the checkpoint only */
+        {"denoiser-is", OPT_TEXT, &s->denoiser_is, 0, 0, NULL, NULL, NULL, 1, 0},
         {"threads", OPT_INT, &s->threads, 1, 1024, "does not change the result", NULL, NULL, 0, 0},
         {"log-interval", OPT_INT, &s->log_interval, 1, 1e8, "steps between lines of the log", NULL, NULL, 0, 0},
         {"save-interval", OPT_INT, &s->save_interval, 1, 1e8, "steps between checkpoints", NULL, NULL, 0, 0},
@@ -175,9 +183,13 @@ static void base_name(Buffer *out, const char *path, const char *const *suffixes
 typedef struct {
     Settings s;
     Option options[OPTIONS];
-    Tokenizer tokenizer;
+    Tokenizer tokenizer; /* of a classifier: its labels */
     Corpus corpus, val;
     Model model;
+    Model denoiser;         /* of a classifier: whose samples it is to guide, and that one's words */
+    Tokenizer words;
+    int *label, *val_label; /* one for every sentence of corpus and of val */
+    int *labels, *guess;    /* (B) */
     Workspace work;
     Optimizer optimizer;
     Diffusion diffusion;
@@ -188,6 +200,7 @@ typedef struct {
     real *noise_x0, *noise_t; /* (B,N,D) */
     real *weight;             /* (B) */
     Losses terms;
+    char fingerprint[2][20]; /* of the corpus and of the denoiser */
     FILE *log;
     int done; /* steps */
 } Training;
@@ -206,6 +219,7 @@ static void draw_batch(Training *r, int step)
         uint64_t example = (uint64_t)step * B + b;
         size_t row = rng_permute(example % rows, rows, rng_key(seed, RNG_SHUFFLE, example / rows, 0));
         memcpy(r->ids + (size_t)b * N, r->corpus.ids + row * N, N * sizeof *r->ids);
+        if (r->label) r->labels[b] = r->label[row];
         uint64_t key = rng_key(seed, RNG_T, step, b);
         r->t[b] = r->resampler.T ? resampler_draw(&r->resampler, rng_u32(key, 0) / 4294967296.0)
                                  : rng_below(key, 0, r->diffusion.T);
@@ -226,10 +240,19 @@ static void swap_arenas(real *a, real *b, size_t n)
     for (size_t i = 0; i < n; i++) { real x = a[i]; a[i] = b[i]; b[i] = x; }
 }
 
-/* The loss of the averaged weights on up to 256 held-out sentences; t spread evenly, always the same noise. */
-static double validation_loss(Training *r)
+/* The loss of a batch and, with backward, its gradient: of the denoiser or of the classifier. */
+static double losses(Training *r, const Batch *y, const int *label, int backward, Dropout drop)
 {
-    const int B = r->s.batch, N = r->val.N, rows = r->val.rows < 256 ? r->val.rows : 256;
+    if (!label) return training_losses(&r->model, &r->work, &r->terms, &r->diffusion, y, backward, drop);
+    return classifier_losses(&r->model, &r->work, r->terms.loss, r->guess, &r->denoiser, &r->diffusion, y, label, backward, drop);
+}
+
+/* The loss of the averaged weights on so many held-out sentences; t spread evenly, always the same noise. accuracy: the share of
+ * labels that a classifier finds, by noise quartile. */
+static double validation_loss(Training *r, int most, double accuracy[4])
+{
+    const int B = r->s.batch, N = r->val.N, rows = r->val.rows < most ? r->val.rows : most;
+    int right[4] = {0}, of[4] = {0};
     const size_t n = (size_t)N * r->s.config.emb_dim;
     const Dropout none = {0, 0, 0};
     double total = 0;
@@ -242,8 +265,14 @@ static double validation_loss(Training *r)
             rng_gaussian(r->noise_t + b * n, n, rng_key(0, RNG_VALIDATION, 1, first + b));
         }
         const Batch batch = {r->val.ids + (size_t)first * N, r->t, r->noise_x0, r->noise_t, NULL, 0, count, N};
-        total += count * training_losses(&r->model, &r->work, &r->terms, &r->diffusion, &batch, 0, none);
+        total += count * losses(r, &batch, r->label ? r->val_label + first : NULL, 0, none);
+        for (int b = 0; b < count && r->label; b++) {
+            int quartile = (int)(4 * (int64_t)r->t[b] / r->diffusion.T);
+            right[quartile] += r->guess[b] == r->val_label[first + b];
+            of[quartile]++;
+        }
     }
+    for (int q = 0; q < 4; q++) accuracy[q] = of[q] ? (double)right[q] / of[q] : 0;
     swap_arenas(r->model.params, r->optimizer.ema, r->model.num_params);
     return total / rows;
 }
@@ -269,17 +298,23 @@ static int report(Training *r, Sums *sums, double lr, double norm, double elapse
 {
     const int k = sums->steps, left = r->s.steps - r->done, terminal = on_terminal(stderr);
     const double per_step = elapsed / steps_run;
-    double val = 0;
-    if (r->val.rows) val = validation_loss(r);
-    fprintf(stderr, "%sstep %d/%d  loss %.4f = mse %.4f + decoder_nll %.4f + tT %.4f", terminal ? "\r" : "", r->done,
-            r->s.steps, sums->loss / k, sums->mse / k, sums->decoder_nll / k, sums->tT_loss / k);
+    double val = 0, accuracy[4];
+    if (r->val.rows) val = validation_loss(r, r->label && r->done == r->s.stop_at ? r->val.rows : 256, accuracy);
+    fprintf(stderr, "%sstep %d/%d  loss %.4f", terminal ? "\r" : "", r->done, r->s.steps, sums->loss / k);
+    if (!r->label)
+        fprintf(stderr, " = mse %.4f + decoder_nll %.4f + tT %.4f", sums->mse / k, sums->decoder_nll / k, sums->tT_loss / k);
     if (r->s.config.predict == PREDICT_SOFTMAX) fprintf(stderr, " + head_nll %.4f", sums->head_nll / k);
     if (r->val.rows) fprintf(stderr, "  val %.4f", val);
+    if (r->label)
+        fprintf(stderr, "  right by noise quartile %.1f %.1f %.1f %.1f %%", 100 * accuracy[0], 100 * accuracy[1],
+                100 * accuracy[2], 100 * accuracy[3]);
     fprintf(stderr, "  %.0f tokens/s  %d:%02d left%s", r->s.batch * (double)r->corpus.N / per_step,
             (int)(left * per_step) / 60, (int)(left * per_step) % 60, terminal ? "\x1b[K" : "\n");
     fflush(stderr);
-    fprintf(r->log, "{\"step\":%d,\"lr\":%.6g,\"grad_norm\":%.6g,\"loss\":%.6g,\"mse\":%.6g,\"decoder_nll\":%.6g,\"tT_loss\":%.6g",
-            r->done, lr, norm, sums->loss / k, sums->mse / k, sums->decoder_nll / k, sums->tT_loss / k);
+    fprintf(r->log, "{\"step\":%d,\"lr\":%.6g,\"grad_norm\":%.6g,\"loss\":%.6g", r->done, lr, norm, sums->loss / k);
+    if (!r->label)
+        fprintf(r->log, ",\"mse\":%.6g,\"decoder_nll\":%.6g,\"tT_loss\":%.6g", sums->mse / k, sums->decoder_nll / k,
+                sums->tT_loss / k);
     if (r->s.config.predict == PREDICT_SOFTMAX) fprintf(r->log, ",\"head_nll\":%.6g", sums->head_nll / k);
     for (int q = 0; q < 4; q++) {
         fprintf(r->log, "%s", q ? "," : ",\"loss_by_noise_quartile\":[");
@@ -288,6 +323,8 @@ static int report(Training *r, Sums *sums, double lr, double norm, double elapse
     }
     fprintf(r->log, "]");
     if (r->val.rows) fprintf(r->log, ",\"val_loss\":%.6g", val);
+    if (r->label)
+        fprintf(r->log, ",\"accuracy_by_noise_quartile\":[%.6g,%.6g,%.6g,%.6g]", accuracy[0], accuracy[1], accuracy[2], accuracy[3]);
     fprintf(r->log, ",\"seconds\":%.2f}\n", elapsed);
     memset(sums, 0, sizeof *sums);
     return fflush(r->log) || ferror(r->log) ? fail(err, "the log cannot be written: %s", strerror(errno)) : 0;
@@ -311,7 +348,7 @@ static int train(Training *r, Error *err)
         Dropout drop = {rng_key((uint64_t)s->seed, RNG_DROPOUT, step, 0), s->dropout, 0};
         draw_batch(r, step);
         const Batch batch = {r->ids, r->t, r->noise_x0, r->noise_t, r->weight, self_condition(s, step), s->batch, r->corpus.N};
-        training_losses(&r->model, &r->work, &r->terms, &r->diffusion, &batch, 1, drop);
+        losses(r, &batch, r->label ? r->labels : NULL, 1, drop);
         if (r->resampler.T) resampler_update(&r->resampler, r->t, r->terms.loss, s->batch);
         double norm = gradient_norm(&r->model, &r->optimizer), lr = learning_rate(s->lr, step, s->warmup, s->steps);
         if (!(norm - norm == 0)) {
@@ -340,6 +377,78 @@ static int train(Training *r, Error *err)
     return status;
 }
 
+/* ---- what a classifier needs more ---------------------------------------------------------------------- */
+
+static int load_denoiser(Training *r, Error *err)
+{
+    Config *c = &r->s.config, of = {0};
+    Checkpoint k;
+    int steps_done, status = -1;
+    if (!checkpoint_open(&k, r->s.denoiser, err) && !checkpoint_is(&k, NULL, err) &&
+        !checkpoint_config(&k, &of, &r->words, &steps_done, err) && !model_init(&r->denoiser, &of, err) &&
+        !checkpoint_tensors(&k, &r->denoiser, "", r->denoiser.params, err))
+        status = 0;
+    checkpoint_close(&k);
+    embedding_table_forward(&r->denoiser);
+    c->seq_len = of.seq_len, c->max_positions = of.seq_len, c->emb_dim = of.emb_dim;
+    c->diffusion_steps = of.diffusion_steps, c->noise_schedule = of.noise_schedule;
+    c->predict = PREDICT_XSTART, c->self_conditioning = 0, c->emb_norm = 0;
+    return status;
+}
+
+/* Takes the labels off the lines: their numbers into r->label, their names into r->tokenizer. */
+static int take_labels(Training *r, const char *path, Error *err)
+{
+    Corpus *c = &r->corpus;
+    size_t to = 0;
+    int line = 0, rows = 0, unused[2];
+    for (size_t i = 0; i < c->length; i++) line += c->text[i] == '\n';
+    if (!(r->label = checked_alloc((size_t)line + 1, sizeof *r->label, err))) return -1;
+    line = 0;
+    for (size_t at = 0, end, next; at < c->length; at = next) {
+        char *newline = memchr(c->text + at, '\n', c->length - at);
+        end = newline ? (size_t)(newline - c->text) : c->length;
+        next = end + 1;
+        line++;
+        while (end > at && strchr(" \r", c->text[end - 1])) end--;
+        if (end == at) continue; /* blank */
+        size_t tab = end;
+        while (tab > at && c->text[tab - 1] != '\t') tab--;
+        if (tab == at || tab == end) return fail(err, "%s: line %d: expected a sentence, a TAB and a label", path, line);
+        if (tokenizer_encode(&r->words, c->text + at, tab - 1 - at, unused, 2) <= 2)
+            return fail(err, "%s: line %d: no sentence before the TAB", path, line);
+        c->text[end] = '\0';
+        r->label[rows] = tokenizer_add(&r->tokenizer, c->text + tab, err);
+        if (r->label[rows] < 0) return -1;
+        if (r->label[rows] < TOKEN_SPECIALS) return fail(err, "%s: line %d: %s cannot be a label", path, line, c->text + tab);
+        rows++;
+        memmove(c->text + to, c->text + at, tab - at);
+        to += tab - at;
+        c->text[to - 1] = '\n';
+    }
+    c->length = to;
+    if (rows < 10) return fail(err, "%s: %d sentences; expected 10 at least, of which a tenth is held out", path, rows);
+    if (r->tokenizer.size < TOKEN_SPECIALS + 2) return fail(err, "%s: a single label; expected two at least", path);
+    return 0;
+}
+
+/* Every tenth sentence goes to val. */
+static int hold_out(Training *r, Error *err)
+{
+    const int rows = r->corpus.rows, N = r->corpus.N;
+    r->val.N = N;
+    if (!(r->val.ids = checked_alloc((size_t)rows / 10, N * sizeof *r->val.ids, err)) ||
+        !(r->val_label = checked_alloc((size_t)rows / 10, sizeof *r->val_label, err)))
+        return -1;
+    r->corpus.rows = 0;
+    for (int i = 0; i < rows; i++) {
+        Corpus *c = i % 10 == 9 ? &r->val : &r->corpus;
+        memmove(c->ids + (size_t)c->rows * N, r->corpus.ids + (size_t)i * N, N * sizeof *c->ids);
+        (c == &r->val ? r->val_label : r->label)[c->rows++] = r->label[i];
+    }
+    return 0;
+}
+
 /* Everything between the command line and the first step. Returns 1 if there is nothing to do. */
 static int prepare(Training *r, const char *path, Error *err)
 {
@@ -347,12 +456,14 @@ static int prepare(Training *r, const char *path, Error *err)
     Config *c = &s->config;
     Checkpoint checkpoint = {0};
     Corpus *corpus = &r->corpus;
-    char fingerprint[20], *saved;
+    char *fingerprint = r->fingerprint[0], *saved;
     Error inner;
     int status = -1;
 
+    if (s->classifier && load_denoiser(r, err)) goto done;
     if (s->resume) {
-        if (checkpoint_open(&checkpoint, s->resume, err) || resume_options(r->options, &checkpoint, err) ||
+        if (checkpoint_open(&checkpoint, s->resume, err) ||
+            checkpoint_is(&checkpoint, s->classifier ? &r->denoiser : NULL, err) || resume_options(r->options, &checkpoint, err) ||
             checkpoint_config(&checkpoint, c, &r->tokenizer, &r->done, err))
             goto done;
         if (r->done >= (s->stop_at ? s->stop_at : s->steps)) {
@@ -364,7 +475,8 @@ static int prepare(Training *r, const char *path, Error *err)
     if (!s->stop_at) s->stop_at = s->steps;
     if (s->stop_at > s->steps) { fail(err, "--stop-at %d: there are only --steps %d", s->stop_at, s->steps); goto done; }
     if (corpus_read(corpus, path, err)) goto done;
-    if (!s->resume && tokenizer_train_word_level(&r->tokenizer, corpus->text, corpus->length, s->vocab_size,
+    if (s->classifier && take_labels(r, path, err)) goto done;
+    if (!s->resume && !s->classifier && tokenizer_train_word_level(&r->tokenizer, corpus->text, corpus->length, s->vocab_size,
                                                  s->min_frequency, &inner)) {
         fail(err, "%s: %.400s", path, inner.text);
         goto done;
@@ -375,24 +487,29 @@ static int prepare(Training *r, const char *path, Error *err)
         c->seq_len = corpus->longest < 64 ? corpus->longest : 64;
     }
     if (!c->max_positions) c->max_positions = c->seq_len;
-    if (corpus_fill(corpus, path, &r->tokenizer, c->seq_len, err)) goto done;
-    fprintf(stderr, "%s: %d sentences, %d words in the vocabulary, the longest has %d positions; sequence length %d\n", path,
-            corpus->rows, c->vocab, corpus->longest, c->seq_len);
+    if (corpus_fill(corpus, path, s->classifier ? &r->words : &r->tokenizer, c->seq_len, err)) goto done;
+    if (s->classifier) fprintf(stderr, "%s: %d sentences, %d labels; ", path, corpus->rows, c->vocab - TOKEN_SPECIALS);
+    else fprintf(stderr, "%s: %d sentences, %d words in the vocabulary, ", path, corpus->rows, c->vocab);
+    fprintf(stderr, "the longest has %d positions; sequence length %d\n", corpus->longest, c->seq_len);
     if (corpus->cut) fprintf(stderr, "%s: %d longer lines were cut\n", path, corpus->cut);
     if (s->val) {
         if (corpus_read(&r->val, s->val, err) || corpus_fill(&r->val, s->val, &r->tokenizer, c->seq_len, err)) goto done;
         if (r->val.cut) fprintf(stderr, "%s: %d longer lines were cut\n", s->val, r->val.cut);
     }
 
-    corpus_fingerprint(corpus, fingerprint);
+    corpus_fingerprint(corpus, r->label, fingerprint);
     if (s->resume) {
         if (!(saved = checkpoint_metadata(&checkpoint, "corpus", err))) goto done;
         int same = !strcmp(saved, fingerprint);
         free(saved);
         if (!same) { fail(err, "%s: not the text that %s was trained on", path, s->resume); goto done; }
     }
-    if (!(s->fingerprint = checked_alloc(1, sizeof fingerprint, err))) goto done;
-    memcpy((char *)s->fingerprint, fingerprint, sizeof fingerprint);
+    s->fingerprint = fingerprint;
+    if (s->classifier) {
+        denoiser_fingerprint(&r->denoiser, r->fingerprint[1]);
+        s->denoiser_is = r->fingerprint[1];
+        if (hold_out(r, err)) goto done;
+    }
 
     const size_t values = (size_t)s->batch * c->seq_len;
     if (model_init(&r->model, c, err) || diffusion_init(&r->diffusion, c->noise_schedule, c->diffusion_steps, NULL, err))
@@ -412,7 +529,8 @@ static int prepare(Training *r, const char *path, Error *err)
                           resampler_restore(&r->resampler, err)))
             goto done;
     }
-    if (workspace_init(&r->work, c, piece_of_batch(s->batch, c->seq_len), c->seq_len, 1, err) ||
+    if (workspace_init(&r->work, c, s->classifier ? s->batch : piece_of_batch(s->batch, c->seq_len), c->seq_len, 1, err) ||
+        !(r->labels = checked_alloc(s->batch, 2 * sizeof *r->labels, err)) ||
         !(r->ids = checked_alloc(values, sizeof *r->ids, err)) || !(r->t = checked_alloc(s->batch, sizeof *r->t, err)) ||
         !(r->weight = checked_alloc(s->batch, sizeof *r->weight, err)) ||
         !(r->noise_x0 = checked_alloc(values, c->emb_dim * sizeof *r->noise_x0, err)) ||
@@ -420,6 +538,7 @@ static int prepare(Training *r, const char *path, Error *err)
         !(r->terms.mse = checked_alloc(s->batch, 5 * sizeof *r->terms.mse, err)) ||
         !(r->decay = checked_alloc(r->model.num_tensors, 1, err)))
         goto done;
+    r->guess = r->labels + s->batch;
     r->terms.decoder_nll = r->terms.mse + s->batch;
     r->terms.tT_loss = r->terms.decoder_nll + s->batch;
     r->terms.head_nll = r->terms.tT_loss + s->batch;
@@ -436,14 +555,18 @@ done:
 static void release(Training *r)
 {
     tokenizer_free(&r->tokenizer);
+    tokenizer_free(&r->words);
     corpus_free(&r->corpus);
     corpus_free(&r->val);
     model_free(&r->model);
+    model_free(&r->denoiser);
     workspace_free(&r->work);
     optimizer_free(&r->optimizer);
     diffusion_free(&r->diffusion);
     resampler_free(&r->resampler);
-    free((char *)r->s.fingerprint);
+    free(r->label);
+    free(r->val_label);
+    free(r->labels);
     free(r->decay);
     free(r->ids);
     free(r->t);
@@ -456,7 +579,7 @@ static void release(Training *r)
 
 int main(int argc, char **argv)
 {
-    static const char *const corpus_suffixes[] = {"-train.txt", ".txt", NULL};
+    static const char *const corpus_suffixes[] = {"-train.txt", "-labeled.tsv", ".txt", ".tsv", NULL};
     static const char *const checkpoint_suffixes[] = {".safetensors", NULL};
     Training run = {0};
     Settings *s = &run.s;
@@ -474,12 +597,33 @@ int main(int argc, char **argv)
     if (s->help) {
         defaults(s);
         printf("usage: ./train [options] [CORPUS]\n"
+               "       ./train --classifier LABELED --denoiser CHECKPOINT [options]\n"
                "Trains on CORPUS (default data/simple-train.txt), one sentence a line, and writes NAME.safetensors,\n"
                "NAME being CORPUS without folder, -train.txt and .txt. Then: ./sample NAME.safetensors\n\n");
         options_help(run.options, stdout);
         return fflush(stdout) || ferror(stdout) ? 1 : 0;
     }
-    if (!operands) {
+    if (!s->classifier != !s->denoiser) {
+        fprintf(stderr, "train: %s\n", s->denoiser ? "--denoiser needs --classifier" : "--classifier needs --denoiser, a checkpoint");
+        return 2;
+    }
+    for (const Option *o = run.options; o->name && s->classifier; o++) {
+        char word[32];
+        snprintf(word, sizeof word, " %s ", o->name);
+        if (o->given && strstr(" seq-len max-positions emb-dim diffusion-steps predict self-conditioning emb-norm noise-schedule "
+                               "recipe val vocab-size min-frequency schedule-sampler ", word)) {
+            fprintf(stderr, "train: --%s has no effect with --classifier\n", o->name);
+            return 2;
+        }
+        if (o->value == &s->steps && !o->given) s->steps = CLASSIFIER_STEPS;
+        if (o->value == &s->lr && !o->given) s->lr = CLASSIFIER_LR;
+    }
+    if (s->classifier && operands) {
+        fprintf(stderr, "train: '%s': --classifier has its sentences in %s\n", path, s->classifier);
+        return 2;
+    }
+    if (s->classifier) path = s->classifier;
+    else if (!operands) {
         path = "data/simple-train.txt";
         if (!s->val) s->val = "data/simple-test.txt";
         for (const Option *o = run.options; o->name; o++)
@@ -489,7 +633,7 @@ int main(int argc, char **argv)
     if (!s->out && s->resume) buffer_print(&out, "%s", s->resume);
     else if (!s->out) {
         base_name(&out, path, corpus_suffixes);
-        buffer_print(&out, ".safetensors");
+        buffer_print(&out, s->classifier ? ".clf.safetensors" : ".safetensors");
     }
     if (!s->out) s->out = out.failed ? "" : out.text;
     set_threads(s->threads);
