@@ -148,7 +148,7 @@ static int load_guide(Sampling *r, int g, Error *err)
         !checkpoint_tensors(&c, &guide->model, "", guide->model.params, err) &&
         !workspace_init(&guide->work, &config, BATCH, of->seq_len, 1, err)) {
         guide->label = tokenizer_find(&labels, label);
-        if (config.emb_dim != of->emb_dim || config.seq_len != of->seq_len || config.emb_norm > 0 || config.self_conditioning)
+        if (config.emb_dim != of->emb_dim || config.seq_len != of->seq_len || config.emb_norm > 0)
             fail(err, "%s: not the shape of a classifier for this denoiser", path);
         else if (guide->label >= TOKEN_SPECIALS) status = 0;
         else {
@@ -274,7 +274,7 @@ done:
 static void defaults(Sampling *r)
 {
     memset(r, 0, sizeof *r);
-    r->n = 10, r->seed = 1, r->threads = max_threads(), r->steps = "50", r->strength = 0.5, r->guide_scale = 20, r->guide_steps = 1, r->fluency = 0.01;
+    r->n = 10, r->seed = 1, r->threads = max_threads(), r->steps = "50", r->strength = 0.5, r->guide_scale = 2, r->guide_steps = 1, r->fluency = 0.01;
     r->evidence_above = HUGE_VAL;
 }
 

@@ -68,7 +68,7 @@ typedef struct {
     const char *val, *out, *resume, *fingerprint, *classifier, *denoiser, *denoiser_is;
 } Settings;
 
-enum { CLASSIFIER_STEPS = 2000 }; /* the defaults with --classifier */
+enum { CLASSIFIER_STEPS = 1000 }; /* the defaults with --classifier */
 #define CLASSIFIER_LR 5e-4
 enum { LOSSES_KEPT = 10 /* for every t */ };
 enum { OPTIONS = CONFIG_OPTIONS + 26 };
@@ -116,7 +116,7 @@ static void list_options(Option table[OPTIONS], Settings *s)
         {"out", OPT_TEXT, &s->out, 0, 0, "the checkpoint to write; the log goes beside it",
          "NAME.safetensors, NAME.clf.safetensors with --classifier, or the one resumed", NULL, 0, 0},
         {"steps", OPT_INT, &s->steps, 1, 1e8, "training steps in all; the learning rate falls to 0 over them",
-         "4000; 2000 with --classifier", NULL, 1, 0},
+         "4000; 1000 with --classifier", NULL, 1, 0},
         {"stop-at", OPT_INT, &s->stop_at, 1, 1e8, "save and stop after this step", "steps", NULL, 0, 0},
         {"batch", OPT_INT, &s->batch, 1, 65536, "sentences a step", NULL, NULL, 1, 0},
         {"vocab-size", OPT_INT, &s->vocab_size, TOKEN_SPECIALS + 1, 1e6, "words to keep, the most frequent; others are [UNK]",
@@ -390,10 +390,19 @@ static int load_denoiser(Training *r, Error *err)
         status = 0;
     checkpoint_close(&k);
     embedding_table_forward(&r->denoiser);
-    c->seq_len = of.seq_len, c->max_positions = of.seq_len, c->emb_dim = of.emb_dim;
-    c->diffusion_steps = of.diffusion_steps, c->noise_schedule = of.noise_schedule;
-    c->predict = PREDICT_XSTART, c->self_conditioning = 0, c->emb_norm = 0;
+    *c = of;
+    c->predict = PREDICT_XSTART, c->emb_norm = 0;
     return status;
+}
+
+/* A classifier begins with what its denoiser knows of noisy words; only its labels are new, and alike. */
+static void begin_with_denoiser(Model *m, const Model *denoiser)
+{
+    for (int i = 0; i < m->num_tensors; i++) {
+        const Tensor *t = &m->tensors[i];
+        if (t == m->word_embedding || t == m->lm_head_bias) memset(t->data, 0, t->size * sizeof *t->data);
+        else memcpy(t->data, denoiser->tensors[i].data, t->size * sizeof *t->data);
+    }
 }
 
 /* Takes the labels off the lines: their numbers into r->label, their names into r->tokenizer. */
@@ -515,6 +524,7 @@ static int prepare(Training *r, const char *path, Error *err)
     if (model_init(&r->model, c, err) || diffusion_init(&r->diffusion, c->noise_schedule, c->diffusion_steps, NULL, err))
         goto done;
     if (!s->resume) model_random(&r->model, (uint64_t)s->seed);
+    if (!s->resume && s->classifier) begin_with_denoiser(&r->model, &r->denoiser);
     else if (checkpoint_tensors(&checkpoint, &r->model, "raw.", r->model.params, err)) goto done;
     if (optimizer_init(&r->optimizer, &r->model, err)) goto done;
     if (s->resume && (checkpoint_tensors(&checkpoint, &r->model, "", r->optimizer.ema, err) ||
