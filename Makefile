@@ -3,6 +3,7 @@
 # make parity DIR=path   the numbers of the original    make data     generate data/simple-* anew
 # make evaluate   build/evaluate, the judge of samples: ./sample ... | build/evaluate TRAIN_FILE
 # make bench [BLAS=-lopenblas]   speed, beside OpenBLAS and PyTorch where they are
+# make control CKPT=a.safetensors TRAIN=a.txt WORDS=b.txt   guidance towards sentences with one of these words, by scale
 # make sweep CKPT=a.safetensors TRAIN=a.txt   quality and seconds for 5 to 1000 sampling steps
 #
 # NATIVE=0: no -march=native. OMP=0: no threads. CC and CFLAGS (default -O3) are honoured. Nothing but cc is needed.
@@ -81,6 +82,10 @@ evaluate: build/evaluate
 sweep: sample build/evaluate build/judge build/simple
 	@sh test/sweep.sh '$(CKPT)' '$(TRAIN)' '$(N)'
 
+control: WORDS = test/words/colours.txt
+control: train sample build/evaluate build/judge build/simple
+	@sh test/control.sh '$(CKPT)' '$(TRAIN)' '$(WORDS)' '$(N)'
+
 # Compiled anew each time: BLAS may have changed.
 build/bench: test/bench.c tdiff.c tdiff.h build/tokenizer.o FORCE
 	$(CC) $(FLAGS) $(LDFLAGS) $(if $(BLAS),-DBLAS) -I. -o $@ test/bench.c build/tokenizer.o -lm $(BLAS)
@@ -100,4 +105,4 @@ check:
 clean:
 	rm -rf build train sample tokenizer
 
-.PHONY: all demo data evaluate sweep bench parity test check clean FORCE
+.PHONY: all demo data evaluate control sweep bench parity test check clean FORCE

@@ -2060,7 +2060,7 @@ static void keep_known(real *out, const real *x, const unsigned char *known /*(B
  * At the last few t there is next to no noise left and the words are decided. */
 enum { UNGUIDED = 10 /* trained steps */ };
 
-static void guide(const Sampler *s, Workspace *w, real *x, const real *mean, double variance, int t, size_t n)
+void guide(const Sampler *s, Workspace *w, real *x, const real *mean, double variance, int t, size_t n)
 {
     const real step = (real)(variance / s->guide_steps), back = (real)(s->fluency / variance), lr = (real)s->guide_adagrad;
     real *g = w->x_start, *sum = w->estimate;

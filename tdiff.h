@@ -329,6 +329,8 @@ typedef struct {
 } Sampler;
 /* x: x_T in (or x at t = start - 1), the sample out. */
 void p_sample_loop(const Model *m, Workspace *w, const Diffusion *d, const Sampler *s, real *x /*(B,N,D)*/, int B, int N);
+/* What s->gradient asks for: moves x (n numbers), drawn by p_sample at t with this mean and variance. w: scratch. */
+void guide(const Sampler *s, Workspace *w, real *x, const real *mean, double variance, int t, size_t n);
 void nearest_words(const Model *m, Workspace *w, int *ids /*(B,N)*/, const real *x, int B, int N); /* arg max of lm_head */
 
 /* ================================ tokenizer.c: text, JSON, options ================================ */

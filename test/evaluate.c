@@ -227,6 +227,40 @@ static double model_nll(Table *t, const Text *text, int order) /* nats, all sent
     return nll;
 }
 
+/* ---- a rule for control: is one of some words or phrases in the sentence? ------------------------------------ */
+
+static int has_phrase(const Text *t, int s, const Text *phrases)
+{
+    const int *word = t->ids + t->start[s] + 1, n = text_words(t, s);
+    for (int p = 0; p < phrases->n; p++) {
+        const int length = text_words(phrases, p);
+        for (int i = 0; i + length <= n; i++)
+            if (!memcmp(word + i, phrases->ids + phrases->start[p] + 1, (size_t)length * sizeof *word)) return 1;
+    }
+    return 0;
+}
+
+static double percent_with_phrase(const Text *t, const Text *phrases)
+{
+    double hits = 0;
+    for (int s = 0; s < t->n; s++) hits += has_phrase(t, s, phrases);
+    return 100 * hits / t->n;
+}
+
+/* Every sentence as it was read, a TAB, and yes or no: what ./train --classifier reads. */
+static void print_labels(const Text *t, const Text *phrases, Buffer *out)
+{
+    size_t begin = 0;
+    for (int s = 0; s < t->n; s++) { /* sentences are lines, as blank ones are kept */
+        const size_t end = line_end(&t->raw, begin);
+        if (text_words(t, s)) {
+            buffer_add(out, t->raw.text + begin, end - begin);
+            buffer_print(out, "\t%s\n", has_phrase(t, s, phrases) ? "yes" : "no");
+        }
+        begin = end + 1;
+    }
+}
+
 /* ---- figures ------------------------------------------------------------------------------------------------ */
 
 enum { SENTENCES, MEAN_LENGTH, DISTINCT, VERBATIM, UNSEEN, UNSEEN_BIGRAMS, UNKNOWN, PERPLEXITY,
@@ -352,6 +386,8 @@ typedef struct {
     double column[3][FIGURES];
     double bits[MAX_ORDER], nats[MAX_ORDER]; /* per sentence, per token: the held-out text under models of each order */
     int held_out;                            /* is there one? */
+    int judged;                              /* were there phrases? The share of sentences with one: */
+    double with_phrase, with_phrase_train;
     const char *opening;                     /* a word, NULL: none is frequent enough */
     double share, share_train;               /* of it, among the opening words */
 } Report;
@@ -415,6 +451,8 @@ static void print_json(const Report *p, Buffer *b)
         buffer_json_string(b, p->opening, strlen(p->opening));
         buffer_print(b, ",\"samples_percent\":%.10g,\"train_percent\":%.10g}", 100 * p->share, 100 * p->share_train);
     } else buffer_print(b, "null");
+    if (p->judged)
+        buffer_print(b, ",\"judged\":{\"samples_percent\":%.10g,\"train_percent\":%.10g}", p->with_phrase, p->with_phrase_train);
     buffer_print(b, "}\n");
 }
 
@@ -434,6 +472,9 @@ static void print_text(const Report *p, Buffer *b)
         if (p->share_train > 0) buffer_print(b, "%.2f times as many: the largest ratio\n", p->share / p->share_train);
         else buffer_print(b, "where it is new\n");
     }
+    if (p->judged)
+        buffer_print(b, "a judged phrase is in %.2f %% of the samples and %.2f %% of training\n", p->with_phrase,
+                     p->with_phrase_train);
     if (p->held_out) buffer_print(b, "\n%-36s%12s%12s\n", "held-out text under models", "bits/sent.", "nats/token");
     for (int o = 0; o < MAX_ORDER && p->held_out; o++)
         buffer_print(b, "  %-34s%12.2f%12.4f\n", order_name[o], p->bits[o], p->nats[o]);
@@ -509,17 +550,19 @@ static void keep_best(const Text *t, int group, Buffer *out)
 
 int main(int argc, char **argv)
 {
-    const char *train = NULL, *test = NULL;
-    int min_frequency = 1, group = 0, json = 0, help = 0, status = 0;
+    const char *train = NULL, *test = NULL, *judged = NULL;
+    int min_frequency = 1, group = 0, label = 0, json = 0, help = 0, status = 0;
     Option options[] = {
         {"test", OPT_TEXT, &test, 0, 0, "judge this held-out text beside the samples", "none", NULL, 0, 0},
         {"min-frequency", OPT_INT, &min_frequency, 1, INT_MAX, "rarer words of TRAIN_FILE are [UNK]", NULL, NULL, 0, 0},
+        {"judge", OPT_TEXT, &judged, 0, 0, "a word or phrase a line: how many sentences have one of them?", "none", NULL, 0, 0},
+        {"label", OPT_FLAG, &label, 0, 0, "only print each sentence, a TAB, and yes or no, as --judge finds", NULL, NULL, 0, 0},
         {"mbr", OPT_INT, &group, 1, INT_MAX, "keep the best of every so many sentences by BLEU", "off", NULL, 0, 0},
         {"json", OPT_FLAG, &json, 0, 0, "one JSON object on one line", NULL, NULL, 0, 0},
         {"help", OPT_FLAG, &help, 0, 0, "print this", NULL, NULL, 0, 0},
         {NULL, OPT_FLAG, NULL, 0, 0, NULL, NULL, NULL, 0, 0},
     };
-    Text text[3] = {{{0}, {0}, NULL, NULL, 0, 0}}; /* the training text, samples, the held-out text */
+    Text text[4] = {{{0}, {0}, NULL, NULL, 0, 0}}; /* the training text, samples; then the held-out text and phrases, if given */
     Tokenizer tokenizer = {0};
     Report report = {0};
     Buffer out = {0};
@@ -528,28 +571,36 @@ int main(int argc, char **argv)
     if (operands >= 0 && help) {
         min_frequency = 1;
         printf("usage: evaluate [options] TRAIN_FILE < sentences\n       evaluate --mbr K < sentences\n"
+               "       evaluate --label --judge FILE < sentences\n"
                "Judges the sentences of the standard input, one a line, by the text their maker was trained on.\n\n");
         options_help(options, stdout);
         return fflush(stdout) || ferror(stdout) ? 1 : 0;
     }
-    if (operands >= 0 && group && (operands || test || json || options[1].given))
-        status = fail(&err, "--mbr reads the standard input and nothing else: no TRAIN_FILE, no other option");
-    else if (operands == 0 && !group) status = fail(&err, "expected TRAIN_FILE; see --help");
+    if (operands >= 0 && (group || label) && (operands || test || json || min_frequency != 1 || (group && (label || judged))))
+        status = fail(&err, "--%s reads the standard input and no TRAIN_FILE, and takes no other option",
+                      group ? "mbr" : "label");
+    else if (operands >= 0 && label && !judged) status = fail(&err, "--label needs --judge");
+    else if (operands == 0 && !group && !label) status = fail(&err, "expected TRAIN_FILE; see --help");
     if (operands < 0 || status) {
         fprintf(stderr, "evaluate: %s\n", err.text);
         return 2;
     }
-    const int count = test ? 3 : 2;
+    const int count = 2 + !!test + !!judged;
+    const char *const path[4] = {train, NULL, test ? test : judged, judged};
     text[1].keep_blank = 1;
+    report.judged = judged != NULL;
     report.held_out = test != NULL;
-    if (train && !(text[0].raw.text = read_file(train, &text[0].raw.length, &err))) status = -1;
-    if (!status && test && !(text[2].raw.text = read_file(test, &text[2].raw.length, &err))) status = -1;
+    for (int i = 0; i < count && !status; i++)
+        if (path[i] && !(text[i].raw.text = read_file(path[i], &text[i].raw.length, &err))) status = -1;
     if (!status) status = read_input(&text[1].raw, &err);
     if (!status) status = tokenise(&tokenizer, text, count, &err);
-    for (int i = 0; i < count && !status && !group; i++)
-        if (!text[i].n) status = fail(&err, "%s: no sentence in it; expected one a line", i ? test : train);
+    for (int i = 0; i < count && !status; i++)
+        if (path[i] && !text[i].n) status = fail(&err, "%s: no sentence in it; expected one a line", path[i]);
     if (!status && group) keep_best(&text[1], group, &out);
+    else if (!status && label) print_labels(&text[1], &text[2], &out);
     else if (!status) {
+        if (judged) report.with_phrase = percent_with_phrase(&text[1], &text[count - 1]);
+        if (judged) report.with_phrase_train = percent_with_phrase(&text[0], &text[count - 1]);
         cut_vocabulary(text, count, &tokenizer, (size_t)min_frequency);
         fill_report(&report, text, &tokenizer);
         if (json) print_json(&report, &out);
@@ -559,7 +610,7 @@ int main(int argc, char **argv)
     if (!status && out.length) fwrite(out.text, 1, out.length, stdout);
     if (!status && (fflush(stdout) || ferror(stdout))) status = fail(&err, "cannot write the standard output");
     if (status) fprintf(stderr, "evaluate: %s\n", err.text);
-    for (int i = 0; i < 3; i++) text_free(&text[i]);
+    for (int i = 0; i < 4; i++) text_free(&text[i]);
     tokenizer_free(&tokenizer), free(out.text);
     return status ? 1 : 0;
 }

@@ -1241,6 +1241,182 @@ static void test_sampler(void)
 /* Words of known probabilities, each sentence one of them: then Bayes' rule is all there is to learn, and with an output of 0
  * and log p as bias of lm_head, the softmax head has learnt it. So the bound must be the words' entropy; the steps cost
  * a little, since they are finite. And each kl is that of two Gaussians, computed here from their definition. */
+/* ---- the classifier and guidance --------------------------------------------------------------------- */
+
+typedef struct {
+    World denoiser, classifier; /* the classifier's ids are labels, its t and noise those of the examples */
+    real *x_t, *dx_t, *timesteps;
+    int *guess, asked, falls;
+    double *nll, last[4], rise;
+} Control;
+
+static int open_control(Control *x, const Setup *denoiser, const Setup *classifier)
+{
+    memset(x, 0, sizeof *x);
+    if (open_world(&x->denoiser, denoiser) || open_world(&x->classifier, classifier)) return -1;
+    embedding_table_forward(&x->denoiser.m);
+    const size_t n = (size_t)x->classifier.B * x->classifier.N * classifier->c.emb_dim;
+    x->x_t = normal(n, 1), x->dx_t = zeros(n), x->timesteps = zeros(x->classifier.B);
+    x->nll = take(x->classifier.B, sizeof *x->nll), x->guess = take(x->classifier.B, sizeof *x->guess);
+    for (int b = 0; b < x->classifier.B; b++) x->timesteps[b] = 100 * (real)(b + 1);
+    return 0;
+}
+
+static double run_classifier(Control *x, int backward)
+{
+    World *d = &x->denoiser, *c = &x->classifier;
+    const Batch batch = {d->ids, d->t, d->noise_x0, d->noise_t, NULL, 0, d->B, d->N};
+    return classifier_losses(&c->m, &c->w, x->nll, x->guess, &d->m, &d->d, &batch, c->ids, backward, c->drop);
+}
+
+static double classifier_loss(void *control) { return run_classifier(control, 0); }
+
+static double nll_of_x(void *control)
+{
+    Control *x = control;
+    World *c = &x->classifier;
+    double sum = 0;
+    classifier_forward(&c->m, &c->w, x->nll, x->x_t, x->timesteps, c->ids, c->B, c->N, c->drop);
+    for (int b = 0; b < c->B; b++) sum += (b + 1) * x->nll[b];
+    return sum;
+}
+
+static const Setup control_setups[2][2] = {
+    {{{9, 4, 4, 5, 6, 1, 3, 7, 4, 8, 5, 0, 0, 0}, 3, {7, 0, 2, 0}, 0, 0}, {{7, 4, 4, 5, 6, 2, 2, 7, 4, 8, 5, 0, 0, 0}, 3, {0}, 0, 0}},
+    {{{9, 4, 4, 5, 6, 1, 3, 7, 4, 8, 5, PREDICT_SOFTMAX, 1, 2}, 3, {7, 0, 2, 0}, 0, 0},
+     {{8, 4, 4, 5, 6, 1, 3, 7, 4, 8, 5, 0, 1, 0}, 3, {0}, 0.2, 0}},
+};
+
+static void test_classifier(void)
+{
+    for (int k = 0; k < 2; k++) {
+        Control x;
+        World *c = &x.classifier;
+        if (!open_control(&x, &control_setups[k][0], &control_setups[k][1])) {
+            const size_t n = (size_t)c->B * c->N * c->m.config.emb_dim;
+            near(run_classifier(&x, 1), classifier_loss(&x), 0, "the classifier's loss without and with backward");
+            for (int i = 0; i < c->m.num_tensors; i++) {
+                const Tensor *t = &c->m.tensors[i];
+                const Slot weights = {t->name, t->data, t->grad, t->size, 1};
+                check_gradient("classifier", &weights, strstr(t->name, "key.bias") != NULL, classifier_loss, &x);
+            }
+            real weight[] = {1, 2, 3};
+            nll_of_x(&x);
+            classifier_backward(&c->m, &c->w, x.dx_t, c->ids, weight, c->B, c->N, c->drop);
+            const Slot of_x = {"x_t", x.x_t, x.dx_t, n, 0};
+            check_gradient("classifier", &of_x, 0, nll_of_x, &x);
+        }
+        close_world(&x.denoiser);
+        close_world(c);
+    }
+}
+
+/* log p(label | x) must rise with every gradient that is followed: counts where it falls. */
+static void rising(void *control, real *dx, const real *x, int t)
+{
+    Control *y = control;
+    World *c = &y->classifier;
+    real weight[4];
+    for (int b = 0; b < c->B; b++) weight[b] = -1, y->timesteps[b] = diffusion_timestep(&y->denoiser.d, t);
+    classifier_forward(&c->m, &c->w, y->nll, x, y->timesteps, c->ids, c->B, c->N, c->drop);
+    for (int b = 0; b < c->B; b++) {
+        y->falls += y->asked % 4 && y->nll[b] > y->last[b] + 1e-6;
+        y->rise += y->asked % 4 ? y->last[b] - y->nll[b] : 0;
+        y->last[b] = y->nll[b];
+    }
+    y->asked++;
+    classifier_backward(&c->m, &c->w, dx, c->ids, weight, c->B, c->N, c->drop);
+}
+
+static void control_noise(void *control, real *out, int t, NoiseUse use) { loop_noise(&((Control *)control)->denoiser, out, t, use); }
+
+static void test_rising(void)
+{
+    static const Setup denoiser = {{9, 4, 4, 5, 6, 1, 3, 7, 4, 400, 0, PREDICT_SOFTMAX, 0, 2}, 3, {0}, 0, 0};
+    static const Setup classifier = {{7, 4, 4, 5, 6, 1, 3, 7, 4, 400, 0, 0, 0, 0}, 3, {0}, 0, 0};
+    Control x;
+    if (!open_control(&x, &denoiser, &classifier)) {
+        const Sampler sampler = {.noise = control_noise, .gradient = rising, .guide_steps = 4, .context = &x};
+        p_sample_loop(&x.denoiser.m, &x.denoiser.w, &x.denoiser.d, &sampler, x.x_t, 3, 4);
+        check(x.asked == 4 * (400 - 10), "the gradient was asked for %d times", x.asked);
+        check(!x.falls && x.rise > 0.1, "log p fell %d times of %d, and rose by %g in all", x.falls, 3 * x.asked, x.rise);
+    }
+    close_world(&x.denoiser);
+    close_world(&x.classifier);
+}
+
+/* Data whose guided distribution is known: x_start ~ N(0, s^2), p(label | x_start) = Phi(a x_start + b), Phi the normal
+ * distribution's. Then x_start given x_t is Gaussian, (mean k x_t, variance v), p(label | x_t) = Phi(u) with
+ * u = (a k x_t + b) / sqrt(1 + a^2 v), and mean and variance of x_start given the label are those of a skew normal. */
+typedef struct { const Diffusion *d; double s2, a, b, g; } Known;
+
+static double hazard(double u) { return exp(-u * u / 2) / sqrt(2 * 3.14159265358979324) / (0.5 * erfc(-u / sqrt(2))); } /* of Phi */
+
+static void known_posterior(const Known *k, int t, double *slope, double *variance)
+{
+    const double signal = k->d->alphas_cumprod[t], noise = 1 - signal;
+    *slope = sqrt(signal) * k->s2 / (signal * k->s2 + noise);
+    *variance = k->s2 * noise / (signal * k->s2 + noise);
+}
+
+enum { KNOWN = 6000 };
+static void known_gradient(void *context, real *dx, const real *x, int t)
+{
+    const Known *k = context;
+    double slope, v;
+    known_posterior(k, t, &slope, &v);
+    const double scale = sqrt(1 + k->a * k->a * v);
+    for (int i = 0; i < KNOWN; i++) dx[i] = (real)(k->a * slope / scale * hazard((k->a * slope * x[i] + k->b) / scale));
+}
+
+static void constant_gradient(void *context, real *dx, const real *x, int t)
+{
+    (void)x, (void)t;
+    for (int i = 0; i < KNOWN; i++) dx[i] = (real)((const Known *)context)->g;
+}
+
+static void test_known_guidance(void)
+{
+    static const double cases[][3] = {{1, 1, 0}, {1, 2, -1.5}, {0.25, -3, -1}}; /* s^2, a, b */
+    Error err;
+    Diffusion d;
+    Workspace w = {0};
+    real *x = zeros(KNOWN), *pred = zeros(KNOWN), *mean = zeros(KNOWN), *noise = zeros(KNOWN);
+    double variance, ignored;
+    w.x_start = zeros(KNOWN), w.estimate = zeros(KNOWN);
+    check(!diffusion_init(&d, 0, 2000, NULL, &err), "%s", err.text);
+    for (int i = 0; i < 3; i++)
+        for (int steps = 1; steps <= (i == 1 ? 3 : 1); steps += 2) {
+            Known k = {&d, cases[i][0], cases[i][1], cases[i][2], 0};
+            const Sampler s = {.gradient = known_gradient, .guide_steps = steps, .context = &k};
+            double slope, m[4];
+            rng_gaussian(x, KNOWN, new_key());
+            for (int t = d.T - 1; t >= 0; t--) {
+                known_posterior(&k, t, &slope, &variance);
+                for (int j = 0; j < KNOWN; j++) pred[j] = (real)slope * x[j];
+                p_mean_variance(mean, &variance, &ignored, pred, x, &t, &d, FIXED_LARGE, 1, KNOWN);
+                rng_gaussian(noise, KNOWN, new_key());
+                p_sample(x, pred, x, noise, &t, &d, FIXED_LARGE, 1, KNOWN);
+                if (t) guide(&s, &w, x, mean, variance, t, KNOWN);
+            }
+            const double root = sqrt(1 + k.a * k.a * k.s2), u = k.b / root, h = hazard(u);
+            const double want = k.s2 * k.a * h / root, want_variance = k.s2 - k.s2 * k.s2 * k.a * k.a / root / root * h * (h + u);
+            moments(x, KNOWN, m);
+            near(m[0], want, 0.06 * sqrt(k.s2), "the guided mean"); /* four standard errors, and what 2000 steps leave */
+            near(m[1], want_variance, 0.08 * want_variance, "the guided variance");
+        }
+    /* Diffusion-LM's rule climbs on g x - fluency (x - mean)^2 / (2 variance), whose top is known, wherever it begins. */
+    Known k = {&d, 1, 0, 0, 3};
+    const Sampler s = {.gradient = constant_gradient, .guide_steps = 1000, .guide_adagrad = 1, .fluency = 0.5, .context = &k};
+    double worst = 0;
+    rng_gaussian(x, KNOWN, new_key());
+    rng_gaussian(mean, KNOWN, new_key());
+    guide(&s, &w, x, mean, 0.2, 50, KNOWN);
+    for (int j = 0; j < KNOWN; j++) worst = fmax(worst, fabs(x[j] - mean[j] - 3 * 0.2 / 0.5));
+    check(worst < 1e-3, "Adagrad ends %g from the top", worst);
+    diffusion_free(&d);
+}
+
 static void test_bound(void)
 {
     enum { V = 4, DRAWS = 10000 }; /* enough that whatever noise is drawn, the mean is within 2 % */
@@ -1355,6 +1531,7 @@ int main(void)
     if (DOUBLE) run_setups("five routes to the embedding", test_routes);
     if (DOUBLE) run_setups("gradients of the whole loss", test_whole_loss);
     if (DOUBLE) run("self-conditioning", test_self_conditioning);
+    if (DOUBLE) run("gradients of the classifier", test_classifier);
     run_setups("backward twice", test_twice);
     run("matmul", test_matmuls);
     run("one example, one result", test_determinism);
@@ -1368,6 +1545,8 @@ int main(void)
     run("optimiser", test_optimizer);
     run("memorising a batch", test_memorise);
     run("options of the sampling loop", test_sampler);
+    run("guidance uphill", test_rising);
+    run("guidance where its result is known", test_known_guidance);
     run("the variational bound", test_bound);
     run("loss-aware sampling of t", test_resampler);
     printf("%d passed, %d failed\n", group.all_passed, group.all_failed);
