@@ -389,19 +389,20 @@ static int load_denoiser(Training *r, Error *err)
         !checkpoint_tensors(&k, &r->denoiser, "", r->denoiser.params, err))
         status = 0;
     checkpoint_close(&k);
+    if (status) return -1;
     embedding_table_forward(&r->denoiser);
     *c = of;
     c->predict = PREDICT_XSTART, c->emb_norm = 0;
-    return status;
+    return 0;
 }
 
-/* A classifier begins with what its denoiser knows of noisy words; only its labels are new, and alike. */
+/* A classifier begins with what its denoiser knows of noisy words; only its labels are new, and nearly alike. */
 static void begin_with_denoiser(Model *m, const Model *denoiser)
 {
     for (int i = 0; i < m->num_tensors; i++) {
         const Tensor *t = &m->tensors[i];
-        if (t == m->word_embedding || t == m->lm_head_bias) memset(t->data, 0, t->size * sizeof *t->data);
-        else memcpy(t->data, denoiser->tensors[i].data, t->size * sizeof *t->data);
+        if (t != m->word_embedding && t != m->lm_head_bias) memcpy(t->data, denoiser->tensors[i].data, t->size * sizeof *t->data);
+        else for (size_t j = 0; j < t->size; j++) t->data[j] *= (real)0.1;
     }
 }
 
@@ -524,8 +525,8 @@ static int prepare(Training *r, const char *path, Error *err)
     if (model_init(&r->model, c, err) || diffusion_init(&r->diffusion, c->noise_schedule, c->diffusion_steps, NULL, err))
         goto done;
     if (!s->resume) model_random(&r->model, (uint64_t)s->seed);
-    if (!s->resume && s->classifier) begin_with_denoiser(&r->model, &r->denoiser);
     else if (checkpoint_tensors(&checkpoint, &r->model, "raw.", r->model.params, err)) goto done;
+    if (!s->resume && s->classifier) begin_with_denoiser(&r->model, &r->denoiser);
     if (optimizer_init(&r->optimizer, &r->model, err)) goto done;
     if (s->resume && (checkpoint_tensors(&checkpoint, &r->model, "", r->optimizer.ema, err) ||
                       checkpoint_tensors(&checkpoint, &r->model, "adam_m.", r->optimizer.adam_m, err) ||
@@ -620,8 +621,7 @@ int main(int argc, char **argv)
     for (const Option *o = run.options; o->name && s->classifier; o++) {
         char word[32];
         snprintf(word, sizeof word, " %s ", o->name);
-        if (o->given && strstr(" seq-len max-positions emb-dim diffusion-steps predict self-conditioning emb-norm noise-schedule "
-                               "recipe val vocab-size min-frequency schedule-sampler ", word)) {
+        if (o->given && (o < run.options + CONFIG_OPTIONS || strstr(" recipe val vocab-size min-frequency schedule-sampler ", word))) {
             fprintf(stderr, "train: --%s has no effect with --classifier\n", o->name);
             return 2;
         }

@@ -128,7 +128,7 @@ check "--edit, a little" ./sample $W/a.safetensors -n 2 --steps 50 --edit "$(hea
 refuse 1 "no [MASK]" ./sample $W/a.safetensors --prompt "the red"
 refuse 1 "word 1 is not in the vocabulary" ./sample $W/a.safetensors --prompt "xyzzy [MASK]"
 refuse 1 "the model has 11" ./sample $W/a.safetensors --prompt "[MASK] [MASK] [MASK] [MASK] [MASK] [MASK] [MASK] [MASK] [MASK] [MASK]"
-refuse 2 "only one of --prompt, --edit and --eval" ./sample $W/a.safetensors --prompt "[MASK]" --edit "the"
+refuse 2 "only one of --prompt, --length, --edit and --eval" ./sample $W/a.safetensors --prompt "[MASK]" --edit "the"
 check "softmax, self-conditioning, norm" ./train $SMALL --predict softmax --self-conditioning on --emb-norm 2 --out $W/f.safetensors
 grep -q "head_nll" $W/err && ok || bad "head_nll is not reported"
 check "the same in two parts" sh -c "./train $SMALL --predict softmax --self-conditioning on --emb-norm 2 --stop-at 7 --out $W/g.safetensors && ./train $W/small-train.txt --resume $W/g.safetensors --threads 1"
@@ -201,6 +201,79 @@ grep -q '^the red' $W/out && ok || bad "decode(encode(text))"
 [ -c /dev/full ] && refuse 1 "cannot write" sh -c "echo red | ./tokenizer encode $W/t.json >/dev/full"
 refuse 1 "line 1: '99999'" sh -c "echo 99999 | ./tokenizer decode $W/t.json"
 
+# ---- classifiers and guidance -----------------------------------------------------------------------
+build/evaluate --label --judge test/words/colours.txt <$W/small-train.txt >$W/small.tsv
+CLASSIFY="--classifier $W/small.tsv --denoiser $W/a.safetensors --steps 60 --warmup 5 --lr 0.002 --batch 8 --log-interval 15"
+check "--classifier" ./train $CLASSIFY --out $W/a.clf.safetensors
+grep -q "200 sentences, 2 labels" $W/err && [ "$(grep -c 'right by noise quartile' $W/err)" = 4 ] && ok || bad "--classifier does not report"
+grep -q '"accuracy_by_noise_quartile":\[[0-9.]*,[0-9.]*,' $W/a.clf.jsonl && ok || bad "no accuracy in the log"
+check "in two parts" sh -c "./train $CLASSIFY --stop-at 7 --out $W/b.clf.safetensors && ./train $CLASSIFY --resume $W/b.clf.safetensors --threads 1"
+check "and the same bytes" cmp $W/a.clf.safetensors $W/b.clf.safetensors
+printf 'the red apple is raw.\ta b\nthe blue fig is hot.\tc\r\n\n' >$W/two.tsv
+for i in 1 2 3 4 5; do cat $W/two.tsv; done >$W/ten.tsv
+check "labels with blanks, blank lines, CR" ./train --classifier $W/ten.tsv --denoiser $W/a.safetensors --steps 2 --out $W/ten.clf.safetensors
+refuse 1 "expected 10 at least" ./train --classifier $W/two.tsv --denoiser $W/a.safetensors --out $W/no.safetensors
+refuse 1 "line 1: expected a sentence, a TAB and a label" ./train --classifier $W/small-train.txt --denoiser $W/a.safetensors --out $W/no.safetensors
+printf 'the red\t\n' >$W/bad.tsv
+refuse 1 "line 1: expected a sentence" ./train --classifier $W/bad.tsv --denoiser $W/a.safetensors --out $W/no.safetensors
+printf 'the red\t1\n\t1\n' >$W/bad.tsv
+refuse 1 "line 2: no sentence before the TAB" ./train --classifier $W/bad.tsv --denoiser $W/a.safetensors --out $W/no.safetensors
+printf 'the red\t[PAD]\n' >$W/bad.tsv
+refuse 1 "[PAD] cannot be a label" ./train --classifier $W/bad.tsv --denoiser $W/a.safetensors --out $W/no.safetensors
+sed 's/\tno$/\tyes/' $W/small.tsv >$W/bad.tsv
+refuse 1 "a single label" ./train --classifier $W/bad.tsv --denoiser $W/a.safetensors --out $W/no.safetensors
+refuse 1 "none.tsv: cannot open" ./train --classifier $W/none.tsv --denoiser $W/a.safetensors
+check "the first part" ./train $CLASSIFY --stop-at 3 --out $W/c.clf.safetensors
+sed '1s/no$/yes/' $W/small.tsv >$W/bad.tsv
+refuse 1 "not the text" ./train --classifier $W/bad.tsv --denoiser $W/a.safetensors --resume $W/c.clf.safetensors --out $W/no.safetensors
+refuse 1 "is for --guide" ./train --classifier $W/small.tsv --denoiser $W/a.clf.safetensors
+refuse 1 "is for --guide" ./sample $W/a.clf.safetensors
+refuse 1 "is for --guide" ./train $W/small-train.txt --resume $W/a.clf.safetensors
+refuse 1 "not a classifier" ./train $CLASSIFY --resume $W/a.safetensors
+refuse 2 "--classifier needs --denoiser" ./train --classifier $W/small.tsv
+refuse 2 "--denoiser needs --classifier" ./train --denoiser $W/a.safetensors
+refuse 2 "--hidden has no effect with --classifier" ./train $CLASSIFY --hidden 8
+refuse 2 "has its sentences in" ./train $CLASSIFY $W/small-train.txt
+# a denoiser and a classifier that have learnt enough to be guided: 19 of 70 become 69
+check "a denoiser to guide" ./train $W/small-train.txt --hidden 48 --layers 2 --heads 2 --ffn 96 --emb-dim 16 --time-dim 16 --diffusion-steps 200 --warmup 20 --steps 600 --recipe templates --out $W/h.safetensors
+check "its classifier" ./train --classifier $W/small.tsv --denoiser $W/h.safetensors --steps 300 --warmup 20 --lr 0.002 --out $W/h.clf.safetensors
+GUIDE="--guide $W/h.clf.safetensors --label yes"
+DRAW="./sample $W/h.safetensors --steps 20 --seed 3"
+check "without --guide" $DRAW -n 70
+cp $W/out $W/free.txt
+[ "$(build/evaluate --label --judge test/words/colours.txt <$W/free.txt | grep -c 'yes$')" -lt 40 ] && ok || bad "too many have the label by themselves"
+check "--guide" $DRAW -n 70 $GUIDE
+cp $W/out $W/guided.txt
+[ "$(build/evaluate --label --judge test/words/colours.txt <$W/guided.txt | grep -c 'yes$')" -ge 60 ] && ok || bad "--guide does not reach the label"
+check "--guide to the other label" $DRAW -n 70 --guide $W/h.clf.safetensors --label no
+[ "$(build/evaluate --label --judge test/words/colours.txt <$W/out | grep -c 'no$')" -ge 60 ] && ok || bad "--guide does not reach the other label"
+check "--guide -n 3" $DRAW -n 3 $GUIDE --threads 1
+head -n 3 $W/guided.txt | cmp -s - $W/out && ok || bad "a guided sample depends on -n"
+check "--guide-scale 0" $DRAW -n 70 $GUIDE --guide-scale 0
+cmp -s $W/free.txt $W/out && ok || bad "--guide-scale 0 does something"
+check "--guide twice" $DRAW -n 70 $GUIDE $GUIDE --guide-scale 2.5
+cmp -s $W/guided.txt $W/out && ok || bad "two guides are not the sum of two"
+for option in "--guide-steps 3" "--guide-adagrad 0.1" "--guide-adagrad 0.1 --fluency 1"; do
+    check "$option" $DRAW -n 70 $GUIDE $option
+    cmp -s $W/guided.txt $W/out && bad "$option does nothing" || ok
+done
+refuse 1 "knows the labels 'no', 'yes'" ./sample $W/h.safetensors --guide $W/h.clf.safetensors --label maybe
+refuse 1 "knows the labels 'a b', 'c'" ./sample $W/a.safetensors --guide $W/ten.clf.safetensors --label '[PAD]'
+refuse 1 "not a classifier" ./sample $W/a.safetensors --guide $W/a.safetensors --label yes
+refuse 1 "another denoiser" ./sample $W/a.safetensors $GUIDE
+refuse 1 "none.clf: cannot open" ./sample $W/a.safetensors --guide $W/none.clf --label yes
+refuse 2 "every --guide needs one --label" ./sample $W/a.safetensors --guide $W/a.clf.safetensors
+refuse 2 "every --guide needs one --label" ./sample $W/a.safetensors --label yes
+refuse 2 "given more than 8 times" ./sample $W/a.safetensors $GUIDE $GUIDE $GUIDE $GUIDE $GUIDE $GUIDE $GUIDE $GUIDE $GUIDE
+refuse 2 "--guide-scale needs --guide" ./sample $W/a.safetensors --guide-scale 3
+refuse 2 "--fluency needs --guide-adagrad" ./sample $W/h.safetensors $GUIDE --fluency 3
+refuse 2 "--eta and --guide exclude each other" ./sample $W/h.safetensors $GUIDE --eta 0.5
+refuse 2 "--guide has no effect with --eval" ./sample $W/h.safetensors $GUIDE --eval $W/small-test.txt
+check "--length" ./sample $W/a.safetensors -n 5 --steps 8 --length 4
+refuse 1 "--length: 12 positions with [CLS] and [SEP], the model has 11" ./sample $W/a.safetensors --length 10
+refuse 2 "only one of" ./sample $W/a.safetensors --length 4 --prompt "[MASK]"
+refuse 2 "'red' is no file" sh test/control.sh $W/a.safetensors $W/small-train.txt red
+
 # ---- the judge of samples ---------------------------------------------------------------------------
 check "evaluate" sh -c "build/evaluate $W/small-train.txt --test $W/small-test.txt <$W/small-train.txt"
 check "evaluate --json" sh -c "build/evaluate $W/small-train.txt --json <$W/small-test.txt"
@@ -210,6 +283,14 @@ check "evaluate --mbr" sh -c "build/evaluate --mbr 10 <$W/all.txt"
 refuse 1 "none.txt: cannot open" build/evaluate $W/none.txt
 refuse 1 "" build/evaluate $W/small-train.txt
 refuse 2 "unknown option --wrong" build/evaluate --wrong
+printf 'Red\ngreen apple\n' >$W/words.txt
+printf 'the Red fig is hot.\nthe green fig is hot.\n\na green apple?\nreddish\n' >$W/judged.txt
+check "evaluate --judge" sh -c "build/evaluate $W/small-train.txt --judge $W/words.txt <$W/judged.txt"
+grep -q "a judged phrase is in 40.00 % of the samples" $W/out && ok || bad "--judge does not find 2 of 5"
+check "evaluate --label" sh -c "build/evaluate --label --judge $W/words.txt <$W/judged.txt"
+[ "$(cut -f 2 $W/out | tr '\n' ' ')" = "yes no yes no " ] && ok || bad "--label is wrong"
+refuse 2 "--label needs --judge" build/evaluate --label
+refuse 1 "none.txt: cannot open" build/evaluate $W/small-train.txt --judge $W/none.txt
 
 # ---- the lines of the README, with nothing but cc ---------------------------------------------------
 plain="-std=c99 -O2"
