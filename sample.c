@@ -116,7 +116,8 @@ static int load(Sampling *r, const char *path, Error *err)
     Checkpoint c;
     Config config = {0};
     int steps_done, status = -1;
-    if (!checkpoint_open(&c, path, err) && !checkpoint_is(&c, NULL, err) && !checkpoint_config(&c, &config, &r->tokenizer, &steps_done, err) &&
+    if (!checkpoint_open(&c, path, err) && !checkpoint_is(&c, NULL, err) &&
+        !checkpoint_config(&c, &config, &r->tokenizer, &steps_done, err) &&
         !model_init(&r->model, &config, err) && !checkpoint_tensors(&c, &r->model, "", r->model.params, err) &&
         !diffusion_init(&r->diffusion, config.noise_schedule, config.diffusion_steps, r->steps, err) &&
         !workspace_init(&r->work, &config, BATCH, config.seq_len, 0, err)) {
@@ -274,7 +275,8 @@ done:
 static void defaults(Sampling *r)
 {
     memset(r, 0, sizeof *r);
-    r->n = 10, r->seed = 1, r->threads = max_threads(), r->steps = "50", r->strength = 0.5, r->guide_scale = 5, r->guide_steps = 1, r->fluency = 0.01;
+    r->n = 10, r->seed = 1, r->threads = max_threads(), r->steps = "50", r->strength = 0.5;
+    r->guide_scale = 5, r->guide_steps = 1, r->fluency = 0.01;
     r->evidence_above = HUGE_VAL;
 }
 
@@ -300,11 +302,12 @@ int main(int argc, char **argv)
         {"guide", OPT_TEXT, run.guide, 0, GUIDES, "sentences that this classifier gives the --label; may be given repeatedly",
          NULL, NULL, 0, 0},
         {"label", OPT_TEXT, run.label, 0, GUIDES, "of --guide, one for each", NULL, NULL, 0, 0},
-        {"guide-scale", OPT_REAL, &run.guide_scale, 0, 1e6, "how strongly the labels are asked for; 0: not at all", NULL, NULL, 0, 0},
+        {"guide-scale", OPT_REAL, &run.guide_scale, 0, 1e6, "of --guide: how strongly the labels are asked for; 0: not at all",
+         NULL, NULL, 0, 0},
         {"guide-steps", OPT_INT, &run.guide_steps, 1, 1000, "gradients that --guide follows after each diffusion step",
          NULL, NULL, 0, 0},
-        {"guide-adagrad", OPT_REAL, &run.guide_adagrad, 0, 10, "of --guide: Diffusion-LM's rule with this learning rate; 0: Bayes' rule",
-         NULL, NULL, 0, 0},
+        {"guide-adagrad", OPT_REAL, &run.guide_adagrad, 0, 10,
+         "of --guide: Diffusion-LM's rule with this learning rate; 0: Bayes' rule", NULL, NULL, 0, 0},
         {"fluency", OPT_REAL, &run.fluency, 0, 1e6, "of --guide-adagrad: how strongly x is held near the model's mean",
          NULL, NULL, 0, 0},
         {"eta", OPT_REAL, &run.eta, 0, 1, "take DDIM's steps with this share of new noise", "DDPM's steps", NULL, 0, 0},

@@ -43,7 +43,7 @@
  *   t       a step, 0..T-1 (the papers' t-1)    M       rows: B*N
  *
  * Reading order: errors and random numbers; elementary functions; matmul; layers; the parameter table; the
- * denoiser; the diffusion process; the loss; the optimiser; the sampling loop; the checkpoint. Every
+ * denoiser; the diffusion process; the loss; the optimiser; the classifier; the sampling loop; the checkpoint. Every
  * forward function is followed by its backward. In a hurry: read "the denoiser", "the diffusion
  * process" and "the loss", and believe the layers.
  *

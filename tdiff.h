@@ -297,10 +297,11 @@ double ema_warmup(double rate, int step);                            /* min(rate
 /* A classifier is a Model whose vocabulary is the labels: p(label | x_t) = softmax(lm_head(f(x_t, timesteps) at position 0)),
  * x_t being that of another Model, the denoiser. */
 /* nll[b] = -log p(label[b] | x_t); the softmax is left in w->logits (B,V). */
-void classifier_forward(const Model *m, Workspace *w, double *nll /*(B)*/, const real *x_t /*(B,N,D)*/, const real *timesteps /*(B)*/,
-                        const int *label /*(B)*/, int B, int N, Dropout drop);
+void classifier_forward(const Model *m, Workspace *w, double *nll /*(B)*/, const real *x_t /*(B,N,D)*/,
+                        const real *timesteps /*(B)*/, const int *label /*(B)*/, int B, int N, Dropout drop);
 /* dx_t = the gradient of weight[b] nll[b]; follows the forward, whose activations it overwrites. No gradient of m's weights. */
-void classifier_backward(const Model *m, Workspace *w, real *dx_t, const int *label, const real *weight, int B, int N, Dropout drop);
+void classifier_backward(const Model *m, Workspace *w, real *dx_t, const int *label, const real *weight, int B, int N,
+                         Dropout drop);
 /* nll of the examples of y, noised as in training_losses with the embeddings of the denoiser, which stays as it is; guess:
  * the likeliest labels. Returns the mean. backward: adds the gradient of the mean to m's. B is at most w->B. */
 double classifier_losses(Model *m, Workspace *w, double *nll /*(B)*/, int *guess /*(B)*/, const Model *denoiser, const Diffusion *d,
@@ -319,7 +320,7 @@ typedef struct {
     int ddim;          /* ddim_sample with this eta in place of p_sample */
     double eta;
     int start;         /* steps to take, when x is not pure noise; 0: all of d's */
-    /* NULL, or guidance: dx = the gradient of log p(condition | x_t), (B,N,D). It is called with x and t as they are after a step. */
+    /* NULL, or guidance: dx = the gradient of log p(condition | x_t), (B,N,D); x and t are those after a step. */
     void (*gradient)(void *context, real *dx, const real *x, int t);
     int guide_steps;       /* gradients a step, 1 at least */
     double guide_adagrad;  /* 0, or the learning rate of Diffusion-LM's rule, */

@@ -112,7 +112,8 @@ static void list_options(Option table[OPTIONS], Settings *s)
          "data/simple-test.txt for the default corpus", NULL, 0, 0},
         {"classifier", OPT_TEXT, &s->classifier, 0, 0,
          "train a classifier for ./sample --guide on this file: a sentence, a TAB and a label a line", NULL, NULL, 0, 0},
-        {"denoiser", OPT_TEXT, &s->denoiser, 0, 0, "of --classifier: the checkpoint whose samples it is to guide", NULL, NULL, 0, 0},
+        {"denoiser", OPT_TEXT, &s->denoiser, 0, 0, "of --classifier: the checkpoint whose samples it is to guide",
+         NULL, NULL, 0, 0},
         {"out", OPT_TEXT, &s->out, 0, 0, "the checkpoint to write; the log goes beside it",
          "NAME.safetensors, NAME.clf.safetensors with --classifier, or the one resumed", NULL, 0, 0},
         {"steps", OPT_INT, &s->steps, 1, 1e8, "training steps in all; the learning rate falls to 0 over them",
@@ -324,7 +325,8 @@ static int report(Training *r, Sums *sums, double lr, double norm, double elapse
     fprintf(r->log, "]");
     if (r->val.rows) fprintf(r->log, ",\"val_loss\":%.6g", val);
     if (r->label)
-        fprintf(r->log, ",\"accuracy_by_noise_quartile\":[%.6g,%.6g,%.6g,%.6g]", accuracy[0], accuracy[1], accuracy[2], accuracy[3]);
+        fprintf(r->log, ",\"accuracy_by_noise_quartile\":[%.6g,%.6g,%.6g,%.6g]", accuracy[0], accuracy[1], accuracy[2],
+                accuracy[3]);
     fprintf(r->log, ",\"seconds\":%.2f}\n", elapsed);
     memset(sums, 0, sizeof *sums);
     return fflush(r->log) || ferror(r->log) ? fail(err, "the log cannot be written: %s", strerror(errno)) : 0;
@@ -615,13 +617,14 @@ int main(int argc, char **argv)
         return fflush(stdout) || ferror(stdout) ? 1 : 0;
     }
     if (!s->classifier != !s->denoiser) {
-        fprintf(stderr, "train: %s\n", s->denoiser ? "--denoiser needs --classifier" : "--classifier needs --denoiser, a checkpoint");
+        fprintf(stderr, "train: %s\n", s->denoiser ? "--denoiser needs --classifier" : "--classifier needs --denoiser");
         return 2;
     }
     for (const Option *o = run.options; o->name && s->classifier; o++) {
         char word[32];
         snprintf(word, sizeof word, " %s ", o->name);
-        if (o->given && (o < run.options + CONFIG_OPTIONS || strstr(" recipe val vocab-size min-frequency schedule-sampler ", word))) {
+        const int is_fixed = o < run.options + CONFIG_OPTIONS;
+        if (o->given && (is_fixed || strstr(" recipe val vocab-size min-frequency schedule-sampler ", word))) {
             fprintf(stderr, "train: --%s has no effect with --classifier\n", o->name);
             return 2;
         }
