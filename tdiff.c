@@ -1743,7 +1743,7 @@ static void noisy_examples(const Model *m, const Workspace *w, const Diffusion *
 static void losses_of_examples(const Model *m, const Workspace *w, const Losses *terms, const Diffusion *d, const Batch *y,
                                const real *weight, int backward, Dropout drop)
 {
-    const int D = m->config.emb_dim, B = y->B, N = y->N, M = B * N;
+    const int D = m->config.emb_dim, B = y->B, N = y->N;
     const size_t n = (size_t)N * D;
     const int epsilon = m->config.predict == PREDICT_EPSILON, head = m->config.predict == PREDICT_SOFTMAX;
 
@@ -2006,7 +2006,6 @@ double classifier_losses(Model *m, Workspace *w, double *nll, int *guess, const 
                          const int *label, int backward, Dropout drop)
 {
     const int B = y->B, N = y->N;
-    const size_t n = (size_t)N * m->config.emb_dim;
     double mean = 0;
     noisy_examples(denoiser, w, d, y);
     classifier_forward(m, w, nll, w->x_t, w->timesteps, label, B, N, drop);

@@ -426,7 +426,8 @@ static int take_labels(Training *r, const char *path, Error *err)
         if (end == at) continue; /* blank */
         size_t tab = end;
         while (tab > at && c->text[tab - 1] != '\t') tab--;
-        if (tab == at || tab == end) return fail(err, "%s: line %d: expected a sentence, a TAB and a label", path, line);
+        if (tab == at || tab == end || memchr(c->text + tab, 0, end - tab))
+            return fail(err, "%s: line %d: expected a sentence, a TAB and a label", path, line);
         if (tokenizer_encode(&r->words, c->text + at, tab - 1 - at, unused, 2) <= 2)
             return fail(err, "%s: line %d: no sentence before the TAB", path, line);
         c->text[end] = '\0';

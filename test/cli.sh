@@ -218,6 +218,8 @@ printf 'the red\t\n' >$W/bad.tsv
 refuse 1 "line 1: expected a sentence" ./train --classifier $W/bad.tsv --denoiser $W/a.safetensors --out $W/no.safetensors
 printf 'the red\t1\n\t1\n' >$W/bad.tsv
 refuse 1 "line 2: no sentence before the TAB" ./train --classifier $W/bad.tsv --denoiser $W/a.safetensors --out $W/no.safetensors
+printf 'the red\t\0\n' >$W/bad.tsv
+refuse 1 "line 1: expected a sentence" ./train --classifier $W/bad.tsv --denoiser $W/a.safetensors --out $W/no.safetensors
 printf 'the red\t[PAD]\n' >$W/bad.tsv
 refuse 1 "[PAD] cannot be a label" ./train --classifier $W/bad.tsv --denoiser $W/a.safetensors --out $W/no.safetensors
 sed 's/\tno$/\tyes/' $W/small.tsv >$W/bad.tsv
