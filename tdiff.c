@@ -1499,13 +1499,14 @@ void p_sample(real *x_prev, const real *pred_xstart, const real *x_t, const real
     }
 }
 
-/* Song et al. 2020, arXiv:2010.02502, eq. 12 and 16: eta = 0 goes back without new noise, eta = 1 is DDPM again. */
+/* Song et al. 2020, arXiv:2010.02502, eq. 12 and 16: eta = 0 goes back without new noise, eta = 1 is DDPM again. More
+ * replaces more of x_t's noise by new noise, at most all of it, which is q_sample of the guess: so errors are washed out. */
 void ddim_sample(real *x_prev, const real *pred_xstart, const real *x_t, const real *noise, const int *t, const Diffusion *d,
                  double eta, int B, size_t n)
 {
     for (int b = 0; b < B; b++) {
         const double a = d->alphas_cumprod[t[b]], prev = d->alphas_cumprod_prev[t[b]];
-        const double sigma = eta * sqrt((1 - prev) / (1 - a)) * sqrt(1 - a / prev);
+        const double sigma = fmin(eta * sqrt((1 - prev) / (1 - a)) * sqrt(1 - a / prev), sqrt(1 - prev));
         const real of_x = (real)(1 / sqrt(1 - a)), of_start = -(real)sqrt(a / (1 - a));
         const real root = (real)sqrt(prev), rest = (real)sqrt(fmax(1 - prev - sigma * sigma, 0)), add = t[b] ? (real)sigma : 0;
         for (size_t i = b * n; i < (b + 1) * n; i++) {

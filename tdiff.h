@@ -235,7 +235,7 @@ void p_mean_variance(real *mean, double *variance, double *log_variance, const r
 void p_sample(real *x_prev, const real *pred_xstart, const real *x_t, const real *noise, const int *t, const Diffusion *d,
               Variance kind, int B, size_t n);
 
-/* The same with DDIM's step; eta 0..1 is the share of new noise. */
+/* The same with DDIM's step; eta says how much new noise: 0 none, 1 as much as p_sample, more is possible. */
 void ddim_sample(real *x_prev, const real *pred_xstart, const real *x_t, const real *noise, const int *t, const Diffusion *d,
                  double eta, int B, size_t n);
 /* Numbers outside of [-limit, limit] are replaced by draws until none is left; limit > 0. */

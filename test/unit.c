@@ -1210,6 +1210,10 @@ static void test_sampler(void)
             ddim_sample(y, other, x_T, noise, t, &x.d, 0, x.B, each);
             ddim_sample(z, other, x_T, x_T, t, &x.d, 0, x.B, each);
             near_all(z, y, n, 0, "DDIM with eta 0 and other noise");
+            real prev = (real)x.d.alphas_cumprod_prev[step]; /* as much new noise as x_prev can have is q_sample of the guess */
+            for (size_t i = 0; i < n; i++) y[i] = sqrt(prev) * other[i] + (step ? sqrt(1 - prev) * noise[i] : 0);
+            ddim_sample(z, other, x_T, noise, t, &x.d, 1000, x.B, each);
+            near_all(z, y, n, DOUBLE ? 1e-9 : 1e-3, "DDIM with all noise new");
         }
         sampler.known = NULL, sampler.ddim = 1;
         memcpy(y, x_T, n * sizeof *y), memcpy(z, x_T, n * sizeof *z);
@@ -1282,7 +1286,8 @@ static double nll_of_x(void *control)
 }
 
 static const Setup control_setups[2][2] = {
-    {{{9, 4, 4, 5, 6, 1, 3, 7, 4, 8, 5, 0, 0, 0}, 3, {7, 0, 2, 0}, 0, 0}, {{7, 4, 4, 5, 6, 2, 2, 7, 4, 8, 5, 0, 0, 0}, 3, {0}, 0, 0}},
+    {{{9, 4, 4, 5, 6, 1, 3, 7, 4, 8, 5, 0, 0, 0}, 3, {7, 0, 2, 0}, 0, 0},
+     {{7, 4, 4, 5, 6, 2, 2, 7, 4, 8, 5, 0, 0, 0}, 3, {0}, 0, 0}},
     {{{9, 4, 4, 5, 6, 1, 3, 7, 4, 8, 5, PREDICT_SOFTMAX, 1, 2}, 3, {7, 0, 2, 0}, 0, 0},
      {{8, 4, 4, 5, 6, 1, 3, 7, 4, 8, 5, 0, 1, 0}, 3, {0}, 0.2, 0}},
 };
@@ -1328,7 +1333,10 @@ static void rising(void *control, real *dx, const real *x, int t)
     classifier_backward(&c->m, &c->w, dx, c->ids, weight, c->B, c->N, c->drop);
 }
 
-static void control_noise(void *control, real *out, int t, NoiseUse use) { loop_noise(&((Control *)control)->denoiser, out, t, use); }
+static void control_noise(void *control, real *out, int t, NoiseUse use)
+{
+    loop_noise(&((Control *)control)->denoiser, out, t, use);
+}
 
 static void test_rising(void)
 {
