@@ -276,7 +276,7 @@ static void defaults(Sampling *r)
 {
     memset(r, 0, sizeof *r);
     r->n = 10, r->seed = 1, r->threads = max_threads(), r->steps = "50", r->strength = 0.5;
-    r->guide_scale = 5, r->guide_steps = 1, r->fluency = 0.01;
+    r->guide_scale = 10, r->guide_steps = 1, r->fluency = 0.01;
     r->evidence_above = HUGE_VAL;
 }
 

@@ -253,7 +253,7 @@ check "--guide -n 3" $DRAW -n 3 $GUIDE --threads 1
 head -n 3 $W/guided.txt | cmp -s - $W/out && ok || bad "a guided sample depends on -n"
 check "--guide-scale 0" $DRAW -n 70 $GUIDE --guide-scale 0
 cmp -s $W/free.txt $W/out && ok || bad "--guide-scale 0 does something"
-check "--guide twice" $DRAW -n 70 $GUIDE $GUIDE --guide-scale 2.5
+check "--guide twice" $DRAW -n 70 $GUIDE $GUIDE --guide-scale 5
 cmp -s $W/guided.txt $W/out && ok || bad "two guides are not the sum of two"
 for option in "--guide-steps 3" "--guide-adagrad 0.1" "--guide-adagrad 0.1 --fluency 1"; do
     check "$option" $DRAW -n 70 $GUIDE $option
