@@ -553,6 +553,26 @@ static real *uniform(size_t n)
     return x;
 }
 
+/* Words so far apart that the softmax of most is nothing: a gradient must be 0 then, not a denormal number, which is slow. */
+static void test_denormals(void)
+{
+    enum { B = 8, N = 12, V = 300, D = 64 };
+    real *table = normal(V * D, 1), *x = zeros(B * N * D), *dx = zeros(B * N * D), *probs = zeros(B * N * V), weight[B];
+    double nll[B];
+    const int *ids = words(B * N, V);
+    int denormal = 0, none = 0;
+    Tensor bias = {0};
+    Model m = {0};
+    m.embedding = table, m.lm_head_bias = &bias, m.config.vocab = V, m.config.emb_dim = D, bias.data = zeros(V);
+    for (int i = 0; i < B * N * D; i++) x[i] = table[ids[i / D] * D + i % D];
+    for (int b = 0; b < B; b++) weight[b] = (real)1 / B;
+    decoder_nll_forward(nll, probs, &m, x, ids, B, N);
+    decoder_nll_backward(dx, probs, &m, ids, weight, B, N);
+    for (int i = 0; i < B * N * V; i++) denormal += probs[i] != 0 && fabs(probs[i]) < FLT_MIN, none += probs[i] == 0;
+    check(!denormal, "%d gradients of %d are denormal", denormal, B * N * V);
+    check(none > B * N * V / 2, "only %d of %d gradients are 0", none, B * N * V);
+}
+
 static void test_matmul(int M, int N, int K, int ta, int tb)
 {
     enum { GUARD = 80 };
@@ -1213,7 +1233,7 @@ static void test_sampler(void)
             real prev = (real)x.d.alphas_cumprod_prev[step]; /* as much new noise as x_prev can have is q_sample of the guess */
             for (size_t i = 0; i < n; i++) y[i] = sqrt(prev) * other[i] + (step ? sqrt(1 - prev) * noise[i] : 0);
             ddim_sample(z, other, x_T, noise, t, &x.d, 1000, x.B, each);
-            near_all(z, y, n, DOUBLE ? 1e-9 : 1e-3, "DDIM with all noise new");
+            near_all(z, y, n, DOUBLE ? 1e-7 : 1e-3, "DDIM with all noise new"); /* of a difference near 0 the root is taken */
         }
         sampler.known = NULL, sampler.ddim = 1;
         memcpy(y, x_T, n * sizeof *y), memcpy(z, x_T, n * sizeof *z);
@@ -1410,7 +1430,7 @@ static void test_known_guidance(void)
             const double root = sqrt(1 + k.a * k.a * k.s2), u = k.b / root, h = hazard(u);
             const double want = k.s2 * k.a * h / root, want_variance = k.s2 - k.s2 * k.s2 * k.a * k.a / root / root * h * (h + u);
             moments(x, KNOWN, m);
-            near(m[0], want, 0.06 * sqrt(k.s2), "the guided mean"); /* four standard errors, and what 2000 steps leave */
+            near(m[0], want, 0.08 * sqrt(k.s2), "the guided mean"); /* 2000 steps leave up to .06, 8000 .012 */
             near(m[1], want_variance, 0.08 * want_variance, "the guided variance");
         }
     /* Diffusion-LM's rule climbs on g x - fluency (x - mean)^2 / (2 variance), whose top is known, wherever it begins. */
@@ -1542,6 +1562,7 @@ int main(void)
     if (DOUBLE) run("gradients of the classifier", test_classifier);
     run_setups("backward twice", test_twice);
     run("matmul", test_matmuls);
+    run("no denormal gradients", test_denormals);
     run("one example, one result", test_determinism);
     run("a batch in pieces", test_pieces);
     if (!DOUBLE) run("elementary functions", test_functions);
