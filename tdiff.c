@@ -357,8 +357,10 @@ size_t rng_permute(size_t index, size_t n, uint64_t key)
  * MR, NR, NC and the threads never change its bits. */
 
 enum {
-#ifdef __AVX512F__
-    MR = 8, NR = 32,
+#if defined(__AVX512F__) && defined(__clang__)
+    MR = 5, NR = 64,
+#elif defined(__AVX512F__)
+    MR = 6, NR = 64,
 #elif !defined(__AVX__) && !defined(__ARM_NEON)
     MR = 4, NR = 8, /* 16 registers of 4 numbers: half of them for the tile */
 #elif defined(__clang__)
@@ -366,7 +368,7 @@ enum {
 #else
     MR = 5, NR = 16, /* on AVX2, gcc loads b from memory once per row of the tile: a taller tile hides it */
 #endif
-    KC = 256, NC = 256
+    KC = 256, NC = 512, LINE = 64 / sizeof(real)
 };
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC optimize("no-loop-unroll-and-jam") /* it halves the speed of the kernel below */
@@ -420,13 +422,19 @@ static void pack(real *out, const int R, const real *x, size_t row, size_t col, 
     }
 }
 
+/* A block of B, for each thread: too large for the stack of a thread under some C libraries. It begins on a line of the
+ * cache, or half of all loads would touch two lines: 10 % slower. */
+static real b_space[NC * KC + LINE];
+#pragma omp threadprivate(b_space)
+
 /* C(M,N) = start + A(M,K) B(K,N), on one thread. start: a row with which all rows begin, ZEROS or, for C itself, NULL. ldc:
  * how far C's rows lie apart; a_row, a_col: A's rows and columns, and so on: all three may lie inside larger matrices. A block
  * of B is packed once for all rows of C. A is read where it lies, if its rows lie along memory. */
 static void matmul_serial(real *c, size_t ldc, const real *start, const real *a, size_t a_row, size_t a_col, const real *b,
                           size_t b_row, size_t b_col, int M, int N, int K)
 {
-    real b_pack[NC * KC], a_pack[MR * KC], tile[MR * NR] = {0}; /* tile: for what hangs over the edge of C */
+    real a_pack[MR * KC], tile[MR * NR] = {0}; /* tile: for what hangs over the edge of C */
+    real *b_pack = b_space + (LINE - (uintptr_t)b_space / sizeof(real) % LINE) % LINE;
     for (int k0 = 0; k0 < K; k0 += KC)
         for (int j0 = 0; j0 < N; j0 += NC) {
             const int kc = K - k0 < KC ? K - k0 : KC, nc = N - j0 < NC ? N - j0 : NC;
@@ -457,7 +465,7 @@ static void matmul_from(real *c, const real *start, const real *a, int ta, const
 {
     const size_t a_row = ta ? 1 : K, a_col = ta ? M : 1, b_row = tb ? 1 : N, b_col = tb ? K : 1;
     const int shares = max_threads(), by_rows = M >= N, per_share = ((by_rows ? M : N) + shares - 1) / shares;
-    const int step = (per_share + MR * NR - 1) / (MR * NR) * (MR * NR);
+    const int grain = by_rows ? MR : NR, step = (per_share + grain - 1) / grain * grain;
 #pragma omp parallel for if ((double)M * N * K > 1e5)
     for (int from = 0; from < (by_rows ? M : N); from += step) {
         const int i = by_rows ? from : 0, j = by_rows ? 0 : from;
@@ -497,7 +505,7 @@ int max_threads(void)
  * as long (make bench; gcc -Winline tells). */
 
 enum { LANES = 16, CHUNK = 4096 /* elements that one thread takes at a time */, PIECE = 2048 /* positions: see piece_of_batch */,
-       ROWS = 160 /* of a gradient that one thread takes at a time */ };
+       ROWS = 192 /* of a gradient that one thread takes at a time */ };
 
 static inline real lanes_sum(real *acc)
 {
