@@ -374,12 +374,13 @@ enum {
 #pragma GCC optimize("no-loop-unroll-and-jam") /* it halves the speed of the kernel below */
 #endif
 
-/* c(MR,NR) += a(MR,K) b(K,NR). j before i: gcc and clang then unroll i and vectorise j. */
-static void kernel(real *c, size_t ldc, const real *a, size_t a_row, size_t a_col, const real *b, int K)
+/* c(MR,NR) = start(MR,NR) + a(MR,K) b(K,NR). j before i: gcc and clang then unroll i and vectorise j. */
+static void kernel(real *c, size_t ldc, const real *start, size_t start_row, const real *a, size_t a_row, size_t a_col,
+                   const real *b, int K)
 {
     real acc[MR][NR] = {{0}}, old[MR][NR];
     for (int i = 0; i < MR; i++) /* loaded early, added late: the loads are over when they are needed */
-        for (int j = 0; j < NR; j++) old[i][j] = c[i * ldc + j];
+        for (int j = 0; j < NR; j++) old[i][j] = start[i * start_row + j];
     for (int k = 0; k < K; k++)
         for (int j = 0; j < NR; j++)
             for (int i = 0; i < MR; i++) acc[i][j] = fmadd(a[i * a_row + k * a_col], b[k * NR + j], acc[i][j]);
@@ -443,17 +444,14 @@ static void matmul_serial(real *c, size_t ldc, const real *start, const real *a,
                 const int rows = M - i < MR ? M - i : MR, in_place = a_col == 1 && rows == MR;
                 const real *panel = a + i * a_row + k0 * a_col;
                 if (!in_place) pack(a_pack, MR, panel, a_row, a_col, rows, kc);
-                for (int r = 0; start && k0 == 0 && r < rows; r++) { /* now, as it is needed next */
-                    real *row = c + (i + r) * ldc + j0;
-                    if (start == ZEROS) memset(row, 0, nc * sizeof *row);
-                    else memcpy(row, start + j0, nc * sizeof *row);
-                }
                 for (int j = 0; j < nc; j += NR) {
                     const int columns = nc - j < NR ? nc - j : NR, whole = rows == MR && columns == NR;
-                    real *dst = c + i * ldc + j0 + j, *to = whole ? dst : tile;
-                    for (int r = 0; !whole && r < rows; r++) memcpy(tile + r * NR, dst + r * ldc, columns * sizeof *c);
-                    kernel(to, whole ? ldc : NR, in_place ? panel : a_pack, in_place ? a_row : 1, in_place ? 1 : MR,
-                           b_pack + j * kc, kc);
+                    real *dst = c + i * ldc + j0 + j;
+                    const real *from = k0 || !start ? dst : start == ZEROS ? ZEROS : start + j0 + j;
+                    const size_t from_row = from == dst ? ldc : 0;
+                    for (int r = 0; !whole && r < rows; r++) memcpy(tile + r * NR, from + r * from_row, columns * sizeof *c);
+                    kernel(whole ? dst : tile, whole ? ldc : NR, whole ? from : tile, whole ? from_row : NR,
+                           in_place ? panel : a_pack, in_place ? a_row : 1, in_place ? 1 : MR, b_pack + j * kc, kc);
                     for (int r = 0; !whole && r < rows; r++) memcpy(dst + r * ldc, tile + r * NR, columns * sizeof *c);
                 }
             }
