@@ -116,7 +116,7 @@ typedef struct {
 
 typedef enum { INIT_NORMAL, INIT_UNIFORM, INIT_ONE, INIT_ZERO } Init;
 typedef struct {
-    char name[72];      /* the reference's state_dict name */
+    char name[80];      /* the reference's state_dict name */
     int rank, shape[2]; /* shape[1] is 1 where rank is 1 */
     size_t size;
     real *data, *grad;  /* into Model.params and Model.grads */

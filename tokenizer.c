@@ -88,7 +88,7 @@ static void utf8_add(Buffer *b, uint32_t c)
 
 void buffer_json_string(Buffer *b, const char *bytes, size_t n)
 {
-    uint32_t c;
+    uint32_t c = 0;
     buffer_add(b, "\"", 1);
     for (size_t i = 0, length; i < n; i += length ? length : 1) {
         length = utf8_read(bytes + i, n - i, &c);
