@@ -6,10 +6,9 @@
 # make control CKPT=a.safetensors TRAIN=a.txt WORDS=b.txt   guidance towards sentences with one of these words, by scale
 # make sweep CKPT=a.safetensors TRAIN=a.txt   quality and seconds for 5 to 1000 sampling steps
 #
-# NATIVE=0: no -march=native. OMP=0: no threads. CC and CFLAGS (default -O3) are honoured. Nothing but cc is needed.
+# NATIVE=0: no -march=native. OMP=0: no threads. CC and CFLAGS (default -O3) are honoured. GNU make and a C compiler suffice.
 
-CC = cc
-CFLAGS = -O3
+CFLAGS ?= -O3
 NATIVE = 1
 OMP = 1
 DIR = test/golden

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BATCH = 64, SHOWN = 16 /* states that --show prints, at most about twice as many */, GUIDES = 8 };
+enum { BATCH = 64, SHOWN = 16 /* states that --show prints, at most one more */, GUIDES = 8 };
 
 typedef struct { Model model; Workspace work; int label; } Guide; /* a classifier and what it is to say */
 
@@ -24,7 +24,7 @@ typedef struct {
     Guide guides[GUIDES];
     int num_guides;
     real *dx; /* (BATCH,N,D) the gradient of one */
-    int start, ddim;
+    int start;
     Tokenizer tokenizer;
     Model model;
     Workspace work;
@@ -119,7 +119,8 @@ static int load(Sampling *r, const char *path, Error *err)
     if (!checkpoint_open(&c, path, err) && !checkpoint_is(&c, NULL, err) &&
         !checkpoint_config(&c, &config, &r->tokenizer, &steps_done, err) &&
         !model_init(&r->model, &config, err) && !checkpoint_tensors(&c, &r->model, "", r->model.params, err) &&
-        !diffusion_init(&r->diffusion, config.noise_schedule, config.diffusion_steps, r->steps, err) &&
+        !diffusion_init(&r->diffusion, config.noise_schedule, config.diffusion_steps,
+                        r->steps ? r->steps : r->eval || config.diffusion_steps < 50 ? NULL : "50", err) &&
         !workspace_init(&r->work, &config, BATCH, config.seq_len, 0, err)) {
         const size_t values = (size_t)BATCH * config.seq_len;
         embedding_table_forward(&r->model);
@@ -199,7 +200,7 @@ static int sample(Sampling *r, FILE *out, Error *err)
     const int N = r->model.config.seq_len, T = r->diffusion.T;
     const size_t n = (size_t)N * r->model.config.emb_dim;
     const Sampler sampler = {.variance = (Variance)r->variance, .noise = draw_noise, .show = r->show ? show_state : NULL,
-                             .context = r, .clip_denoised = r->clip_denoised, .clamp_from = r->clamp_from, .ddim = r->ddim,
+                             .context = r, .clip_denoised = r->clip_denoised, .clamp_from = r->clamp_from, .ddim = r->eta >= 0,
                              .eta = r->eta, .start = r->start, .known = r->prompt ? r->known : NULL, .known_x = r->known_x,
                              .gradient = r->num_guides ? add_guides : NULL, .guide_steps = r->guide_steps,
                              .guide_adagrad = r->guide_adagrad, .fluency = r->fluency};
@@ -275,9 +276,9 @@ done:
 static void defaults(Sampling *r)
 {
     memset(r, 0, sizeof *r);
-    r->n = 10, r->seed = 1, r->threads = max_threads(), r->steps = "50", r->strength = 0.5;
+    r->n = 10, r->seed = 1, r->threads = max_threads(), r->strength = 0.5;
     r->guide_scale = 10, r->guide_steps = 1, r->fluency = 0.01;
-    r->evidence_above = HUGE_VAL;
+    r->evidence_above = HUGE_VAL, r->eta = -1;
 }
 
 int main(int argc, char **argv)
@@ -291,8 +292,8 @@ int main(int argc, char **argv)
     defaults(&run);
     Option options[] = {
         {"n", OPT_INT, &run.n, 1, 1e8, "sentences to draw", NULL, NULL, 0, 0},
-        {"steps", OPT_TEXT, &run.steps, 0, 0, "diffusion steps to take: N of those trained, or a,b,c for sections",
-         NULL, NULL, 0, 0},
+        {"steps", OPT_TEXT, &run.steps, 0, 0, "diffusion steps to take: N of those trained, a,b,c for sections, or ddimN",
+         "50, if it has as many; all with --eval", NULL, 0, 0},
         {"seed", OPT_INT, &run.seed, 0, INT32_MAX, "of the noise", NULL, NULL, 0, 0},
         {"prompt", OPT_TEXT, &run.prompt, 0, 0, "keep the words of this sentence and fill in its [MASK]s", NULL, NULL, 0, 0},
         {"length", OPT_INT, &run.length, 1, 4096, "of the sentences, in words and punctuation marks", "any", NULL, 0, 0},
@@ -357,7 +358,10 @@ int main(int argc, char **argv)
                           : o->value == &run.strength && !run.edit ? "needs --edit"
                           : !strncmp(o->name, "guide-", 6) && !run.guide[0] ? "needs --guide"
                           : o->value == &run.fluency && !run.guide_adagrad ? "needs --guide-adagrad"
-                          : o->value == &run.eta && run.guide[0] ? "and --guide exclude each other" : NULL;
+                          : o->value == &run.eta && run.guide[0] ? "and --guide exclude each other"
+                          : o->value == &run.variance && run.eta >= 0 ? "has no effect with --eta"
+                          : o->value == &run.top_p && run.eta == 0 ? "has no effect with --eta 0"
+                          : o->value == &run.top_p && run.top_p > 0 && run.top_p < 0.01 ? "is 0 or at least 0.01" : NULL;
         char word[32];
         snprintf(word, sizeof word, " %s ", o->name);
         if (run.eval && strstr(" n eta top-p clamp-from show guide label ", word)) why = "has no effect with --eval";
@@ -365,15 +369,22 @@ int main(int argc, char **argv)
             fprintf(stderr, "sample: %s%s %s\n", o->name[1] ? "--" : "-", o->name, why);
             return 2;
         }
-        run.ddim |= o->value == &run.eta && o->given;
         if (run.eval && o->value == &run.evidence_above && !o->given) run.evidence_above = 0.5;
-        if (run.eval && o->value == &run.steps && !o->given) run.steps = NULL; /* the bound is of all steps */
     }
     set_threads(run.threads);
     if (!floats_are_exact())
         fprintf(stderr, "note: this build computes with more than float precision; another build may give other sentences\n");
 
-    int status = load(&run, path, &err);
+    int status = 0;
+    const char *const inputs[] = {path, run.eval};
+    for (int i = 0; i < 2 && run.out && !status; i++) status = output_spares(run.out, inputs[i], &err);
+    for (int g = 0; g < GUIDES && run.out && !status; g++) status = output_spares(run.out, run.guide[g], &err);
+    if (!status) status = load(&run, path, &err);
+    for (const Option *o = options; o->name && !status; o++) {
+        const int softmax = run.model.config.predict == PREDICT_SOFTMAX;
+        if (o->given && ((o->value == &run.evidence_above && !softmax) || (o->value == &run.variance && run.eval && softmax)))
+            status = fail(&err, "--%s has no effect on %s %s", o->name, softmax ? "the bound of" : "the predictions of", path);
+    }
     if (!status && run.prompt) status = given_words(&run, run.prompt, run.length ? "--length" : "--prompt", &err);
     if (!status && run.guide[0])
         run.dx = checked_alloc((size_t)BATCH * run.model.config.seq_len, run.model.config.emb_dim * sizeof *run.dx, &err);

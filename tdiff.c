@@ -11,7 +11,7 @@
  *                        q(x_{t-1} | x_t, x_start = f(x_t, t)), whose mean lies between the two      (DDPM eq. 6, 7)
  *
  * Sampling starts from noise, takes T steps back (or a subset of them: respacing), and reads off the word
- * whose embedding lies nearest to each point. That is all; the rest of this file says how f is built,
+ * that lm_head, which holds the embeddings, finds likeliest at each point. That is all; the rest of this file says how f is built,
  * how it is trained, and how to do both fast in plain C.
  *
  * Words are discrete and noise is not. Diffusion-LM joins the two by learning the embeddings together
@@ -29,8 +29,8 @@
  * with x_0 drawn from q: it teaches the embeddings, not the network.
  *
  * That is the original objective. Three options change what the network reads and says, for the sake of real text (see Config):
- * its output may stand for a distribution over words, whose mean is the guess of x_start, or for the noise; it may read its
- * last estimate beside x_t; and the embeddings may be held at a chosen norm.
+ * its output may stand for a distribution over words, whose mean is the guess of x_start and whose cross-entropy, head_nll, is a
+ * fourth loss, or for the noise; it may read its last estimate beside x_t; and the embeddings may be held at a chosen norm.
  *
  * Sentences shorter than N positions end in [SEP] and are filled up with [PAD], an ordinary word: no mask
  * hides it, neither here nor there, and the model learns to end sentences by predicting it.
@@ -51,7 +51,7 @@
  * compiler, and fused multiply-add is written out where the machine has it (so that there are two
  * classes of machine, with and without it). Compilers must not contract a*b+c on their own. */
 #if defined(__unix__) || defined(__APPLE__)
-#define _POSIX_C_SOURCE 200112L /* fsync and stat, in output_open and output_close; all works without them */
+#define _POSIX_C_SOURCE 200112L /* fsync and stat, for files; all works without them */
 #define TDIFF_POSIX
 #include <sys/stat.h>
 #include <unistd.h>
@@ -135,9 +135,20 @@ char *read_file(const char *path, size_t *length, Error *err)
     return NULL;
 }
 
+int output_spares(const char *path, const char *input, Error *err)
+{
+    int same = input && !strcmp(path, input);
+#ifdef TDIFF_POSIX
+    struct stat a, b;
+    if (input && !stat(path, &a) && !stat(input, &b)) same = S_ISREG(a.st_mode) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+#endif
+    return same ? fail(err, "%s: the output would overwrite this input; another --out is needed", input) : 0;
+}
+
 int output_open(Output *o, const char *path, Error *err)
 {
     memset(o, 0, sizeof *o);
+    if (!*path) return fail(err, "the name of the output file is empty");
     if (strlen(path) >= sizeof o->path) return fail(err, "%.40s...: the path is too long", path);
     strcpy(o->path, path);
     strcpy(o->temporary, path);
@@ -162,6 +173,9 @@ int output_close(Output *o, int keep, Error *err)
     if (fclose(o->file) && keep && !status) status = fail(err, "%s: cannot write: %s", o->path, strerror(errno));
     o->file = NULL;
     if (!strcmp(o->path, o->temporary)) return status;
+#ifndef TDIFF_POSIX
+    if (keep && !status) remove(o->path); /* elsewhere rename may refuse to replace a file */
+#endif
     if (keep && !status && rename(o->temporary, o->path))
         status = fail(err, "%s: cannot replace it: %s", o->path, strerror(errno));
     if (!keep || status) remove(o->temporary);
@@ -1597,7 +1611,7 @@ int resampler_draw(const Resampler *r, double u)
 }
 
 /* ---- 9. the loss -----------------------------------------------------------------------------------
- * Three terms, each the mean over positions and dimensions, then over the batch (see the essay). */
+ * Three terms, or four with the softmax head, each the mean over positions (and dimensions), then over the batch: see the essay. */
 
 /* sum of (x - y)^2; y NULL: of x^2 */
 static real square_distance(const real *x, const real *y, size_t n)
@@ -1856,7 +1870,7 @@ int piece_of_batch(int B, int N)
     return B < most ? B : most;
 }
 
-/* The variational bound: Diffusion-LM eq. 1, DDPM eq. 5, as KL divergences between Gaussians,
+/* The variational bound: Diffusion-LM eq. 2, DDPM eq. 5, as KL divergences between Gaussians,
  *   KL(q(x_T | x_start) || N(0,1)) + sum over t of KL(q(x_{t-1} | x_t, x_start) || p(x_{t-1} | x_t)) - log p(words | x_start),
  * and at t = 0, KL(q(x_start | words) || p(x_start | x_0)). For words whose x_start has noise of its own that is the bound of a
  * model that has to guess this noise, too. The softmax head does not: there, the noise of x_start is taken as a part of
@@ -2060,7 +2074,7 @@ static void keep_known(real *out, const real *x, const unsigned char *known /*(B
  * to move what p_sample has drawn (Dhariwal & Nichol 2021, alg. 1, but g is taken where x has come to). With guide_steps K, x
  * goes there in K parts and g is taken anew for each. Variance and spread of the samples stay what the model says.
  *
- * guide_adagrad: as Diffusion-LM sec. 4.3 does it. x climbs on log p(label | x) + fluency log p(x | x_t) by K steps of
+ * guide_adagrad: as Diffusion-LM sec. 5.1 does it. x climbs on log p(label | x) + fluency log p(x | x_t) by K steps of
  * Adagrad, which knows no length of a gradient and so needs the second term to hold x near the mean of p_sample.
  *
  * At the last few t there is next to no noise left and the words are decided. */
@@ -2107,7 +2121,7 @@ void p_sample_loop(const Model *m, Workspace *w, const Diffusion *d, const Sampl
         for (int b = 0; b < B; b++)
             if (s->ddim) ddim_sample(x + b * n, w->pred_xstart + b * n, x + b * n, w->noise + b * n, &t, d, s->eta, 1, n);
             else p_sample(x + b * n, w->pred_xstart + b * n, x + b * n, w->noise + b * n, &t, d, s->variance, 1, n);
-        if (s->gradient && d->timestep_map[t] >= UNGUIDED) guide(s, w, x, w->target, variance, t, B * n);
+        if (s->gradient && t && d->timestep_map[t] >= UNGUIDED) guide(s, w, x, w->target, variance, t, B * n);
         if (s->known && !t) keep_known(x, s->known_x, s->known, B * N, D);
         if (s->show) s->show(s->context, t, w->pred_xstart);
     }

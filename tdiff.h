@@ -40,6 +40,7 @@ char *read_file(const char *path, size_t *length, Error *err);
 /* A file that replaces path only when it is whole: it is written beside it, as path.tmp, and then renamed. Every failed
  * write is noticed by output_close at the latest. keep = 0 throws it away. A device or a pipe is written directly. */
 typedef struct { FILE *file; char path[1000], temporary[1008]; } Output;
+int output_spares(const char *path, const char *input, Error *err); /* fails where both are one file; input may be NULL */
 int output_open(Output *o, const char *path, Error *err);
 int output_close(Output *o, int keep, Error *err); /* does nothing on {0} and when closed already */
 

@@ -757,7 +757,7 @@ static int train(const char *path, int vocab_size, int min_frequency, const char
     size_t n, lines = 0;
     snprintf(name, sizeof name, "%.*s.json", (int)(dot && dot > base ? (size_t)(dot - base) : strlen(base)), base);
     if (!out) out = name;
-    if (strcmp(path, out) == 0) return fail(err, "%s: --out would overwrite the text", path);
+    if (output_spares(out, path, err)) return -1;
     char *text = read_file(path, &n, err);
     if (!text) return -1;
     int status = tokenizer_train_word_level(&t, text, n, vocab_size, min_frequency, &inner);

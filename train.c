@@ -354,8 +354,8 @@ static int train(Training *r, Error *err)
         if (r->resampler.T) resampler_update(&r->resampler, r->t, r->terms.loss, s->batch);
         double norm = gradient_norm(&r->model, &r->optimizer), lr = learning_rate(s->lr, step, s->warmup, s->steps);
         if (!(norm - norm == 0)) {
-            fail(err, "step %d: the gradient is not finite; a lower --lr may help. %s holds the last good state", step + 1,
-                 s->out);
+            fail(err, "step %d: the gradient is not finite; a lower --lr may help. %s %s", step + 1,
+                 saved < 0 ? "This run has saved nothing in" : "The last good state is in", s->out);
             return -1; /* do not save over it */
         }
         adamw_step(&r->model, &r->optimizer, step, lr, s->weight_decay, r->decay, ema_warmup(s->ema_rate, step),
@@ -649,19 +649,26 @@ int main(int argc, char **argv)
         base_name(&out, path, corpus_suffixes);
         buffer_print(&out, s->classifier ? ".clf.safetensors" : ".safetensors");
     }
-    if (!s->out) s->out = out.failed ? "" : out.text;
+    if (!s->out) s->out = out.failed ? "" : out.text; /* refused below */
     set_threads(s->threads);
     if (!floats_are_exact())
         fprintf(stderr, "note: this build computes with more than float precision; another build may give another result\n");
 
-    int status = prepare(&run, path, &err);
-    if (!status) {
-        const char *slash = strrchr(s->out, '/');
-        buffer_add(&log, s->out, slash ? (size_t)(slash + 1 - s->out) : 0);
-        base_name(&log, s->out, checkpoint_suffixes);
-        buffer_print(&log, ".jsonl");
-        run.log = log.failed ? NULL : fopen(log.text, s->resume ? "a" : "w"); /* early: better now than after an hour */
-        if (!run.log) status = fail(&err, "%s: cannot write: %s", log.failed ? "log" : log.text, strerror(errno));
+    const char *slash = strrchr(s->out, '/');
+    buffer_add(&log, s->out, slash ? (size_t)(slash + 1 - s->out) : 0);
+    base_name(&log, s->out, checkpoint_suffixes);
+    buffer_print(&log, ".jsonl");
+    int status = out.failed || log.failed ? fail(&err, "out of memory") : 0;
+    const char *const inputs[] = {path, s->val, s->denoiser};
+    for (int i = 0; i < 3 && !status; i++)
+        if (output_spares(s->out, inputs[i], &err) || output_spares(log.text, inputs[i], &err)) status = -1;
+    if (!status) status = prepare(&run, path, &err);
+    if (!status) { /* early: better now than after an hour */
+        Output trial;
+        status = output_open(&trial, s->out, &err);
+        if (!status) status = output_close(&trial, 0, &err);
+        run.log = status ? NULL : fopen(log.text, s->resume ? "a" : "w");
+        if (!status && !run.log) status = fail(&err, "%s: cannot write: %s", log.text, strerror(errno));
     }
     if (!status) {
         signal(SIGINT, on_signal);

@@ -67,6 +67,10 @@ refuse 1 "blank.txt" ./train $W/blank.txt --out $W/no.safetensors
 refuse 1 "none.txt: cannot open" ./train $SMALL --val $W/none.txt --out $W/no.safetensors
 refuse 1 "blank.txt" ./train $SMALL --val $W/blank.txt --out $W/no.safetensors
 refuse 1 "cannot write" ./train $SMALL --out $W/nowhere/x.safetensors
+refuse 1 "$W: cannot write" ./train $SMALL --out $W
+grep -q '^step' $W/err && bad "a directory as --out is noticed only after training" || ok
+refuse 1 "the name of the output file is empty" ./train $SMALL --out ''
+refuse 1 "This run has saved nothing in" ./train $SMALL --recipe original --lr 10 --clip 0 --warmup 0 --weight-decay 10 --out $W/no.safetensors
 check "a one-line corpus" ./train $TINY --steps 3 $W/one.txt --out $W/one.safetensors
 check "a corpus of any bytes" ./train $TINY --steps 3 $W/bytes.txt --out $W/bytes.safetensors
 check "long lines" ./train $TINY --steps 3 $W/long.txt --out $W/long.safetensors
@@ -122,6 +126,9 @@ for option in "--eta 0" "--top-p 0.5" "--clamp-from 50" "--steps ddim10"; do
     check "$option" ./sample $W/a.safetensors -n 70 --steps 8 --seed 3 $option
     cmp -s $W/all.txt $W/out && bad "$option does nothing" || ok
 done
+refuse 2 "--top-p is 0 or at least 0.01" ./sample $W/a.safetensors --top-p 0.001
+refuse 2 "--top-p has no effect with --eta 0" ./sample $W/a.safetensors --top-p 1 --eta 0
+refuse 2 "--variance has no effect with --eta" ./sample $W/a.safetensors --variance fixed-large --eta 1
 check "--prompt" ./sample $W/a.safetensors -n 5 --steps 8 --prompt "the [MASK] [MASK] is [MASK]."
 [ "$(grep -c '^the .* is .*' $W/out)" -ge 1 ] && [ "$(grep -c '^the' $W/out)" = 5 ] && ok || bad "--prompt does not keep the words"
 check "--edit, a little" ./sample $W/a.safetensors -n 2 --steps 50 --edit "$(head -n 1 $W/small-train.txt)" --strength 0.02
@@ -160,6 +167,10 @@ awk -v exact=$exact 'NR == 1 {exit !($2 > exact * 0.8 && $2 < exact * 1.25)}' $W
 cp $W/out $W/out1
 check "--eval-steps" ./sample $W/f.safetensors --eval $W/small-test.txt --eval-steps 10 --threads 1
 same $W/out $W/out1 "the bound depends on the number of threads"
+check "the default of --steps where the model has 4" ./sample $W/r.safetensors -n 2
+grep -q "4 of 4 diffusion steps" $W/err && ok || bad "not all of 4 steps are taken"
+refuse 1 "--evidence-above has no effect on the predictions of" ./sample $W/h.safetensors --evidence-above 0.5
+refuse 1 "--variance has no effect on the bound of" ./sample $W/f.safetensors --eval $W/small-test.txt --variance fixed-large
 refuse 1 "none.txt: cannot open" ./sample $W/f.safetensors --eval none.txt
 refuse 1 "no sentence in it" ./sample $W/f.safetensors --eval /dev/null
 refuse 2 "'-1' is no whole number from 0" ./sample --eval-steps -1
@@ -231,7 +242,7 @@ refuse 1 "not the text" ./train --classifier $W/bad.tsv --denoiser $W/a.safetens
 refuse 1 "is for --guide" ./train --classifier $W/small.tsv --denoiser $W/a.clf.safetensors
 refuse 1 "is for --guide" ./sample $W/a.clf.safetensors
 refuse 1 "is for --guide" ./train $W/small-train.txt --resume $W/a.clf.safetensors
-refuse 1 "not a classifier" ./train $CLASSIFY --resume $W/a.safetensors
+refuse 1 "not a classifier" ./train $CLASSIFY --resume $W/a.safetensors --out $W/no.safetensors
 refuse 2 "--classifier needs --denoiser" ./train --classifier $W/small.tsv
 refuse 2 "--denoiser needs --classifier" ./train --denoiser $W/a.safetensors
 refuse 2 "--hidden has no effect with --classifier" ./train $CLASSIFY --hidden 8
@@ -259,6 +270,8 @@ for option in "--guide-steps 3" "--guide-adagrad 0.1" "--guide-adagrad 0.1 --flu
     check "$option" $DRAW -n 70 $GUIDE $option
     cmp -s $W/guided.txt $W/out && bad "$option does nothing" || ok
 done
+check "--guide where no early step is taken" $DRAW -n 70 $GUIDE --guide-adagrad 0.1 --steps 0,2,2
+grep -q UNK $W/out && bad "guidance divides by a variance of 0" || ok
 refuse 1 "knows the labels 'no', 'yes'" ./sample $W/h.safetensors --guide $W/h.clf.safetensors --label maybe
 refuse 1 "knows the labels 'a b', 'c'" ./sample $W/a.safetensors --guide $W/ten.clf.safetensors --label '[PAD]'
 refuse 1 "not a classifier" ./sample $W/a.safetensors --guide $W/a.safetensors --label yes
@@ -275,6 +288,19 @@ check "--length" ./sample $W/a.safetensors -n 5 --steps 8 --length 4
 refuse 1 "--length: 12 positions with [CLS] and [SEP], the model has 11" ./sample $W/a.safetensors --length 10
 refuse 2 "only one of" ./sample $W/a.safetensors --length 4 --prompt "[MASK]"
 refuse 2 "'red' is no file" sh test/control.sh $W/a.safetensors $W/small-train.txt red
+
+# ---- no output overwrites what is read ----------------------------------------------------------------
+cp $W/small-train.txt $W/text.jsonl
+cp $W/h.clf.safetensors $W/guide.safetensors
+for files in "./train $TINY $W/text.jsonl --out ./$W/text.jsonl" "./train $TINY $W/text.jsonl --out $W/text.safetensors" \
+    "./train $SMALL --val $W/small-test.txt --out ./$W/small-test.txt" "./sample $W/h.safetensors --out $W/../cli/h.safetensors" \
+    "./sample $W/a.safetensors --eval $W/small-test.txt --out $W/small-test.txt" \
+    "./sample $W/h.safetensors --guide $W/guide.safetensors --label yes --out $W/guide.safetensors" \
+    "./train --classifier $W/small.tsv --denoiser $W/h.safetensors --out $W/h.safetensors" \
+    "./tokenizer train-word-level $W/text.jsonl --out ./$W/text.jsonl"; do
+    refuse 1 "the output would overwrite this input" $files
+done
+cmp -s $W/small-train.txt $W/text.jsonl && ok || bad "an input was overwritten"
 
 # ---- the judge of samples ---------------------------------------------------------------------------
 check "evaluate" sh -c "build/evaluate $W/small-train.txt --test $W/small-test.txt <$W/small-train.txt"

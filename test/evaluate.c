@@ -1,7 +1,7 @@
 /* evaluate.c - judges sentences, whoever made them, by the text that their maker was trained on.
  *
- *   ./sample -n 1000 | test/evaluate data/simple-train.txt --test data/simple-test.txt
- *   ./sample -n 1000 | test/evaluate --mbr 10 > best.txt
+ *   ./sample -n 1000 | build/evaluate data/simple-train.txt --test data/simple-test.txt
+ *   ./sample -n 1000 | build/evaluate --mbr 10 > best.txt
  *
  * No figure alone tells good samples: copies of training lines have a low perplexity, word salad has no copies, one
  * good sentence over and over has neither fault. So read them together, and beside two columns: the floor, which is
