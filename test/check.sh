@@ -9,7 +9,7 @@ for compiler in gcc clang; do
     done
     [ $status -eq 0 ] && echo "warnings of $compiler: none ($WARNINGS)"
 done
-flags="-std=c99 -g -O1 -ffp-contract=off -fsanitize=address,undefined -fno-sanitize-recover=all"
+flags="-std=c99 -g -O2 -ffp-contract=off -fsanitize=address,undefined -fno-sanitize-recover=all"
 if ! $CC $flags -o build/probe build/probe.c >/dev/null 2>&1; then
     echo "sanitizers: skipped, $CC cannot link them"
     exit $status
