@@ -19,7 +19,7 @@ typedef struct { Model model; Workspace work; int label; } Guide; /* a classifie
 typedef struct {
     int n, seed, threads, show, variance, help, clip_denoised, clamp_from, eval_steps, length, guide_steps;
     double guide_scale, guide_adagrad, fluency, top_p, eta, strength, evidence_above;
-    const char *steps, *out, *prompt, *edit, *eval;
+    const char *steps /* NULL: the default, which depends on the model */, *out, *prompt, *edit, *eval;
     const char *guide[GUIDES], *label[GUIDES]; /* as many of both */
     Guide guides[GUIDES];
     int num_guides;
@@ -313,7 +313,7 @@ int main(int argc, char **argv)
          NULL, NULL, 0, 0},
         {"eta", OPT_REAL, &run.eta, 0, 1000, "noise of a step: 0: none (DDIM), 1: DDPM's, 2 to 3: fewer errors, less varied",
          "DDPM's steps", NULL, 0, 0},
-        {"top-p", OPT_REAL, &run.top_p, 0, 100, "draw noise beyond this again: likelier, less varied; 0: do not",
+        {"top-p", OPT_REAL, &run.top_p, 0, 100, "draw noise beyond this (0.01 or more) again: likelier, less varied; 0: do not",
          NULL, NULL, 0, 0},
         {"clamp-from", OPT_INT, &run.clamp_from, 0, 100000,
          "below this trained step round x_start to the nearest word; 0: never", NULL, NULL, 0, 0},

@@ -2077,7 +2077,8 @@ static void keep_known(real *out, const real *x, const unsigned char *known /*(B
  * guide_adagrad: as Diffusion-LM sec. 5.1 does it. x climbs on log p(label | x) + fluency log p(x | x_t) by K steps of
  * Adagrad, which knows no length of a gradient and so needs the second term to hold x near the mean of p_sample.
  *
- * At the last few t there is next to no noise left and the words are decided. */
+ * At the last few trained steps there is next to no noise left and the words are decided; t = 0 has no t-1, whatever trained step
+ * respacing makes it. */
 enum { UNGUIDED = 10 /* trained steps */ };
 
 void guide(const Sampler *s, Workspace *w, real *x, const real *mean, double variance, int t, size_t n)

@@ -292,11 +292,11 @@ refuse 2 "'red' is no file" sh test/control.sh $W/a.safetensors $W/small-train.t
 # ---- no output overwrites what is read ----------------------------------------------------------------
 cp $W/small-train.txt $W/text.jsonl
 cp $W/h.clf.safetensors $W/guide.safetensors
-for files in "./train $TINY $W/text.jsonl --out ./$W/text.jsonl" "./train $TINY $W/text.jsonl --out $W/text.safetensors" \
+for files in "./train $TINY --steps 3 $W/text.jsonl --out ./$W/text.jsonl" "./train $TINY --steps 3 $W/text.jsonl --out $W/text.safetensors" \
     "./train $SMALL --val $W/small-test.txt --out ./$W/small-test.txt" "./sample $W/h.safetensors --out $W/../cli/h.safetensors" \
     "./sample $W/a.safetensors --eval $W/small-test.txt --out $W/small-test.txt" \
     "./sample $W/h.safetensors --guide $W/guide.safetensors --label yes --out $W/guide.safetensors" \
-    "./train --classifier $W/small.tsv --denoiser $W/h.safetensors --out $W/h.safetensors" \
+    "./train --steps 3 --classifier $W/small.tsv --denoiser $W/h.safetensors --out $W/h.safetensors" \
     "./tokenizer train-word-level $W/text.jsonl --out ./$W/text.jsonl"; do
     refuse 1 "the output would overwrite this input" $files
 done
