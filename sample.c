@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BATCH = 64, SHOWN = 16 /* states that --show prints, at most one more */, GUIDES = 8 };
+enum { BATCH = 64 /* sentences at a time, or fewer: see Sampling.batch */, SHOWN = 16 /* states that --show prints, at most one more */, GUIDES = 8 };
 
 typedef struct { Model model; Workspace work; int label; } Guide; /* a classifier and what it is to say */
 
@@ -23,16 +23,17 @@ typedef struct {
     const char *guide[GUIDES], *label[GUIDES]; /* as many of both */
     Guide guides[GUIDES];
     int num_guides;
-    real *dx; /* (BATCH,N,D) the gradient of one */
+    int batch; /* sentences at a time: as many as there are, and no more than BATCH or a piece of a batch */
+    real *dx; /* (batch,N,D) the gradient of one */
     int start;
     Tokenizer tokenizer;
     Model model;
     Workspace work;
     Diffusion diffusion;
-    int *ids; /* (BATCH,N) */
-    real *x;  /* (BATCH,N,D) */
-    unsigned char *known; /* (BATCH,N) the words that a prompt gives */
-    real *known_x;        /* (BATCH,N,D) their embeddings, or those of the sentence to edit */
+    int *ids; /* (batch,N) */
+    real *x;  /* (batch,N,D) */
+    unsigned char *known; /* (batch,N) the words that a prompt gives */
+    real *known_x;        /* (batch,N,D) their embeddings, or those of the sentence to edit */
     int *given;           /* (N) and their ids */
     int first, count; /* the samples of the current batch */
 } Sampling;
@@ -47,16 +48,16 @@ static real redraw(void *context)
     return pair[0];
 }
 
-static void draw_noise(void *context, real *out, int t, NoiseUse use)
+static void draw_noise(void *context, real *out, int t)
 {
     const Sampling *r = context;
     const size_t n = (size_t)r->model.config.seq_len * r->model.config.emb_dim;
     const int step = t < r->diffusion.T ? r->diffusion.timestep_map[t] : r->diffusion.total; /* T: x_T itself */
 #pragma omp parallel for
     for (int b = 0; b < r->count; b++) {
-        Redraw more = {rng_key((uint64_t)r->seed, RNG_SAMPLE, 2 * (uint64_t)step + use, r->first + b), 0};
+        Redraw more = {rng_key((uint64_t)r->seed, RNG_SAMPLE, (uint64_t)step, r->first + b), 0};
         rng_gaussian(out + b * n, n, more.key);
-        if (r->top_p > 0 && use == NOISE_STEP && t < r->diffusion.T) truncate_noise(out + b * n, n, r->top_p, redraw, &more);
+        if (r->top_p > 0 && t < r->diffusion.T) truncate_noise(out + b * n, n, r->top_p, redraw, &more);
     }
 }
 
@@ -111,6 +112,18 @@ static void show_state(void *context, int t, const real *pred_xstart)
     print_words(r, pred_xstart, before, stderr, &ignored);
 }
 
+/* The steps that --steps asks for, or 50, or all. */
+static int init_diffusion(Sampling *r, const Config *c, Error *err)
+{
+    const int total = c->diffusion_steps;
+    const char *sections = r->steps ? r->steps : r->eval || total < 50 ? NULL : "50";
+    unsigned char *kept = checked_alloc(total, 1, err);
+    int status = !kept || (sections && steps_from_noise(kept, total, sections, err) < 0) ? -1 : 0;
+    if (!status) status = diffusion_init(&r->diffusion, c->noise_schedule, total, sections ? kept : NULL, err);
+    free(kept);
+    return status;
+}
+
 static int load(Sampling *r, const char *path, Error *err)
 {
     Checkpoint c;
@@ -119,10 +132,10 @@ static int load(Sampling *r, const char *path, Error *err)
     if (!checkpoint_open(&c, path, err) && !checkpoint_is(&c, NULL, err) &&
         !checkpoint_config(&c, &config, &r->tokenizer, &steps_done, err) &&
         !model_init(&r->model, &config, err) && !checkpoint_tensors(&c, &r->model, "", r->model.params, err) &&
-        !diffusion_init(&r->diffusion, config.noise_schedule, config.diffusion_steps,
-                        r->steps ? r->steps : r->eval || config.diffusion_steps < 50 ? NULL : "50", err) &&
-        !workspace_init(&r->work, &config, BATCH, config.seq_len, 0, err)) {
-        const size_t values = (size_t)BATCH * config.seq_len;
+        !init_diffusion(r, &config, err) &&
+        !workspace_init(&r->work, &config, r->batch = piece_of_batch(r->eval || r->n > BATCH ? BATCH : r->n, config.seq_len),
+                        config.seq_len, 0, err)) {
+        const size_t values = (size_t)r->batch * config.seq_len;
         embedding_table_forward(&r->model);
         r->diffusion.evidence_above = r->evidence_above;
         r->ids = checked_alloc(values, sizeof *r->ids, err);
@@ -148,7 +161,7 @@ static int load_guide(Sampling *r, int g, Error *err)
     if (!checkpoint_open(&c, path, err) && !checkpoint_is(&c, &r->model, err) &&
         !checkpoint_config(&c, &config, &labels, &steps_done, err) && !model_init(&guide->model, &config, err) &&
         !checkpoint_tensors(&c, &guide->model, "", guide->model.params, err) &&
-        !workspace_init(&guide->work, &config, BATCH, of->seq_len, 1, err)) {
+        !workspace_init(&guide->work, &config, r->batch, of->seq_len, 1, err)) {
         guide->label = tokenizer_find(&labels, label);
         if (config.emb_dim != of->emb_dim || config.seq_len != of->seq_len || config.emb_norm > 0)
             fail(err, "%s: not the shape of a classifier for this denoiser", path);
@@ -172,7 +185,7 @@ static int load_guide(Sampling *r, int g, Error *err)
 static int given_words(Sampling *r, const char *text, const char *option, Error *err)
 {
     const int N = r->model.config.seq_len, D = r->model.config.emb_dim;
-    const size_t values = (size_t)BATCH * N;
+    const size_t values = (size_t)r->batch * N;
     int masks = 0;
     if (!(r->given = checked_alloc(N, sizeof *r->given, err)) || !(r->known = checked_alloc(values, 1, err)) ||
         !(r->known_x = checked_alloc(values, D * sizeof *r->known_x, err)))
@@ -187,8 +200,9 @@ static int given_words(Sampling *r, const char *text, const char *option, Error 
         r->known[i] = r->given[i] != TOKEN_MASK;
     }
     if (r->prompt && !masks) return fail(err, "%s: no [MASK] in it, so nothing is left to sample", option);
+    if (r->edit && masks) return fail(err, "%s: a [MASK] is for --prompt; expected a whole sentence", option);
     embedding_forward(r->known_x, r->model.embedding, r->given, N, D);
-    for (int b = 1; b < BATCH; b++) {
+    for (int b = 1; b < r->batch; b++) {
         memcpy(r->known + (size_t)b * N, r->known, N);
         memcpy(r->known_x + (size_t)b * N * D, r->known_x, (size_t)N * D * sizeof *r->known_x);
     }
@@ -204,12 +218,12 @@ static int sample(Sampling *r, FILE *out, Error *err)
                              .eta = r->eta, .start = r->start, .known = r->prompt ? r->known : NULL, .known_x = r->known_x,
                              .gradient = r->num_guides ? add_guides : NULL, .guide_steps = r->guide_steps,
                              .guide_adagrad = r->guide_adagrad, .fluency = r->fluency};
-    for (r->first = 0; r->first < r->n; r->first += BATCH) {
-        r->count = r->n - r->first < BATCH ? r->n - r->first : BATCH;
-        draw_noise(r, r->x, T, NOISE_STEP);
+    for (r->first = 0; r->first < r->n; r->first += r->batch) {
+        r->count = r->n - r->first < r->batch ? r->n - r->first : r->batch;
+        draw_noise(r, r->x, T);
         for (int b = 0, t = r->start - 1; b < r->count && r->edit; b++) /* x_T's noise serves for x_t as well */
             q_sample(r->x + b * n, r->known_x + b * n, r->x + b * n, &t, &r->diffusion, 1, n);
-        p_sample_loop(&r->model, &r->work, &r->diffusion, &sampler, r->x, r->count, N);
+        if (p_sample_loop(&r->model, &r->work, &r->diffusion, &sampler, r->x, r->count, N, err)) return -1;
         if (print_words(r, r->x, "", out, err)) return -1;
         if (fflush(out) || ferror(out)) return fail(err, "%s: cannot write", r->out ? r->out : "standard output");
     }
@@ -223,7 +237,7 @@ static int evaluate(Sampling *r, FILE *out, Error *err)
     const Config *c = &r->model.config;
     const Diffusion *d = &r->diffusion;
     const int N = c->seq_len, T = d->T, K = r->eval_steps && r->eval_steps < T ? r->eval_steps : T;
-    const size_t n = (size_t)N * c->emb_dim, values = (size_t)BATCH * n;
+    const size_t n = (size_t)N * c->emb_dim, values = (size_t)r->batch * n;
     Corpus text;
     int t[BATCH], status = -1;
     double terms[7 * BATCH], *kl = terms + 5 * BATCH, *prior = terms + 6 * BATCH, bits[BATCH];
@@ -232,8 +246,8 @@ static int evaluate(Sampling *r, FILE *out, Error *err)
     real *noise = checked_alloc(values, 2 * sizeof *noise, err);
     if (corpus_read(&text, r->eval, err) || corpus_fill(&text, r->eval, &r->tokenizer, N, err) || !noise) goto done;
     if (text.cut) fprintf(stderr, "%s: %d longer lines were cut\n", r->eval, text.cut);
-    for (int first = 0; first < text.rows; first += BATCH) {
-        const int count = text.rows - first < BATCH ? text.rows - first : BATCH, *ids = text.ids + (size_t)first * N;
+    for (int first = 0; first < text.rows; first += r->batch) {
+        const int count = text.rows - first < r->batch ? text.rows - first : r->batch, *ids = text.ids + (size_t)first * N;
         for (int b = 0; b < count; b++) {
             rng_gaussian(noise + b * n, n, rng_key((uint64_t)r->seed, RNG_NOISE_X0, 0, first + b));
             bits[b] = 0;
@@ -248,7 +262,12 @@ static int evaluate(Sampling *r, FILE *out, Error *err)
             }
             variational_bound(&r->model, &r->work, &losses, kl, prior, d, &batch, (Variance)r->variance, r->clip_denoised);
             for (int b = 0; b < count; b++) {
-                double of_all = kl[b] * T / K / log(2);
+                double of_all = kl[b] * T / K / log(2), rest = prior[b] + losses.decoder_nll[b];
+                if (!(of_all - of_all + rest - rest == 0)) {
+                    fail(err, "%s: sentence %d: the bound is not finite at step %d of %d", r->eval, first + b + 1,
+                         d->timestep_map[t[b]], d->total);
+                    goto done;
+                }
                 bits[b] += of_all;
                 quartile[(int)(4 * (int64_t)t[b] / T)] += of_all;
             }

@@ -270,6 +270,8 @@ static inline float r_cos(float x) { return cosine(x, 0); }
 static inline float r_sin(float x) { return cosine(x, 3); } /* sin x = cos(x - pi/2) */
 #endif
 
+const char *arithmetic_class(void) { return HAVE_FMA ? "fma" : "plain"; }
+
 int floats_are_exact(void)
 {
     volatile float large = 16777216; /* 2^24: adding 1 is lost in a float, and not in anything longer */
@@ -340,25 +342,15 @@ void rng_gaussian(real *out, size_t n, uint64_t key)
     if (n % 2) gaussian_pair(out + n - 1, &unused, key, (uint32_t)(n / 2));
 }
 
-/* A Feistel network on the next power of four is a permutation of it; walking on until the result is
- * below n makes it one of 0..n-1. So an epoch's order needs no memory and no replay. */
-size_t rng_permute(size_t index, size_t n, uint64_t key)
+/* Fisher and Yates: every order of 0..n-1 is equally likely. Position i is filled from what stands at 0..i. */
+void rng_shuffle(int *order, int n, uint64_t key)
 {
-    int half = 1;
-    assert(index < n && n <= UINT32_MAX);
-    while (half < 16 && (size_t)1 << 2 * half < n) half++;
-    uint32_t mask = (1u << half) - 1, left, right, swap;
-    index = (index + (size_t)((uint64_t)hash32(key, UINT32_MAX) * n >> 32)) % n; /* small networks are skewed: turn them */
-    do {
-        left = (uint32_t)(index >> half) & mask, right = (uint32_t)index & mask;
-        for (uint32_t round = 0; round < 6; round++) {
-            swap = right;
-            right = left ^ (hash32(key + round, right) & mask);
-            left = swap;
-        }
-        index = (size_t)left << half | right;
-    } while (index >= n);
-    return index;
+    for (int i = 0; i < n; i++) order[i] = i;
+    for (int i = n - 1; i > 0; i--) {
+        const int j = rng_below(key, (uint32_t)i, i + 1), swap = order[i];
+        order[i] = order[j];
+        order[j] = swap;
+    }
 }
 
 /* ---- 4. matmul -----------------------------------------------------------------------------------
@@ -384,10 +376,11 @@ enum {
 #endif
     KC = 256, NC = 512, LINE = 64 / sizeof(real)
 };
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC optimize("no-loop-unroll-and-jam") /* it halves the speed of the kernel below */
-#endif
 
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC push_options
+#pragma GCC optimize("no-loop-unroll-and-jam") /* it halves the speed of the kernel */
+#endif
 /* c(MR,NR) = start(MR,NR) + a(MR,K) b(K,NR). j before i: gcc and clang then unroll i and vectorise j. */
 static void kernel(real *c, size_t ldc, const real *start, size_t start_row, const real *a, size_t a_row, size_t a_col,
                    const real *b, int K)
@@ -401,6 +394,9 @@ static void kernel(real *c, size_t ldc, const real *start, size_t start_row, con
     for (int i = 0; i < MR; i++)
         for (int j = 0; j < NR; j++) c[i * ldc + j] = old[i][j] + acc[i][j];
 }
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC pop_options
+#endif
 
 static const real ZEROS[KC]; /* rows beyond the edge of a matrix, and the mark of a C that begins with 0 */
 
@@ -423,8 +419,9 @@ static void pack_edge(real *out, int R, const real *x, size_t row, size_t col, i
         for (int l = 0; l < R; l++) out[(size_t)k * R + l] = l < n ? x[l * row + k * col] : 0;
 }
 
-/* Panels of R rows of x(n,K), one behind the other, k by k: out[i / R][k][i % R] = x(i, k), 0 for i >= n. x's rows lie
- * `row` and its columns `col` apart, one of which is 1. */
+/* Panels of R rows of x(n,K), one behind the other, k by k: out[i / R][k][i % R] = x(i, k). The rows that the last panel has
+ * beyond n are 0, or stay as they are: nobody reads what comes of them. x's rows lie `row` and its columns `col` apart, one of
+ * which is 1. */
 static void pack(real *out, const int R, const real *x, size_t row, size_t col, int n, int K)
 {
     const int whole = n / R * R;
@@ -865,6 +862,9 @@ static int config_check(const Config *c, Error *err)
         return fail(err, "max-positions %d is less than seq-len %d", c->max_positions, c->seq_len);
     if (c->predict == PREDICT_SOFTMAX && c->emb_norm <= 0)
         return fail(err, "predict softmax weighs words by their distance and needs them at one norm: emb-norm must be above 0");
+    if ((double)c->vocab * c->emb_dim > UINT32_MAX)
+        return fail(err, "%d words of %d numbers: an embedding table has %.0f numbers at most, as many as are random", c->vocab,
+                    c->emb_dim, (double)UINT32_MAX);
     params = c->layers * C * (4 * C + 2 * F + 13) + C * (3 * C + 2.0 * c->emb_dim + 5.0 * c->time_dim + c->max_positions) +
              c->vocab * (c->emb_dim + 1.0) + 4.0 * c->time_dim * c->time_dim;
     if (params * 8 * sizeof(real) > (double)((size_t)-1 / 4))
@@ -1085,7 +1085,7 @@ static void layernorm_of_backward(real *dx, real *partial, Pair p, const real *n
 }
 
 /* What the network reads: x_t or, with self-conditioning, x_t and the last estimate of x_start (NULL: none yet) side by
- * side (Analog Bits: Chen et al. 2022, arXiv:2208.04202, sec. 3.2). */
+ * side (Analog Bits: Chen et al. 2022, arXiv:2208.04202, "Self-Conditioning"). */
 static const real *network_input(const Workspace *w, const real *x_t, const real *estimate, int M, int D)
 {
     if (!w->input) return x_t;
@@ -1300,7 +1300,10 @@ static void straight_line(double *betas, int T, double from, double to)
 }
 
 static double square(double x) { return x * x; }
-static double sqrt_alpha_bar(double s) { return 1 - sqrt(s + 0.0001); }
+static double sqrt_alpha_bar(double s) /* from s = .9999 on the formula is below 0, and a line towards 0 takes its place */
+{
+    return fmax(1 - sqrt(s + 0.0001), 1e-5 * (1 - s));
+}
 static double cosine_alpha_bar(double s) { return square(cos((s + 0.008) / 1.008 * 1.57079632679489661923)); }
 static double trunc_cos_alpha_bar(double s) { return square(cos((s + 0.1) / 1.1 * 1.57079632679489661923)); }
 
@@ -1382,14 +1385,23 @@ int space_timesteps(unsigned char *kept, int total, const char *sections, Error 
     return found ? found : fail(err, "steps '%s': no step is left", sections);
 }
 
-int diffusion_init(Diffusion *d, int schedule, int total, const char *sections, Error *err)
+int steps_from_noise(unsigned char *kept, int total, const char *sections, Error *err)
 {
-    unsigned char *kept = NULL;
+    const int found = space_timesteps(kept, total, sections, err);
+    int last = total - 1;
+    if (found < 0) return -1;
+    while (!kept[last]) last--;
+    kept[last] = 0;
+    kept[total - 1] = 1;
+    return found;
+}
+
+int diffusion_init(Diffusion *d, int schedule, int total, const unsigned char *kept, Error *err)
+{
     double *all = NULL, before = 1, cumprod = 1;
     memset(d, 0, sizeof *d);
-    if (!(kept = checked_alloc(total, 1, err)) || !(all = checked_alloc(total, sizeof *all, err))) goto failed;
-    if (!sections) memset(kept, 1, d->T = total);
-    else if ((d->T = space_timesteps(kept, total, sections, err)) < 0) goto failed;
+    if (!(all = checked_alloc(total, sizeof *all, err))) goto failed;
+    for (int t = 0; t < total; t++) d->T += !kept || kept[t];
     d->total = total, d->evidence_above = HUGE_VAL;
     if (!(d->timestep_map = checked_alloc(d->T, sizeof *d->timestep_map, err)) ||
         !(d->betas = checked_alloc(d->T, 7 * sizeof *d->betas, err)))
@@ -1408,8 +1420,13 @@ int diffusion_init(Diffusion *d, int schedule, int total, const char *sections, 
             goto failed;
         }
         cumprod *= 1 - all[t];
+        if (!(1 / cumprod <= FLT_MAX)) {
+            fail(err, "noise schedule %s cannot have %d steps: at t = %d nothing is left of x_start (alphas_cumprod %g)",
+                 noise_schedule_names[schedule], total, t, cumprod);
+            goto failed;
+        }
         if (!t) d->first_alpha = cumprod;
-        if (!kept[t]) continue;
+        if (kept && !kept[t]) continue;
         d->betas[k] = 1 - cumprod / before; /* respacing: the same alphas_cumprod at the steps kept (Improved DDPM sec. 4) */
         d->timestep_map[k++] = t;
         before = cumprod;
@@ -1426,11 +1443,9 @@ int diffusion_init(Diffusion *d, int schedule, int total, const char *sections, 
     /* the variance is 0 at t = 0, whose logarithm would not do: that of t = 1 stands in, and is not used to sample */
     for (int t = 0; t < d->T; t++)
         d->posterior_log_variance_clipped[t] = log(d->posterior_variance[t ? t : d->T > 1]);
-    free(kept);
     free(all);
     return 0;
 failed:
-    free(kept);
     free(all);
     diffusion_free(d);
     return -1;
@@ -1643,18 +1658,24 @@ void mse_backward(real *dtarget, real *dout, const real *target, const real *out
         }
 }
 
-/* nll = mean over positions of -log softmax(lm_head(x))[id] */
-void decoder_nll_forward(double *nll, real *logits, const Model *m, const real *x, const int *ids, int B, int N)
+/* nll = mean over positions of -log softmax(logits)[id] = log(sum of exp(logits)) - logits[id]; logits become their softmax.
+ * The logarithm of a probability that softmax has made 0 would not do. */
+static void cross_entropy(double *nll /*(B)*/, real *logits /*(B,N,V)*/, const int *ids /*(B,N)*/, int B, int N, int V)
 {
-    const size_t V = m->config.vocab;
-    lm_head_forward(m, logits, x, B * N);
     for (int b = 0; b < B; b++) {
         nll[b] = 0;
         for (int i = b * N; i < (b + 1) * N; i++) {
-            real logit = logits[i * V + ids[i]];
-            nll[b] += (double)(softmax(logits + i * V, (int)V) - logit) / N;
+            real *row = logits + (size_t)i * V, logit = row[ids[i]];
+            nll[b] += (double)(softmax(row, V) - logit) / N;
         }
     }
+}
+
+/* nll = mean over positions of -log softmax(lm_head(x))[id] */
+void decoder_nll_forward(double *nll, real *logits, const Model *m, const real *x, const int *ids, int B, int N)
+{
+    lm_head_forward(m, logits, x, B * N);
+    cross_entropy(nll, logits, ids, B, N, m->config.vocab);
 }
 
 /* d nll / d logits = softmax - onehot; from there on lm_head is a Linear, of which this does the input */
@@ -1688,7 +1709,7 @@ real real_clip(real x) { return x < -1 ? -1 : x > 1 ? 1 : x; }
 
 /* How strongly x_t speaks for a word: as x_t = sqrt(a) e + noise of variance 1 - a a0 (that of x_start within it),
  * log q(x_t | word) = sqrt(a) / (1 - a a0) x_t . e, but for what all words have in common, among it their norm. This factor
- * goes from 0 in pure noise to 40 or so at t = 0. What it has above d->evidence_above can be added to what the network says. */
+ * goes from 0 in pure noise to 34 or so at t = 0 (of 2,000 steps of sqrt). What it has above d->evidence_above can be added to what the network says. */
 static real evidence(const Diffusion *d, int t)
 {
     const double all = sqrt(d->alphas_cumprod[t]) / (1 - d->alphas_cumprod[t] * d->first_alpha);
@@ -1699,18 +1720,23 @@ static real evidence(const Diffusion *d, int t)
  * A network finds it hard to be as sure of a word as it could be where there is hardly any noise. Bayes' rule is not:
  * p(word | x_t) ~ p(word | the rest) q(x_t | word), and as the evidence is a product with the embeddings, like lm_head, out
  * takes it up in place. (With evidence_above 0 that is Plaid's output prior: Gulrajani & Hashimoto 2023, arXiv:2305.18619. In
- * training it is a hindrance: the network then only sees its own word as something to keep silent about.) */
-static void predict_xstart(const Model *m, const Workspace *w, real *pred, real *out, const real *x_t, const int *t,
-                           const Diffusion *d, int B, int N)
+ * training it is a hindrance: the network then only sees its own word as something to keep silent about.)
+ * head_nll: NULL, or the cross-entropy of that softmax with ids, 0 without it. */
+static void predict_xstart(const Model *m, const Workspace *w, real *pred, double *head_nll /*(B)*/, real *out, const real *x_t,
+                           const int *ids, const int *t, const Diffusion *d, int B, int N)
 {
     const int V = m->config.vocab, D = m->config.emb_dim, M = B * N;
     const size_t n = (size_t)N * D;
     if (m->config.predict == PREDICT_SOFTMAX) {
         for (int b = 0; b < B; b++) combine(out + b * n, x_t + b * n, out + b * n, evidence(d, t[b]), 1, n);
         lm_head_forward(m, w->head, out, M);
-        for (int i = 0; i < M; i++) softmax(w->head + (size_t)i * V, V);
+        if (head_nll) cross_entropy(head_nll, w->head, ids, B, N, V);
+        else for (int i = 0; i < M; i++) softmax(w->head + (size_t)i * V, V);
         matmul_from(pred, ZEROS, w->head, 0, m->embedding, 0, M, D, V);
-    } else if (m->config.predict == PREDICT_EPSILON) xstart_from_epsilon(pred, x_t, out, t, d, B, n);
+        return;
+    }
+    for (int b = 0; head_nll && b < B; b++) head_nll[b] = 0;
+    if (m->config.predict == PREDICT_EPSILON) xstart_from_epsilon(pred, x_t, out, t, d, B, n);
     else memcpy(pred, out, B * n * sizeof *pred);
 }
 
@@ -1766,24 +1792,21 @@ static void losses_of_examples(const Model *m, const Workspace *w, const Losses 
 {
     const int D = m->config.emb_dim, B = y->B, N = y->N;
     const size_t n = (size_t)N * D;
-    const int epsilon = m->config.predict == PREDICT_EPSILON, head = m->config.predict == PREDICT_SOFTMAX;
+    const int epsilon = m->config.predict == PREDICT_EPSILON;
 
     noisy_examples(m, w, d, y);
     for (int b = 0; b < B; b++) /* at t = 0 the target is the clean embedding */
         if (y->t[b]) memcpy(w->target + b * n, w->x_start + b * n, n * sizeof *w->target);
     if (y->self_condition) { /* an estimate to start from, itself made from none; no gradient goes through it */
         forward_examples(m, w, w->model_out, w->x_t, NULL, w->timesteps, B, N, drop);
-        predict_xstart(m, w, w->estimate, w->model_out, w->x_t, y->t, d, B, N);
+        predict_xstart(m, w, w->estimate, NULL, w->model_out, w->x_t, NULL, y->t, d, B, N);
     }
     forward_examples(m, w, w->model_out, w->x_t, y->self_condition ? w->estimate : NULL, w->timesteps, B, N, drop);
-    predict_xstart(m, w, w->pred_xstart, w->model_out, w->x_t, y->t, d, B, N);
+    predict_xstart(m, w, w->pred_xstart, terms->head_nll, w->model_out, w->x_t, y->ids, y->t, d, B, N);
     for (int b = 0; b < B; b++) {
         const int of_noise = epsilon && y->t[b]; /* then the network is to predict the noise: DDPM eq. 14 */
         const real *target = of_noise ? y->noise_t : w->target, *out = of_noise ? w->model_out : w->pred_xstart;
         mse_forward(terms->mse + b, target + b * n, out + b * n, 1, n);
-        terms->head_nll[b] = 0;
-        for (int i = b * N; head && i < (b + 1) * N; i++)
-            terms->head_nll[b] -= (double)r_log(w->head[(size_t)i * m->config.vocab + y->ids[i]]) / N;
     }
     decoder_nll_forward(terms->decoder_nll, w->logits, m, w->x_start, y->ids, B, N);
     tT_loss_forward(terms->tT_loss, w->x_start, d, B, n);
@@ -1813,6 +1836,19 @@ static void losses_of_examples(const Model *m, const Workspace *w, const Losses 
     }
 }
 
+/* The examples first..first+count-1 of a batch, and their terms. */
+static Batch part_of_batch(const Batch *y, int first, int count, size_t n)
+{
+    return (Batch){y->ids + (size_t)first * y->N, y->t + first, y->noise_x0 + first * n, y->noise_t + first * n, NULL,
+                   y->self_condition, count, y->N};
+}
+
+static Losses part_of_losses(const Losses *terms, int first)
+{
+    return (Losses){terms->mse + first, terms->decoder_nll + first, terms->tT_loss + first, terms->head_nll + first,
+                    terms->loss + first};
+}
+
 /* The terms of as many examples as the workspace holds and, with backward, their gradients. */
 static void losses_of_piece(Model *m, Workspace *w, const Losses *terms, const Diffusion *d, const Batch *y, int backward,
                             Dropout drop)
@@ -1823,9 +1859,8 @@ static void losses_of_piece(Model *m, Workspace *w, const Losses *terms, const D
     for (int k = 0; k < shares; k++) {
         int b = share(B, k, shares), count = share(B, k + 1, shares) - b;
         const Workspace part = from_example(w, &m->config, b);
-        const Losses own = {terms->mse + b, terms->decoder_nll + b, terms->tT_loss + b, terms->head_nll + b, terms->loss + b};
-        const Batch mine = {y->ids + (size_t)b * N, y->t + b, y->noise_x0 + b * n, y->noise_t + b * n, NULL,
-                            y->self_condition, count, N};
+        const Losses own = part_of_losses(terms, b);
+        const Batch mine = part_of_batch(y, b, count, n);
         losses_of_examples(m, &part, &own, d, &mine, w->weight + b, backward, drop);
     }
     if (!backward) return;
@@ -1842,6 +1877,13 @@ static void losses_of_piece(Model *m, Workspace *w, const Losses *terms, const D
     embedding_backward(m->dembedding, w->dx_start, y->ids, B * N, m->config.emb_dim);
 }
 
+/* Every piece of a batch has masks of its own. */
+static Dropout dropout_of_piece(Dropout drop, int first)
+{
+    drop.key += (uint64_t)first << 32;
+    return drop;
+}
+
 /* Piece by piece, so that a large batch needs no more room for activations: gradients add up. */
 double training_losses(Model *m, Workspace *w, Losses *terms, const Diffusion *d, const Batch *y, int backward, Dropout drop)
 {
@@ -1851,11 +1893,9 @@ double training_losses(Model *m, Workspace *w, Losses *terms, const Diffusion *d
     assert(N == w->N && N <= m->config.max_positions);
     embedding_table_forward(m);
     for (int first = 0; first < y->B; first += w->B) {
-        const Batch piece = {y->ids + (size_t)first * N, y->t + first, y->noise_x0 + first * n, y->noise_t + first * n, NULL,
-                             y->self_condition, y->B - first < w->B ? y->B - first : w->B, N};
-        const Losses own = {terms->mse + first, terms->decoder_nll + first, terms->tT_loss + first, terms->head_nll + first,
-                            terms->loss + first};
-        const Dropout own_drop = {drop.key + ((uint64_t)first << 32), drop.rate, 0};
+        const Batch piece = part_of_batch(y, first, y->B - first < w->B ? y->B - first : w->B, n);
+        const Losses own = part_of_losses(terms, first);
+        const Dropout own_drop = dropout_of_piece(drop, first);
         for (int b = 0; b < piece.B; b++) w->weight[b] = (y->weight ? y->weight[first + b] : 1) / y->B;
         losses_of_piece(m, w, &own, d, &piece, backward, own_drop);
     }
@@ -2026,20 +2066,22 @@ void classifier_backward(const Model *m, Workspace *w, real *dx_t, const int *la
 double classifier_losses(Model *m, Workspace *w, double *nll, int *guess, const Model *denoiser, const Diffusion *d, const Batch *y,
                          const int *label, int backward, Dropout drop)
 {
-    const int B = y->B, N = y->N;
+    const int N = y->N;
     double mean = 0;
-    noisy_examples(denoiser, w, d, y);
-    classifier_forward(m, w, nll, w->x_t, w->timesteps, label, B, N, drop);
-    nearest_rows(guess, w->logits, B, m->config.vocab);
-    for (int b = 0; b < B; b++) {
-        mean += nll[b] / B;
-        w->weight[b] = (real)1 / B;
-    }
-    if (!backward) return mean;
-    classifier_backward(m, w, w->dx_t, label, w->weight, B, N, drop);
+    for (int first = 0; first < y->B; first += w->B) {
+        const Batch piece = part_of_batch(y, first, y->B - first < w->B ? y->B - first : w->B, (size_t)N * m->config.emb_dim);
+        const Dropout own_drop = dropout_of_piece(drop, first);
+        noisy_examples(denoiser, w, d, &piece);
+        classifier_forward(m, w, nll + first, w->x_t, w->timesteps, label + first, piece.B, N, own_drop);
+        nearest_rows(guess + first, w->logits, piece.B, m->config.vocab);
+        for (int b = 0; b < piece.B; b++) w->weight[b] = (real)1 / y->B;
+        if (!backward) continue;
+        classifier_backward(m, w, w->dx_t, label + first, w->weight, piece.B, N, own_drop);
 #pragma omp parallel
-    table_weights(m, m->lm_head_bias->grad, w->logits, w->pred_xstart, B);
-    backward_weights(m, w, w->dmodel_out, w->x_t, B, N);
+        table_weights(m, m->lm_head_bias->grad, w->logits, w->pred_xstart, piece.B);
+        backward_weights(m, w, w->dmodel_out, w->x_t, piece.B, N);
+    }
+    for (int b = 0; b < y->B; b++) mean += nll[b] / y->B;
     return mean;
 }
 
@@ -2079,7 +2121,7 @@ static void keep_known(real *out, const real *x, const unsigned char *known /*(B
  *
  * At the last few trained steps there is next to no noise left and the words are decided; t = 0 has no t-1, whatever trained step
  * respacing makes it. */
-enum { UNGUIDED = 10 /* trained steps */ };
+enum { UNGUIDED = 200 /* one in so many of the trained steps */ };
 
 void guide(const Sampler *s, Workspace *w, real *x, const real *mean, double variance, int t, size_t n)
 {
@@ -2097,15 +2139,22 @@ void guide(const Sampler *s, Workspace *w, real *x, const real *mean, double var
     }
 }
 
-void p_sample_loop(const Model *m, Workspace *w, const Diffusion *d, const Sampler *s, real *x, int B, int N)
+static int all_finite(const real *x, size_t n)
+{
+    real sum = 0; /* NaN if any of x is infinite or NaN */
+    for (size_t i = 0; i < n; i++) sum += x[i] * 0;
+    return sum == 0;
+}
+
+int p_sample_loop(const Model *m, Workspace *w, const Diffusion *d, const Sampler *s, real *x, int B, int N, Error *err)
 {
     const int D = m->config.emb_dim, first = s->start ? s->start - 1 : d->T - 1;
     const size_t n = (size_t)N * D;
     const Dropout none = {0, 0, 0};
     double variance, log_variance;
     for (int t = first; t >= 0; t--) {
-        if (s->known) { /* the given words, as noisy as everything else is at t */
-            s->noise(s->context, w->noise, t, NOISE_KNOWN);
+        s->noise(s->context, w->noise, t);
+        if (s->known) { /* the given words, as noisy as everything else is at t; of the noise no other position has that part */
             for (int b = 0; b < B; b++) q_sample(w->x_t + b * n, s->known_x + b * n, w->noise + b * n, &t, d, 1, n);
             keep_known(x, w->x_t, s->known, B * N, D);
         }
@@ -2113,19 +2162,21 @@ void p_sample_loop(const Model *m, Workspace *w, const Diffusion *d, const Sampl
         denoiser_forward(m, w, w->model_out, x, t < first ? w->pred_xstart : NULL, w->timesteps, B, N, none);
         for (int b = 0; b < B; b++) {
             const Workspace part = from_example(w, &m->config, b);
-            predict_xstart(m, &part, part.pred_xstart, part.model_out, x + b * n, &t, d, 1, N);
+            predict_xstart(m, &part, part.pred_xstart, NULL, part.model_out, x + b * n, NULL, &t, d, 1, N);
         }
         for (size_t i = 0; i < B * n && s->clip_denoised; i++) w->pred_xstart[i] = real_clip(w->pred_xstart[i]);
         if (d->timestep_map[t] < s->clamp_from) clamp_to_words(m, w, w->pred_xstart, B * N);
-        s->noise(s->context, w->noise, t, NOISE_STEP);
         if (s->gradient) p_mean_variance(w->target, &variance, &log_variance, w->pred_xstart, x, &t, d, s->variance, 1, B * n);
         for (int b = 0; b < B; b++)
             if (s->ddim) ddim_sample(x + b * n, w->pred_xstart + b * n, x + b * n, w->noise + b * n, &t, d, s->eta, 1, n);
             else p_sample(x + b * n, w->pred_xstart + b * n, x + b * n, w->noise + b * n, &t, d, s->variance, 1, n);
-        if (s->gradient && t && d->timestep_map[t] >= UNGUIDED) guide(s, w, x, w->target, variance, t, B * n);
+        if (s->gradient && t && d->timestep_map[t] >= d->total / UNGUIDED) guide(s, w, x, w->target, variance, t, B * n);
         if (s->known && !t) keep_known(x, s->known_x, s->known, B * N, D);
+        if (!all_finite(x, B * n))
+            return fail(err, "step %d of %d: a number is not finite; are the weights?", d->timestep_map[t], d->total);
         if (s->show) s->show(s->context, t, w->pred_xstart);
     }
+    return 0;
 }
 
 /* ---- 13. the checkpoint ------------------------------------------------------------------------------

@@ -8,8 +8,9 @@
  *
  * Conventions: arrays are row-major and layers take raw pointers followed by shapes, outputs first;
  * each parameter's comment is its shape. A forward writes its output, a backward writes the gradient
- * of its input and ADDS to the gradients of weights. Functions that can fail return -1 and
- * fill an Error; nothing but main() prints or exits. Nothing below the *_init functions allocates.
+ * of its input and ADDS to the gradients of weights. Functions that take an Error return -1 (or NULL) and
+ * fill it when they fail; a Buffer keeps its failure until it is asked (failed), and where a -1 has one possible reason, its
+ * comment says which. Nothing but main() prints or exits. Nothing below the *_init functions allocates.
  *
  * Papers: DDPM = Ho et al. 2020, arXiv:2006.11239. Improved DDPM = Nichol & Dhariwal 2021,
  * arXiv:2102.09672. Diffusion-LM = Li et al. 2022, arXiv:2205.14217. BERT = Devlin et al. 2018,
@@ -31,7 +32,12 @@ typedef float real;
 
 typedef struct { char text[512]; } Error;
 
-int fail(Error *err, const char *format, ...); /* fills err, returns -1 */
+#ifdef __GNUC__
+#define PRINTF_LIKE(text, first) __attribute__((format(printf, text, first))) /* so that the compiler checks the arguments */
+#else
+#define PRINTF_LIKE(text, first)
+#endif
+int fail(Error *err, const char *format, ...) PRINTF_LIKE(2, 3); /* fills err, returns -1 */
 /* count * size zeroed bytes, or NULL with err filled; the caller frees. */
 void *checked_alloc(size_t count, size_t size, Error *err);
 /* The whole file and a closing NUL; *length without it. NULL with err filled; the caller frees. */
@@ -52,10 +58,11 @@ uint64_t rng_key(uint64_t seed, RngStream stream, uint64_t step, uint64_t item);
 uint32_t rng_u32(uint64_t key, uint32_t index);
 int rng_below(uint64_t key, uint32_t index, int n);           /* uniform in 0..n-1, n >= 1 */
 void rng_gaussian(real *out, size_t n, uint64_t key);         /* out[0..n-1]: standard normal */
-size_t rng_permute(size_t index, size_t n, uint64_t key);     /* a permutation of 0..n-1 */
+void rng_shuffle(int *order /*(n)*/, int n, uint64_t key);   /* 0..n-1, every order equally likely */
 
 /* ---- elementary functions: the project's own, the same bits everywhere ------------------------ */
 
+const char *arithmetic_class(void); /* "fma" or "plain": is the multiply-add fused? Each class has one result */
 int floats_are_exact(void); /* 0: the machine computes with more than float precision (FLT_EVAL_METHOD), and no bits are promised */
 real real_exp(real x);  /* x is clamped to [-87, 88] */
 real real_log(real x);  /* x is clamped to the smallest normal number */
@@ -214,8 +221,10 @@ typedef struct {
     double *betas, *alphas_cumprod, *alphas_cumprod_prev, *posterior_variance, *posterior_log_variance_clipped,
         *posterior_mean_coef1, *posterior_mean_coef2; /* (T) each */
 } Diffusion;
-/* sections as above, or NULL for every step. diffusion_free afterwards, even on failure. */
-int diffusion_init(Diffusion *d, int schedule, int total, const char *sections, Error *err);
+/* The same, but the last step kept becomes total - 1: that is where pure noise is, and so where sampling begins. */
+int steps_from_noise(unsigned char *kept, int total, const char *sections, Error *err);
+/* kept: flags as above (total), one at least, or NULL: every step. diffusion_free afterwards, even on failure. */
+int diffusion_init(Diffusion *d, int schedule, int total, const unsigned char *kept, Error *err);
 void diffusion_free(Diffusion *d);
 real diffusion_timestep(const Diffusion *d, int t); /* what the network is told: the trained t, scaled to 0..1000 */
 
@@ -286,7 +295,8 @@ typedef struct { real *adam_m, *adam_v, *ema; double *partial; } Optimizer; /* (
 int optimizer_init(Optimizer *o, const Model *m, Error *err); /* moments 0, ema = weights; optimizer_free even on failure */
 void optimizer_free(Optimizer *o);
 double gradient_norm(const Model *m, Optimizer *o); /* Euclidean, of all gradients together */
-/* step counts from 0. The gradient is scaled by grad_scale and zeroed; decay[i] says whether tensor i decays. */
+/* step counts from 0. The gradient is scaled by grad_scale and zeroed; decay[i] says whether tensor i decays. With an ema_rate
+ * above .9999 a float of the average stays where it is: rounding takes up to 3e-8 of it, a step adds 1e-4 of the difference. */
 void adamw_step(Model *m, Optimizer *o, int step, double lr, double weight_decay, const unsigned char *decay,
                 double ema_rate, double grad_scale);
 double clip_factor(double norm, double clip);                        /* min(1, clip / (norm + 1e-6)); 1 if clip is 0 */
@@ -304,16 +314,15 @@ void classifier_forward(const Model *m, Workspace *w, double *nll /*(B)*/, const
 void classifier_backward(const Model *m, Workspace *w, real *dx_t, const int *label, const real *weight, int B, int N,
                          Dropout drop);
 /* nll of the examples of y, noised as in training_losses with the embeddings of the denoiser, which stays as it is; guess:
- * the likeliest labels. Returns the mean. backward: adds the gradient of the mean to m's. B is at most w->B. */
+ * the likeliest labels. Returns the mean. backward: adds the gradient of the mean to m's. In pieces, as training_losses. */
 double classifier_losses(Model *m, Workspace *w, double *nll /*(B)*/, int *guess /*(B)*/, const Model *denoiser, const Diffusion *d,
                          const Batch *y, const int *label /*(B)*/, int backward, Dropout drop);
 
 /* ---- the sampling loop --------------------------------------------------------------------------- */
 
-typedef enum { NOISE_STEP, NOISE_KNOWN } NoiseUse;
 typedef struct {
     Variance variance;
-    void (*noise)(void *context, real *out /*(B,N,D)*/, int t, NoiseUse use); /* the noise of step t */
+    void (*noise)(void *context, real *out /*(B,N,D)*/, int t); /* the noise of step t */
     void (*show)(void *context, int t, const real *pred_xstart);              /* NULL, or called after every step */
     void *context;
     int clip_denoised; /* the estimate of x_start is clipped to [-1, 1] */
@@ -329,8 +338,9 @@ typedef struct {
     const unsigned char *known; /* (B,N) NULL, or the positions where x is to be known_x (B,N,D): infilling */
     const real *known_x;
 } Sampler;
-/* x: x_T in (or x at t = start - 1), the sample out. */
-void p_sample_loop(const Model *m, Workspace *w, const Diffusion *d, const Sampler *s, real *x /*(B,N,D)*/, int B, int N);
+/* x: x_T in (or x at t = start - 1), the sample out. -1: a number was not finite; err names the step. */
+int p_sample_loop(const Model *m, Workspace *w, const Diffusion *d, const Sampler *s, real *x /*(B,N,D)*/, int B, int N,
+                  Error *err);
 /* What s->gradient asks for: moves x (n numbers), drawn by p_sample at t with this mean and variance. w: scratch. */
 void guide(const Sampler *s, Workspace *w, real *x, const real *mean, double variance, int t, size_t n);
 void nearest_words(const Model *m, Workspace *w, int *ids /*(B,N)*/, const real *x, int B, int N); /* arg max of lm_head */
@@ -340,7 +350,7 @@ void nearest_words(const Model *m, Workspace *w, int *ids /*(B,N)*/, const real 
 /* A growing string: start from {0}; text is always closed by NUL once something was added; free(text). */
 typedef struct { char *text; size_t length, capacity; int failed; /* out of memory: later additions do nothing */ } Buffer;
 void buffer_add(Buffer *b, const char *bytes, size_t n);
-void buffer_print(Buffer *b, const char *format, ...);
+void buffer_print(Buffer *b, const char *format, ...) PRINTF_LIKE(2, 3);
 void buffer_json_string(Buffer *b, const char *bytes, size_t n); /* quoted and escaped */
 
 /* JSON. Nodes lie in document order: a container's children follow it (in an object: key, value, key, ...). */
@@ -372,7 +382,7 @@ typedef struct {
 /* Counts the words of text (lines end in \n) and keeps the vocab_size - 5 most frequent, ties by byte order, of those that
  * occur min_frequency times at least. */
 int tokenizer_train_word_level(Tokenizer *t, const char *text, size_t n, int vocab_size, int min_frequency, Error *err);
-/* The id of token, which is added if it is new, after the special ones; -1 on failure. Begin with {0}. */
+/* The id of token, UTF-8, which is added if it is new, after the special ones; -1 on failure. Begin with {0}. */
 int tokenizer_add(Tokenizer *t, const char *token, Error *err);
 int tokenizer_find(const Tokenizer *t, const char *token); /* its id, or -1 */
 /* Hugging Face's tokenizer.json. */

@@ -92,9 +92,10 @@ void buffer_json_string(Buffer *b, const char *bytes, size_t n)
     buffer_add(b, "\"", 1);
     for (size_t i = 0, length; i < n; i += length ? length : 1) {
         length = utf8_read(bytes + i, n - i, &c);
-        if (length && c < 0x20) buffer_print(b, "\\u%04x", (unsigned)c);
+        if (!length) utf8_add(b, 0xFFFD);
+        else if (c < 0x20) buffer_print(b, "\\u%04x", (unsigned)c);
         else if (c == '"' || c == '\\') buffer_print(b, "\\%c", (int)c);
-        else utf8_add(b, length ? c : 0xFFFD);
+        else utf8_add(b, c);
     }
     buffer_add(b, "\"", 1);
 }
@@ -545,6 +546,9 @@ int tokenizer_find(const Tokenizer *t, const char *token) { return t->slot[find_
 
 int tokenizer_add(Tokenizer *t, const char *token, Error *err)
 {
+    uint32_t code;
+    for (size_t at = 0, n = strlen(token), length; at < n; at += length)
+        if (!(length = utf8_read(token + at, n - at, &code))) return fail(err, "byte %zu of '%.40s' is not UTF-8", at + 1, token);
     for (;;) {
         const char *next = t->size < TOKEN_SPECIALS ? specials_text[t->size] : token;
         if (2 * (size_t)t->size >= t->num_slots && index_tokens(t, err)) return -1;

@@ -15,6 +15,7 @@
 #endif
 #include "tdiff.h"
 #include <errno.h>
+#include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -71,7 +72,6 @@ typedef struct {
 enum { CLASSIFIER_STEPS = 1000 }; /* the defaults with --classifier */
 #define CLASSIFIER_LR 5e-4
 enum { LOSSES_KEPT = 10 /* for every t */ };
-enum { OPTIONS = CONFIG_OPTIONS + 26 };
 
 static void defaults(Settings *s)
 {
@@ -103,7 +103,8 @@ static void apply_recipe(const Settings *s, Option *table)
             }
 }
 
-static void list_options(Option table[OPTIONS], Settings *s)
+/* The table of all options, or NULL with err filled; the caller frees it. */
+static Option *list_options(Settings *s, Error *err)
 {
     const Option options[] = {
         {"recipe", OPT_CHOICE, &s->recipe, 0, 0, "the defaults of predict, self-conditioning and emb-norm",
@@ -130,8 +131,8 @@ static void list_options(Option table[OPTIONS], Settings *s)
         {"schedule-sampler", OPT_CHOICE, &s->schedule_sampler, 0, 0,
          "draws the t to train on, all alike or those of large loss more often",
          NULL, schedule_samplers, 1, 0},
-        {"ema-rate", OPT_REAL, &s->ema_rate, 0, 0.999999, "of the average of the weights over the steps, which is what samples",
-         NULL, NULL, 1, 0},
+        {"ema-rate", OPT_REAL, &s->ema_rate, 0, 0.9999 /* with more, what a step adds is lost in rounding: see tdiff.h */,
+         "of the average of the weights over the steps, which is what samples", NULL, NULL, 1, 0},
         {"clip", OPT_REAL, &s->clip, 0, 1e9, "largest norm of the gradient; 0: no limit", NULL, NULL, 1, 0},
         {"seed", OPT_INT, &s->seed, 0, INT32_MAX, "of everything random", NULL, NULL, 1, 0},
         {"corpus", OPT_TEXT, &s->fingerprint, 0, 0, NULL, NULL, NULL, 1, 0}, /* no help: in the checkpoint only */
@@ -144,8 +145,11 @@ static void list_options(Option table[OPTIONS], Settings *s)
         {"help", OPT_FLAG, &s->help, 0, 0, "print this", NULL, NULL, 0, 0},
         {NULL, OPT_FLAG, NULL, 0, 0, NULL, NULL, NULL, 0, 0},
     };
+    Option *table = checked_alloc(CONFIG_OPTIONS + sizeof options / sizeof *options, sizeof *table, err);
+    if (!table) return NULL;
     config_options(table, &s->config);
     memcpy(table + CONFIG_OPTIONS, options, sizeof options);
+    return table;
 }
 
 /* Takes what determines the result from the checkpoint; what was given on the command line must agree with it. */
@@ -183,7 +187,7 @@ static void base_name(Buffer *out, const char *path, const char *const *suffixes
 
 typedef struct {
     Settings s;
-    Option options[OPTIONS];
+    Option *options;
     Tokenizer tokenizer; /* of a classifier: its labels */
     Corpus corpus, val;
     Model model;
@@ -197,7 +201,10 @@ typedef struct {
     Resampler resampler; /* with loss-second-moment: otherwise empty */
     Tensor history;      /* its losses, as the checkpoint keeps them */
     unsigned char *decay; /* (num_tensors) */
-    int *ids /*(B,N)*/, *t /*(B)*/;
+    int *order;             /* (rows) in which this epoch, counted from 1, takes the sentences */
+    uint64_t epoch;
+    int *val_order;         /* (rows of val) which t, of those spread evenly, a sentence of val has */
+    int *ids /*(B,N)*/, *t /*(B)*/, *row /*(B)*/;
     real *noise_x0, *noise_t; /* (B,N,D) */
     real *weight;             /* (B) */
     Losses terms;
@@ -206,8 +213,8 @@ typedef struct {
     int done; /* steps */
 } Training;
 
-/* Sums over the steps since the last line of the log. */
-typedef struct { double loss, mse, decoder_nll, tT_loss, head_nll, quartile[4]; int steps, count[4]; } Sums;
+/* Sums over the steps since the last line of the log; of what resampling drew more often, each counts for less (weight). */
+typedef struct { double loss, mse, decoder_nll, tT_loss, head_nll, quartile[4], weight[4]; int steps; } Sums;
 
 /* One batch: sentences in an order shuffled anew every epoch, t, noise. */
 static void draw_batch(Training *r, int step)
@@ -215,12 +222,16 @@ static void draw_batch(Training *r, int step)
     const int B = r->s.batch, N = r->corpus.N, rows = r->corpus.rows;
     const size_t n = (size_t)N * r->s.config.emb_dim;
     const uint64_t seed = (uint64_t)r->s.seed;
+    for (int b = 0; b < B; b++) {
+        const uint64_t example = (uint64_t)step * B + b, epoch = example / rows;
+        if (r->epoch != epoch + 1) rng_shuffle(r->order, rows, rng_key(seed, RNG_SHUFFLE, epoch, 0));
+        r->epoch = epoch + 1;
+        r->row[b] = r->order[example % rows];
+    }
 #pragma omp parallel for
     for (int b = 0; b < B; b++) {
-        uint64_t example = (uint64_t)step * B + b;
-        size_t row = rng_permute(example % rows, rows, rng_key(seed, RNG_SHUFFLE, example / rows, 0));
-        memcpy(r->ids + (size_t)b * N, r->corpus.ids + row * N, N * sizeof *r->ids);
-        if (r->label) r->labels[b] = r->label[row];
+        memcpy(r->ids + (size_t)b * N, r->corpus.ids + (size_t)r->row[b] * N, N * sizeof *r->ids);
+        if (r->label) r->labels[b] = r->label[r->row[b]];
         uint64_t key = rng_key(seed, RNG_T, step, b);
         r->t[b] = r->resampler.T ? resampler_draw(&r->resampler, rng_u32(key, 0) / 4294967296.0)
                                  : rng_below(key, 0, r->diffusion.T);
@@ -258,10 +269,11 @@ static double validation_loss(Training *r, int most, double accuracy[4])
     const Dropout none = {0, 0, 0};
     double total = 0;
     swap_arenas(r->model.params, r->optimizer.ema, r->model.num_params);
+    rng_shuffle(r->val_order, rows, 0);
     for (int first = 0; first < rows; first += B) {
         int count = rows - first < B ? rows - first : B;
         for (int b = 0; b < count; b++) {
-            r->t[b] = (int)((rng_permute(first + b, rows, 0) + 0.5) / rows * r->diffusion.T);
+            r->t[b] = (int)((r->val_order[first + b] + 0.5) / rows * r->diffusion.T);
             rng_gaussian(r->noise_x0 + b * n, n, rng_key(0, RNG_VALIDATION, 0, first + b));
             rng_gaussian(r->noise_t + b * n, n, rng_key(0, RNG_VALIDATION, 1, first + b));
         }
@@ -283,22 +295,23 @@ static void add_up(Sums *sums, const Training *r)
     const int B = r->s.batch;
     sums->steps++;
     for (int b = 0; b < B; b++) {
-        int quartile = (int)(4 * (int64_t)r->t[b] / r->diffusion.T);
-        sums->loss += r->terms.loss[b] / B;
-        sums->mse += r->terms.mse[b] / B;
-        sums->decoder_nll += r->terms.decoder_nll[b] / B;
-        sums->tT_loss += r->terms.tT_loss[b] / B;
-        sums->head_nll += r->terms.head_nll[b] / B;
-        sums->quartile[quartile] += r->terms.loss[b];
-        sums->count[quartile]++;
+        const int quartile = (int)(4 * (int64_t)r->t[b] / r->diffusion.T);
+        const double weight = r->weight[b];
+        sums->loss += weight * r->terms.loss[b] / B;
+        sums->mse += weight * r->terms.mse[b] / B;
+        sums->decoder_nll += weight * r->terms.decoder_nll[b] / B;
+        sums->tT_loss += weight * r->terms.tT_loss[b] / B;
+        sums->head_nll += weight * r->terms.head_nll[b] / B;
+        sums->quartile[quartile] += weight * r->terms.loss[b];
+        sums->weight[quartile] += weight;
     }
 }
 
 /* A line for people on stderr, one for programs in the log. */
 static int report(Training *r, Sums *sums, double lr, double norm, double elapsed, int steps_run, Error *err)
 {
-    const int k = sums->steps, left = r->s.steps - r->done, terminal = on_terminal(stderr);
-    const double per_step = elapsed / steps_run;
+    const int k = sums->steps, terminal = on_terminal(stderr);
+    const double per_step = elapsed / steps_run, left = (r->s.steps - r->done) * per_step;
     double val = 0, accuracy[4];
     if (r->val.rows) val = validation_loss(r, r->label && r->done == r->s.stop_at ? r->val.rows : 256, accuracy);
     fprintf(stderr, "%sstep %d/%d  loss %.4f", terminal ? "\r" : "", r->done, r->s.steps, sums->loss / k);
@@ -309,8 +322,8 @@ static int report(Training *r, Sums *sums, double lr, double norm, double elapse
     if (r->label)
         fprintf(stderr, "  right by noise quartile %.1f %.1f %.1f %.1f %%", 100 * accuracy[0], 100 * accuracy[1],
                 100 * accuracy[2], 100 * accuracy[3]);
-    fprintf(stderr, "  %.0f tokens/s  %d:%02d left%s", r->s.batch * (double)r->corpus.N / per_step,
-            (int)(left * per_step) / 60, (int)(left * per_step) % 60, terminal ? "\x1b[K" : "\n");
+    fprintf(stderr, "  %.0f tokens/s  %.0f:%02.0f left%s", r->s.batch * (double)r->corpus.N / per_step, floor(left / 60),
+            floor(fmod(left, 60)), terminal ? "\x1b[K" : "\n");
     fflush(stderr);
     fprintf(r->log, "{\"step\":%d,\"lr\":%.6g,\"grad_norm\":%.6g,\"loss\":%.6g", r->done, lr, norm, sums->loss / k);
     if (!r->label)
@@ -319,7 +332,7 @@ static int report(Training *r, Sums *sums, double lr, double norm, double elapse
     if (r->s.config.predict == PREDICT_SOFTMAX) fprintf(r->log, ",\"head_nll\":%.6g", sums->head_nll / k);
     for (int q = 0; q < 4; q++) {
         fprintf(r->log, "%s", q ? "," : ",\"loss_by_noise_quartile\":[");
-        if (sums->count[q]) fprintf(r->log, "%.6g", sums->quartile[q] / sums->count[q]);
+        if (sums->weight[q] > 0) fprintf(r->log, "%.6g", sums->quartile[q] / sums->weight[q]);
         else fprintf(r->log, "null");
     }
     fprintf(r->log, "]");
@@ -412,6 +425,7 @@ static void begin_with_denoiser(Model *m, const Model *denoiser)
 static int take_labels(Training *r, const char *path, Error *err)
 {
     Corpus *c = &r->corpus;
+    Error inner;
     size_t to = 0;
     int line = 0, rows = 0, unused[2];
     for (size_t i = 0; i < c->length; i++) line += c->text[i] == '\n';
@@ -431,8 +445,8 @@ static int take_labels(Training *r, const char *path, Error *err)
         if (tokenizer_encode(&r->words, c->text + at, tab - 1 - at, unused, 2) <= 2)
             return fail(err, "%s: line %d: no sentence before the TAB", path, line);
         c->text[end] = '\0';
-        r->label[rows] = tokenizer_add(&r->tokenizer, c->text + tab, err);
-        if (r->label[rows] < 0) return -1;
+        r->label[rows] = tokenizer_add(&r->tokenizer, c->text + tab, &inner);
+        if (r->label[rows] < 0) return fail(err, "%s: line %d: %.400s", path, line, inner.text);
         if (r->label[rows] < TOKEN_SPECIALS) return fail(err, "%s: line %d: %s cannot be a label", path, line, c->text + tab);
         rows++;
         memmove(c->text + to, c->text + at, tab - at);
@@ -543,7 +557,10 @@ static int prepare(Training *r, const char *path, Error *err)
                           resampler_restore(&r->resampler, err)))
             goto done;
     }
-    if (workspace_init(&r->work, c, s->classifier ? s->batch : piece_of_batch(s->batch, c->seq_len), c->seq_len, 1, err) ||
+    if (workspace_init(&r->work, c, piece_of_batch(s->batch, c->seq_len), c->seq_len, 1, err) ||
+        !(r->order = checked_alloc(corpus->rows, sizeof *r->order, err)) ||
+        !(r->val_order = checked_alloc(r->val.rows, sizeof *r->val_order, err)) ||
+        !(r->row = checked_alloc(s->batch, sizeof *r->row, err)) ||
         !(r->labels = checked_alloc(s->batch, 2 * sizeof *r->labels, err)) ||
         !(r->ids = checked_alloc(values, sizeof *r->ids, err)) || !(r->t = checked_alloc(s->batch, sizeof *r->t, err)) ||
         !(r->weight = checked_alloc(s->batch, sizeof *r->weight, err)) ||
@@ -578,8 +595,12 @@ static void release(Training *r)
     optimizer_free(&r->optimizer);
     diffusion_free(&r->diffusion);
     resampler_free(&r->resampler);
+    free(r->options);
     free(r->label);
     free(r->val_label);
+    free(r->order);
+    free(r->val_order);
+    free(r->row);
     free(r->labels);
     free(r->decay);
     free(r->ids);
@@ -601,8 +622,10 @@ int main(int argc, char **argv)
     Buffer out = {0}, log = {0};
     Error err;
     defaults(s);
-    list_options(run.options, s);
-
+    if (!(run.options = list_options(s, &err))) {
+        fprintf(stderr, "train: %s\n", err.text);
+        return 1;
+    }
     int operands = options_parse(run.options, argc, argv, &path, 1, &err);
     if (operands < 0) {
         fprintf(stderr, "train: %s\n", err.text);

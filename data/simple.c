@@ -9,7 +9,8 @@
  *   ./simple --words    prints the three lists, a line `colour|food|state TAB word(s)` each
  *
  * 10 colours * 90 foods * 54 states = 48,600 sentences, all equally likely: log2(48,600) = 15.57 bits
- * a sentence is the best any model can do. One shuffle orders them all, the first 20,000 are the
+ * each. The test sentences are among the 28,600 that are not for training, so the least that a model can
+ * need for one of them is log2(28,600) = 14.80 bits. One shuffle orders them all, the first 20,000 are the
  * training set and the next 500 the test set, so that no sentence occurs twice. The output is the
  * same on every machine. No colour word occurs in a food or a state, so every sentence has one reading.
  *

@@ -290,6 +290,7 @@ static Config size_of(const char *name, int *B)
 
 static void open_bench(Bench *b, const char *size)
 {
+    static const unsigned char first[2000] = {1}; /* a process of one step */
     Error err = {""};
     memset(b, 0, sizeof *b);
     b->c = size_of(size, &b->B);
@@ -297,7 +298,7 @@ static void open_bench(Bench *b, const char *size)
     model_of(&b->m, &b->c);
     model_random(&b->m, 1);
     if (workspace_init(&b->w, &b->c, piece_of_batch(b->B, b->N), b->N, 1, &err) || diffusion_init(&b->d, 0, 2000, NULL, &err) ||
-        diffusion_init(&b->few, 0, 2000, "1", &err) || optimizer_init(&b->o, &b->m, &err))
+        diffusion_init(&b->few, 0, 2000, first, &err) || optimizer_init(&b->o, &b->m, &err))
         fprintf(stderr, "bench: %s\n", err.text), exit(1);
     b->decay = calloc(b->m.num_tensors, 1), b->ids = calloc(b->M, sizeof *b->ids), b->t = calloc(b->B, sizeof *b->t);
     b->lines = calloc(5 * (size_t)b->B, sizeof *b->lines);
@@ -312,7 +313,7 @@ static void data(void *v)
     Bench *b = v;
     for (int i = 0; i < b->B; i++) {
         uint64_t key = rng_key(1, RNG_T, b->step, i);
-        size_t row = rng_permute((size_t)b->step * b->B % 8000 + i, 16384, 3);
+        size_t row = (size_t)rng_below(key, 1, 16384);
         b->t[i] = rng_below(key, 0, 2000);
         for (int n = 0; n < b->N; n++) b->ids[i * b->N + n] = (int)((row * 31 + n) % b->c.vocab);
     }
@@ -352,11 +353,11 @@ static void training_step(void *v)
     b->step++;
 }
 
-static void sampler_noise(void *v, real *out, int t, NoiseUse use)
+static void sampler_noise(void *v, real *out, int t)
 {
     Bench *b = v;
     const size_t n = (size_t)b->N * b->c.emb_dim;
-    (void)t, (void)use;
+    (void)t;
 #pragma omp parallel for
     for (int i = 0; i < b->w.B; i++) rng_gaussian(out + i * n, n, rng_key(1, RNG_NOISE_T, b->step, i));
 }
@@ -366,8 +367,10 @@ static void sampling_step(void *v)
     Bench *b = v;
     const Sampler sampler = {.noise = sampler_noise, .context = b};
     const size_t n = (size_t)b->N * b->c.emb_dim;
+    Error err;
     for (int i = 0; i < b->B; i += b->w.B)
-        p_sample_loop(&b->m, &b->w, &b->few, &sampler, b->x + i * n, b->B - i < b->w.B ? b->B - i : b->w.B, b->N);
+        if (p_sample_loop(&b->m, &b->w, &b->few, &sampler, b->x + i * n, b->B - i < b->w.B ? b->B - i : b->w.B, b->N, &err))
+            fprintf(stderr, "bench: %s\n", err.text), exit(1);
     b->step++;
 }
 
