@@ -49,10 +49,13 @@ refuse 2 "is none of sqrt, cosine, linear" ./train --noise-schedule square
 refuse 2 "one operand too many" ./train a b
 refuse 2 "unknown option --corpus" ./train --corpus x
 refuse 2 "a flag takes no value" ./sample --show=1
+refuse 2 "'0.99995' is no real number from 0 to 0.9999" ./train --ema-rate 0.99995
 refuse 1 "is not a multiple of heads" ./train $SMALL --out $W/no.safetensors --heads 3
 refuse 1 "is less than seq-len" ./train $SMALL --out $W/no.safetensors --seq-len 12 --max-positions 5
 refuse 1 "there are only --steps 20" ./train $SMALL --out $W/no.safetensors --stop-at 30
 refuse 1 "cannot have 10 steps" ./train $SMALL --out $W/no.safetensors --diffusion-steps 10 --noise-schedule linear
+refuse 1 "cannot have 20 steps: at t = 19 nothing is left of x_start" ./train $SMALL --predict epsilon \
+    --out $W/no.safetensors --diffusion-steps 20 --noise-schedule linear
 
 # ---- bad corpora and bad places -------------------------------------------------------------------
 : >$W/empty.txt
@@ -133,6 +136,7 @@ check "--prompt" ./sample $W/a.safetensors -n 5 --steps 8 --prompt "the [MASK] [
 [ "$(grep -c '^the .* is .*' $W/out)" -ge 1 ] && [ "$(grep -c '^the' $W/out)" = 5 ] && ok || bad "--prompt does not keep the words"
 check "--edit, a little" ./sample $W/a.safetensors -n 2 --steps 50 --edit "$(head -n 1 $W/small-train.txt)" --strength 0.02
 refuse 1 "no [MASK]" ./sample $W/a.safetensors --prompt "the red"
+refuse 1 "--edit: a [MASK] is for --prompt" ./sample $W/a.safetensors --edit "the red [MASK]"
 refuse 1 "word 1 is not in the vocabulary" ./sample $W/a.safetensors --prompt "xyzzy [MASK]"
 refuse 1 "the model has 11" ./sample $W/a.safetensors --prompt "[MASK] [MASK] [MASK] [MASK] [MASK] [MASK] [MASK] [MASK] [MASK] [MASK]"
 refuse 2 "only one of --prompt, --length, --edit and --eval" ./sample $W/a.safetensors --prompt "[MASK]" --edit "the"
@@ -179,6 +183,12 @@ refuse 2 "sample: --top-p has no effect with --eval" ./sample $W/f.safetensors -
 refuse 2 "sample: --eval-steps needs --eval" ./sample $W/f.safetensors --eval-steps 3
 refuse 2 "sample: --strength needs --edit" ./sample $W/f.safetensors --strength 0.5
 check "sampling that" ./sample $W/h.safetensors -n 3 --steps 5
+check "a single step" ./sample $W/a.safetensors -n 3 --steps 1 --show
+grep -q '^t    49 | ' $W/err && ok || bad "--steps 1 does not begin at the last step, where pure noise is"
+refuse 1 "sentence 1: the bound is not finite at step 49 of 50" ./sample $W/o.safetensors --eval $W/small-test.txt --steps 1
+check "100,000 diffusion steps" ./train $SMALL --diffusion-steps 100000 --stop-at 1 --out $W/s.safetensors
+check "a long way to go" ./train $SMALL --steps 100000000 --stop-at 1 --log-interval 1 --out $W/s.safetensors
+grep -q ' [0-9]*:[0-5][0-9] left' $W/err && ok || bad "the time left is not minutes and seconds"
 refuse 1 "section 1 has only 50 steps" ./sample $W/a.safetensors --steps 51
 refuse 1 "the nearest it takes are 17 and 25" ./sample $W/a.safetensors --steps ddim20
 refuse 1 "50 steps allow ddim2 to ddim50" ./sample $W/a.safetensors --steps ddim51
@@ -233,6 +243,8 @@ printf 'the red\t\0\n' >$W/bad.tsv
 refuse 1 "line 1: expected a sentence" ./train --classifier $W/bad.tsv --denoiser $W/a.safetensors --out $W/no.safetensors
 printf 'the red\t[PAD]\n' >$W/bad.tsv
 refuse 1 "[PAD] cannot be a label" ./train --classifier $W/bad.tsv --denoiser $W/a.safetensors --out $W/no.safetensors
+printf 'the red\ta"\377\n' >$W/bad.tsv
+refuse 1 "line 1: byte 3 of 'a\"" ./train --classifier $W/bad.tsv --denoiser $W/a.safetensors --out $W/no.safetensors
 sed 's/\tno$/\tyes/' $W/small.tsv >$W/bad.tsv
 refuse 1 "a single label" ./train --classifier $W/bad.tsv --denoiser $W/a.safetensors --out $W/no.safetensors
 refuse 1 "none.tsv: cannot open" ./train --classifier $W/none.tsv --denoiser $W/a.safetensors
@@ -284,6 +296,13 @@ refuse 2 "--guide-scale needs --guide" ./sample $W/a.safetensors --guide-scale 3
 refuse 2 "--fluency needs --guide-adagrad" ./sample $W/h.safetensors $GUIDE --fluency 3
 refuse 2 "--eta and --guide exclude each other" ./sample $W/h.safetensors $GUIDE --eta 0.5
 refuse 2 "--guide has no effect with --eval" ./sample $W/h.safetensors $GUIDE --eval $W/small-test.txt
+# where all steps are few, too, most of them are guided
+check "ten steps" ./train $SMALL --diffusion-steps 10 --recipe templates --out $W/ten.safetensors
+check "their classifier" ./train --classifier $W/small.tsv --denoiser $W/ten.safetensors --steps 60 --batch 8 --out $W/ten.clf.safetensors
+check "without a guide" ./sample $W/ten.safetensors -n 20
+cp $W/out $W/out1
+check "with a guide" ./sample $W/ten.safetensors -n 20 --guide $W/ten.clf.safetensors --label yes --guide-scale 100
+cmp -s $W/out $W/out1 && bad "--guide does nothing to a model of 10 steps" || ok
 check "--length" ./sample $W/a.safetensors -n 5 --steps 8 --length 4
 refuse 1 "--length: 12 positions with [CLS] and [SEP], the model has 11" ./sample $W/a.safetensors --length 10
 refuse 2 "only one of" ./sample $W/a.safetensors --length 4 --prompt "[MASK]"
