@@ -5,37 +5,40 @@
  *   ./sample mine.safetensors --eval FILE    how probable the sentences of FILE are, at least
  *   ./sample mine.safetensors --guide mine.clf.safetensors --label good      sentences with this label
  *
- * Sentences go to stdout, one a line; everything else goes to stderr. The noise of sample i is a hash of
- * (seed, step, i): the same seed gives the same sentences whatever their number and the number of threads. */
+ * Sentences go to stdout, one a line; everything else goes to stderr. The length of sample i is a hash of
+ * (seed, i), its noise one of (seed, step, i): the same seed gives the same sentences whatever their number
+ * and the number of threads. */
 #include "tdiff.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { BATCH = 64 /* sentences at a time, or fewer: see Sampling.batch */, SHOWN = 16 /* states that --show prints, at most one more */, GUIDES = 8 };
+enum { BATCH = 64 /* sentences at a time, at most */, WINDOW = 1024 /* whose lengths are drawn at once: equal ones meet */,
+       SHOWN = 16 /* states that --show prints, at most one more */, GUIDES = 8 };
 
 typedef struct { Model model; Workspace work; int label; } Guide; /* a classifier and what it is to say */
 
 typedef struct {
-    int n, seed, threads, show, variance, help, clip_denoised, clamp_from, eval_steps, length, guide_steps;
+    int n, seed, threads, show, variance, help, clip_denoised, clamp_from, eval_steps, go_on, guide_steps;
     double guide_scale, guide_adagrad, fluency, top_p, eta, strength, evidence_above;
-    const char *steps /* NULL: the default, which depends on the model */, *out, *prompt, *edit, *eval;
+    const char *steps /* NULL: the default, which depends on the model */, *out, *prompt, *length, *edit, *eval;
     const char *guide[GUIDES], *label[GUIDES]; /* as many of both */
     Guide guides[GUIDES];
     int num_guides;
-    int batch; /* sentences at a time: as many as there are, and no more than BATCH or a piece of a batch */
-    real *dx; /* (batch,N,D) the gradient of one */
     int start;
     Tokenizer tokenizer;
     Model model;
     Workspace work;
     Diffusion diffusion;
-    int *ids; /* (batch,N) */
-    real *x;  /* (batch,N,D) */
-    unsigned char *known; /* (batch,N) the words that a prompt gives */
-    real *known_x;        /* (batch,N,D) their embeddings, or those of the sentence to edit */
-    int *given;           /* (N) and their ids */
-    int first, count; /* the samples of the current batch */
+    real *length_count;    /* (max_positions+1) of the training text; NULL: the model fills sentences up with [PAD] itself */
+    int shortest, longest; /* that a sample may be, in positions */
+    int *given, num_given; /* the words of --prompt or --edit, [CLS] and [SEP] included */
+    int *fixed;            /* (N) the words that are known, [MASK] where none is */
+    /* the current batch: samples number[0..count-1], of N positions each; their arrays have room for (positions) */
+    int number[BATCH], count, N;
+    int *ids;
+    real *x, *dx, *known_x; /* (count,N,D) dx: the gradient of one guide; known_x: embeddings of what is known, or edited */
+    unsigned char *known;   /* (count,N) */
 } Sampling;
 
 typedef struct { uint64_t key; uint32_t index; } Redraw;
@@ -51,11 +54,11 @@ static real redraw(void *context)
 static void draw_noise(void *context, real *out, int t)
 {
     const Sampling *r = context;
-    const size_t n = (size_t)r->model.config.seq_len * r->model.config.emb_dim;
+    const size_t n = (size_t)r->N * r->model.config.emb_dim;
     const int step = t < r->diffusion.T ? r->diffusion.timestep_map[t] : r->diffusion.total; /* T: x_T itself */
 #pragma omp parallel for
     for (int b = 0; b < r->count; b++) {
-        Redraw more = {rng_key((uint64_t)r->seed, RNG_SAMPLE, (uint64_t)step, r->first + b), 0};
+        Redraw more = {rng_key((uint64_t)r->seed, RNG_SAMPLE, (uint64_t)step, (uint64_t)r->number[b]), 0};
         rng_gaussian(out + b * n, n, more.key);
         if (r->top_p > 0 && t < r->diffusion.T) truncate_noise(out + b * n, n, r->top_p, redraw, &more);
     }
@@ -65,7 +68,7 @@ static void draw_noise(void *context, real *out, int t)
 static void add_guides(void *context, real *dx, const real *x, int t)
 {
     Sampling *r = context;
-    const int N = r->model.config.seq_len, B = r->count;
+    const int N = r->N, B = r->count;
     const size_t n = (size_t)B * N * r->model.config.emb_dim;
     const Dropout none = {0, 0, 0};
     int label[BATCH];
@@ -83,33 +86,26 @@ static void add_guides(void *context, real *dx, const real *x, int t)
     }
 }
 
-/* The words nearest to x, as text: a sentence a line. */
-static int print_words(Sampling *r, const real *x, const char *before, FILE *out, Error *err)
+/* The words nearest to x, where none is known: of all or, if [SEP] has its place already, of those that are no special tokens. */
+static void read_words(Sampling *r, const real *x)
 {
-    const int N = r->model.config.seq_len;
-    Buffer text = {0};
-    nearest_words(&r->model, &r->work, r->ids, x, r->count, N);
-    for (int i = 0; r->prompt && i < r->count * N; i++) /* lm_head might read even a given embedding as another word */
-        if (r->known[i]) r->ids[i] = r->given[i % N];
-    for (int b = 0; b < r->count; b++) {
-        buffer_print(&text, "%s", before);
-        tokenizer_decode(&r->tokenizer, r->ids + (size_t)b * N, N, 0, &text);
-        buffer_add(&text, "\n", 1);
-    }
-    if (!text.failed) fwrite(text.text, 1, text.length, out);
-    free(text.text);
-    return text.failed ? fail(err, "out of memory") : 0;
+    nearest_words(&r->model, &r->work, r->ids, x, r->count, r->N, r->length_count ? TOKEN_SPECIALS : 0);
+    for (int i = 0; i < r->count * r->N; i++)
+        if (r->fixed[i % r->N] != TOKEN_MASK) r->ids[i] = r->fixed[i % r->N];
 }
 
 static void show_state(void *context, int t, const real *pred_xstart)
 {
     Sampling *r = context;
     const int every = (r->diffusion.T + SHOWN - 1) / SHOWN;
-    char before[32];
-    Error ignored;
     if (t % every && t != r->diffusion.T - 1) return;
-    snprintf(before, sizeof before, "t %5d | ", r->diffusion.timestep_map[t]);
-    print_words(r, pred_xstart, before, stderr, &ignored);
+    read_words(r, pred_xstart);
+    for (int b = 0; b < r->count; b++) {
+        Buffer text = {0};
+        tokenizer_decode(&r->tokenizer, r->ids + b * r->N, r->N, 0, &text);
+        fprintf(stderr, "t %5d | %s\n", r->diffusion.timestep_map[t], text.length ? text.text : "");
+        free(text.text);
+    }
 }
 
 /* The steps that --steps asks for, or 50, or all. */
@@ -124,6 +120,19 @@ static int init_diffusion(Sampling *r, const Config *c, Error *err)
     return status;
 }
 
+static int load_lengths(Sampling *r, Checkpoint *c, Error *err)
+{
+    const Tensor lengths = length_tensor(r->model.config.max_positions);
+    if (!checkpoint_has(c, lengths.name)) return 0;
+    if (!(r->length_count = checked_alloc(lengths.size, sizeof *r->length_count, err)) ||
+        checkpoint_tensor(c, &lengths, "", r->length_count, err))
+        return -1;
+    for (size_t N = 0; N < lengths.size; N++)
+        if (r->length_count[N] < 0 || (N < SHORTEST && r->length_count[N] > 0))
+            return fail(err, "%s: tensor '%s': %g sentences of %zu positions", c->path, lengths.name, (double)r->length_count[N], N);
+    return 0;
+}
+
 static int load(Sampling *r, const char *path, Error *err)
 {
     Checkpoint c;
@@ -132,15 +141,11 @@ static int load(Sampling *r, const char *path, Error *err)
     if (!checkpoint_open(&c, path, err) && !checkpoint_is(&c, NULL, err) &&
         !checkpoint_config(&c, &config, &r->tokenizer, &steps_done, err) &&
         !model_init(&r->model, &config, err) && !checkpoint_tensors(&c, &r->model, "", r->model.params, err) &&
-        !init_diffusion(r, &config, err) &&
-        !workspace_init(&r->work, &config, r->batch = piece_of_batch(r->eval || r->n > BATCH ? BATCH : r->n, config.seq_len),
-                        config.seq_len, 0, err)) {
-        const size_t values = (size_t)r->batch * config.seq_len;
+        !load_lengths(r, &c, err) && !init_diffusion(r, &config, err) &&
+        !workspace_init(&r->work, &config, 1, SHORTEST, 0, err)) {
         embedding_table_forward(&r->model);
         r->diffusion.evidence_above = r->evidence_above;
-        r->ids = checked_alloc(values, sizeof *r->ids, err);
-        r->x = r->ids ? checked_alloc(values, config.emb_dim * sizeof *r->x, err) : NULL;
-        status = r->x ? 0 : -1;
+        status = 0;
         fprintf(stderr, "%s: step %d, %.2f million parameters; %d of %d diffusion steps\n", path, steps_done,
                 r->model.num_params * 1e-6, r->diffusion.T, r->diffusion.total);
     }
@@ -161,9 +166,9 @@ static int load_guide(Sampling *r, int g, Error *err)
     if (!checkpoint_open(&c, path, err) && !checkpoint_is(&c, &r->model, err) &&
         !checkpoint_config(&c, &config, &labels, &steps_done, err) && !model_init(&guide->model, &config, err) &&
         !checkpoint_tensors(&c, &guide->model, "", guide->model.params, err) &&
-        !workspace_init(&guide->work, &config, r->batch, of->seq_len, 1, err)) {
+        !workspace_init(&guide->work, &config, 1, SHORTEST, 1, err)) {
         guide->label = tokenizer_find(&labels, label);
-        if (config.emb_dim != of->emb_dim || config.seq_len != of->seq_len || config.emb_norm > 0)
+        if (config.emb_dim != of->emb_dim || config.max_positions != of->max_positions || config.emb_norm > 0)
             fail(err, "%s: not the shape of a classifier for this denoiser", path);
         else if (guide->label >= TOKEN_SPECIALS) status = 0;
         else {
@@ -181,113 +186,246 @@ static int load_guide(Sampling *r, int g, Error *err)
     return status;
 }
 
-/* The embeddings of a sentence for every sample of a batch; in a prompt, [MASK] marks what is not known. */
+/* The words of --prompt, where [MASK] marks what is not known, or of --edit. */
 static int given_words(Sampling *r, const char *text, const char *option, Error *err)
 {
-    const int N = r->model.config.seq_len, D = r->model.config.emb_dim;
-    const size_t values = (size_t)r->batch * N;
+    const int most = r->model.config.max_positions;
     int masks = 0;
-    if (!(r->given = checked_alloc(N, sizeof *r->given, err)) || !(r->known = checked_alloc(values, 1, err)) ||
-        !(r->known_x = checked_alloc(values, D * sizeof *r->known_x, err)))
-        return -1;
-    long n = tokenizer_encode(&r->tokenizer, text, strlen(text), r->given, N);
+    if (!(r->given = checked_alloc(most, sizeof *r->given, err))) return -1;
+    long n = tokenizer_encode(&r->tokenizer, text, strlen(text), r->given, most);
     if (n < 0) return fail(err, "out of memory");
-    if (n > N) return fail(err, "%s: %ld positions with [CLS] and [SEP], the model has %d", option, n, N);
-    for (int i = 0; i < N; i++) {
-        if (i >= n) r->given[i] = TOKEN_PAD;
+    if (n > most) return fail(err, "%s: %ld positions with [CLS] and [SEP], the model has %d", option, n, most);
+    for (int i = 0; i < n; i++) {
         if (r->given[i] == TOKEN_UNK) return fail(err, "%s: word %d is not in the vocabulary", option, i);
         masks += r->given[i] == TOKEN_MASK;
-        r->known[i] = r->given[i] != TOKEN_MASK;
     }
-    if (r->prompt && !masks) return fail(err, "%s: no [MASK] in it, so nothing is left to sample", option);
+    r->num_given = (int)n;
     if (r->edit && masks) return fail(err, "%s: a [MASK] is for --prompt; expected a whole sentence", option);
-    embedding_forward(r->known_x, r->model.embedding, r->given, N, D);
-    for (int b = 1; b < r->batch; b++) {
-        memcpy(r->known + (size_t)b * N, r->known, N);
-        memcpy(r->known_x + (size_t)b * N * D, r->known_x, (size_t)N * D * sizeof *r->known_x);
-    }
+    if (r->edit && n < SHORTEST) return fail(err, "%s: expected a sentence", option);
+    if (r->prompt && !masks && !r->go_on && !r->length)
+        return fail(err, "%s: no [MASK] in it, so nothing is left to sample; with --continue the sentence goes on behind it", option);
+    r->shortest = r->longest = (int)n;
+    if (!r->prompt || (!r->go_on && !r->length)) return 0;
+    r->shortest = masks ? (int)n : (int)n + 1, r->longest = most;
+    return r->shortest <= most ? 0 : fail(err, "%s: no room behind it: the model has %d positions, [CLS] and [SEP] included", option,
+                                          most);
+}
+
+/* "N" or "N-M" words: the lengths that are left of those that a prompt allows. */
+static int asked_length(Sampling *r, Error *err)
+{
+    const int most = r->model.config.max_positions - 2; /* without [CLS] and [SEP] */
+    char *end;
+    long from = strtol(r->length, &end, 10), to = from;
+    if (*end == '-') to = strtol(end + 1, &end, 10);
+    if (*end || strspn(r->length, "0123456789-") < strlen(r->length) || from < 1 || to < from)
+        return fail(err, "--length: '%.40s' is no number of words from 1 on, nor two, the smaller first, with a - between",
+                    r->length);
+    if (to > most) return fail(err, "--length %.40s: the model has room for %d words", r->length, most);
+    if (to + 2 < r->shortest) return fail(err, "--length %s: with its prompt a sentence has %d words at least", r->length,
+                                          r->shortest - 2);
+    r->shortest = from + 2 > r->shortest ? (int)from + 2 : r->shortest;
+    r->longest = (int)to + 2;
     return 0;
 }
 
-static int sample(Sampling *r, FILE *out, Error *err)
+/* How long the samples may be, what of them is known, and room for a batch. */
+static int plan(Sampling *r, Error *err)
 {
-    const int N = r->model.config.seq_len, T = r->diffusion.T;
-    const size_t n = (size_t)N * r->model.config.emb_dim;
+    const Config *c = &r->model.config;
+    const int most = r->n < BATCH ? r->n : BATCH;
+    size_t positions = 0;
+    r->shortest = r->length || r->length_count ? SHORTEST : c->seq_len;
+    r->longest = r->length_count ? c->max_positions : c->seq_len;
+    if (r->prompt && given_words(r, r->prompt, "--prompt", err)) return -1;
+    if (r->edit && given_words(r, r->edit, "--edit", err)) return -1;
+    if (r->length && asked_length(r, err)) return -1;
+    for (int length = r->shortest; length <= r->longest; length++) {
+        const int N = r->length_count ? length : c->seq_len;
+        const size_t needed = (size_t)piece_of_batch(most, N) * N;
+        if (needed > positions) positions = needed;
+    }
+    r->start = (int)(r->strength * r->diffusion.T + 0.5);
+    if (r->start < 1) r->start = 1;
+    if (!r->edit) r->start = 0;
+    if (!(r->fixed = checked_alloc(c->max_positions, sizeof *r->fixed, err)) ||
+        !(r->ids = checked_alloc(positions, sizeof *r->ids, err)) ||
+        !(r->x = checked_alloc(positions, c->emb_dim * sizeof *r->x, err)) ||
+        !(r->dx = checked_alloc(positions, (r->num_guides ? c->emb_dim : 0) * sizeof *r->dx, err)) ||
+        !(r->known_x = checked_alloc(positions, c->emb_dim * sizeof *r->known_x, err)) ||
+        !(r->known = checked_alloc(positions, 1, err)))
+        return -1;
+    return 0;
+}
+
+/* The length of sample i: the same wherever and beside whatever it is drawn. */
+static int length_of(const Sampling *r, int i)
+{
+    const double u = rng_u32(rng_key((uint64_t)r->seed, RNG_LENGTH, 0, (uint64_t)i), 0) / 4294967296.0;
+    return draw_length(r->length_count, r->shortest, r->longest, u);
+}
+
+/* What is known of a sentence of so many positions: where it begins and ends, and the words of a prompt. */
+static void fix_words(Sampling *r, int length)
+{
+    const int behind = r->prompt ? r->num_given - 1 : 0, padded = !r->length_count;
+    for (int i = 0; i < r->N; i++) {
+        r->fixed[i] = TOKEN_MASK;
+        if (padded && !r->prompt && !r->length) continue; /* then the network says where it ends */
+        if (i >= length) r->fixed[i] = TOKEN_PAD;
+        else if (i == length - 1) r->fixed[i] = TOKEN_SEP;
+        else if (i == 0) r->fixed[i] = TOKEN_CLS;
+        else if (i < behind) r->fixed[i] = r->given[i];
+    }
+}
+
+/* The samples r->number[0..count-1], all of one length, into text[number - first]. */
+static int sample_batch(Sampling *r, int length, Buffer *text, int first, Error *err)
+{
+    const int D = r->model.config.emb_dim, T = r->diffusion.T, N = r->N = r->length_count ? length : r->model.config.seq_len;
+    const size_t n = (size_t)N * D;
+    int any = 0;
+    if (workspace_fit(&r->work, &r->model.config, r->count, N, err)) return -1;
+    for (int g = 0; g < r->num_guides; g++)
+        if (workspace_fit(&r->guides[g].work, &r->guides[g].model.config, r->count, N, err)) return -1;
+    fix_words(r, length);
+    for (int b = 0; b < r->count; b++) {
+        for (int i = 0; i < N; i++) any |= r->known[b * N + i] = r->fixed[i] != TOKEN_MASK;
+        for (int i = 0; i < N; i++) r->ids[b * N + i] = !r->edit ? r->fixed[i] : i < r->num_given ? r->given[i] : TOKEN_PAD;
+    }
+    embedding_forward(r->known_x, r->model.embedding, r->ids, r->count * N, D);
+    draw_noise(r, r->x, T);
+    for (int b = 0, t = r->start - 1; b < r->count && r->edit; b++) /* x_T's noise serves for x_t as well */
+        q_sample(r->x + b * n, r->known_x + b * n, r->x + b * n, &t, &r->diffusion, 1, n);
     const Sampler sampler = {.variance = (Variance)r->variance, .noise = draw_noise, .show = r->show ? show_state : NULL,
                              .context = r, .clip_denoised = r->clip_denoised, .clamp_from = r->clamp_from, .ddim = r->eta >= 0,
-                             .eta = r->eta, .start = r->start, .known = r->prompt ? r->known : NULL, .known_x = r->known_x,
+                             .eta = r->eta, .start = r->start, .known = any ? r->known : NULL, .known_x = r->known_x,
                              .gradient = r->num_guides ? add_guides : NULL, .guide_steps = r->guide_steps,
                              .guide_adagrad = r->guide_adagrad, .fluency = r->fluency};
-    for (r->first = 0; r->first < r->n; r->first += r->batch) {
-        r->count = r->n - r->first < r->batch ? r->n - r->first : r->batch;
-        draw_noise(r, r->x, T);
-        for (int b = 0, t = r->start - 1; b < r->count && r->edit; b++) /* x_T's noise serves for x_t as well */
-            q_sample(r->x + b * n, r->known_x + b * n, r->x + b * n, &t, &r->diffusion, 1, n);
-        if (p_sample_loop(&r->model, &r->work, &r->diffusion, &sampler, r->x, r->count, N, err)) return -1;
-        if (print_words(r, r->x, "", out, err)) return -1;
-        if (fflush(out) || ferror(out)) return fail(err, "%s: cannot write", r->out ? r->out : "standard output");
+    if (p_sample_loop(&r->model, &r->work, &r->diffusion, &sampler, r->x, r->count, N, err)) return -1;
+    read_words(r, r->x);
+    for (int b = 0; b < r->count; b++) {
+        Buffer *out = &text[r->number[b] - first];
+        tokenizer_decode(&r->tokenizer, r->ids + b * N, N, 0, out);
+        buffer_add(out, "\n", 1);
+        if (out->failed) return fail(err, "out of memory");
     }
     return 0;
 }
 
-/* The variational bound on -log2 p(sentence), of all lines of a text. Of the sum over t, r->eval_steps terms are drawn, one from
- * each of so many equal parts, at a place that every sentence draws for itself: right on average, and exact with all of them. */
-static int evaluate(Sampling *r, FILE *out, Error *err)
+/* Window by window: the samples of one length are computed together, and all are printed in order. */
+static int sample(Sampling *r, FILE *out, Error *err)
+{
+    Buffer text[WINDOW] = {{0}};
+    int length[WINDOW], status = 0;
+    for (int first = 0; first < r->n && !status; first += WINDOW) {
+        const int window = r->n - first < WINDOW ? r->n - first : WINDOW;
+        for (int i = 0; i < window; i++) length[i] = length_of(r, first + i), text[i].length = 0;
+        for (int N = r->shortest; N <= r->longest && !status; N++) {
+            const int most = piece_of_batch(BATCH, r->length_count ? N : r->model.config.seq_len);
+            r->count = 0;
+            for (int i = 0; i < window && !status; i++) {
+                if (length[i] == N) r->number[r->count++] = first + i;
+                if (r->count == most || (r->count && i == window - 1)) {
+                    status = sample_batch(r, N, text, first, err);
+                    r->count = 0;
+                }
+            }
+        }
+        for (int i = 0; i < window && !status; i++) fwrite(text[i].text, 1, text[i].length, out);
+        if (!status && (fflush(out) || ferror(out))) status = fail(err, "%s: cannot write", r->out ? r->out : "standard output");
+    }
+    for (int i = 0; i < WINDOW; i++) free(text[i].text);
+    return status;
+}
+
+/* What the bound on -log2 p(sentence) consists of, in bits, summed over sentences. */
+typedef struct { double all, squares, length, prior, decoder, quartile[4], tokens; } Bits;
+
+/* The variational bound of the sentences order[0..count-1] of a text, which have N positions. Of the sum over t, r->eval_steps
+ * terms are drawn, one from each of so many equal parts, at a place that every sentence draws for itself: right on average, and
+ * exact with all of them. */
+static int add_bound(Sampling *r, Bits *sum, const Corpus *text, const int *order, int count, int N, int *ids, real *noise,
+                     Error *err)
 {
     const Config *c = &r->model.config;
     const Diffusion *d = &r->diffusion;
-    const int N = c->seq_len, T = d->T, K = r->eval_steps && r->eval_steps < T ? r->eval_steps : T;
-    const size_t n = (size_t)N * c->emb_dim, values = (size_t)r->batch * n;
-    Corpus text;
-    int t[BATCH], status = -1;
+    const int T = d->T, K = r->eval_steps && r->eval_steps < T ? r->eval_steps : T;
+    const size_t n = (size_t)N * c->emb_dim, values = count * n;
+    const double length = r->length_count ? -log2(length_probability(r->length_count, c->max_positions, N)) : 0;
     double terms[7 * BATCH], *kl = terms + 5 * BATCH, *prior = terms + 6 * BATCH, bits[BATCH];
-    double sum = 0, squares = 0, priors = 0, decoder = 0, quartile[4] = {0}, tokens = 0;
-    Losses losses = {terms, terms + BATCH, terms + 2 * BATCH, terms + 3 * BATCH, terms + 4 * BATCH};
-    real *noise = checked_alloc(values, 2 * sizeof *noise, err);
-    if (corpus_read(&text, r->eval, err) || corpus_fill(&text, r->eval, &r->tokenizer, N, err) || !noise) goto done;
-    if (text.cut) fprintf(stderr, "%s: %d longer lines were cut\n", r->eval, text.cut);
-    for (int first = 0; first < text.rows; first += r->batch) {
-        const int count = text.rows - first < r->batch ? text.rows - first : r->batch, *ids = text.ids + (size_t)first * N;
+    const Losses losses = {terms, terms + BATCH, terms + 2 * BATCH, terms + 3 * BATCH, terms + 4 * BATCH};
+    int t[BATCH];
+    if (workspace_fit(&r->work, c, count, N, err)) return -1;
+    for (int b = 0; b < count; b++) {
+        memcpy(ids + b * N, text->ids + text->start[order[b]], N * sizeof *ids);
+        rng_gaussian(noise + b * n, n, rng_key((uint64_t)r->seed, RNG_NOISE_X0, 0, order[b]));
+        bits[b] = length;
+        for (int i = 1; i < N; i++) sum->tokens += ids[b * N + i] != TOKEN_PAD;
+    }
+    for (int k = 0; k < K; k++) {
+        const Batch batch = {ids, t, noise, noise + values, NULL, c->self_conditioning, count, N};
         for (int b = 0; b < count; b++) {
-            rng_gaussian(noise + b * n, n, rng_key((uint64_t)r->seed, RNG_NOISE_X0, 0, first + b));
-            bits[b] = 0;
-            for (int i = 1; i < N; i++) tokens += ids[b * N + i] != TOKEN_PAD;
+            double u = (rng_u32(rng_key((uint64_t)r->seed, RNG_T, 0, order[b]), 0) + 0.5) / 4294967296.0;
+            t[b] = (int)((k + u) * T / K);
+            rng_gaussian(noise + values + b * n, n, rng_key((uint64_t)r->seed, RNG_NOISE_T, 1 + (uint64_t)t[b], order[b]));
         }
-        for (int k = 0; k < K; k++) {
-            const Batch batch = {ids, t, noise, noise + values, NULL, c->self_conditioning, count, N};
-            for (int b = 0; b < count; b++) {
-                double u = (rng_u32(rng_key((uint64_t)r->seed, RNG_T, 0, first + b), 0) + 0.5) / 4294967296.0;
-                t[b] = (int)((k + u) * T / K);
-                rng_gaussian(noise + values + b * n, n, rng_key((uint64_t)r->seed, RNG_NOISE_T, 1 + (uint64_t)t[b], first + b));
-            }
-            variational_bound(&r->model, &r->work, &losses, kl, prior, d, &batch, (Variance)r->variance, r->clip_denoised);
-            for (int b = 0; b < count; b++) {
-                double of_all = kl[b] * T / K / log(2), rest = prior[b] + losses.decoder_nll[b];
-                if (!(of_all - of_all + rest - rest == 0)) {
-                    fail(err, "%s: sentence %d: the bound is not finite at step %d of %d", r->eval, first + b + 1,
-                         d->timestep_map[t[b]], d->total);
-                    goto done;
-                }
-                bits[b] += of_all;
-                quartile[(int)(4 * (int64_t)t[b] / T)] += of_all;
-            }
-        }
-        for (int b = 0; b < count; b++) { /* these two are the same for every t */
-            priors += prior[b] / log(2), decoder += N * losses.decoder_nll[b] / log(2);
-            bits[b] += (prior[b] + N * losses.decoder_nll[b]) / log(2);
-            sum += bits[b], squares += bits[b] * bits[b];
+        variational_bound(&r->model, &r->work, &losses, kl, prior, d, &batch, (Variance)r->variance, r->clip_denoised);
+        for (int b = 0; b < count; b++) {
+            double of_all = kl[b] * T / K / log(2), rest = prior[b] + losses.decoder_nll[b];
+            if (!(of_all - of_all + rest - rest == 0))
+                return fail(err, "%s: sentence %d: the bound is not finite at step %d of %d", r->eval, order[b] + 1,
+                            d->timestep_map[t[b]], d->total);
+            bits[b] += of_all;
+            sum->quartile[(int)(4 * (int64_t)t[b] / T)] += of_all;
         }
     }
-    const double rows = text.rows, mean = sum / rows;
+    for (int b = 0; b < count; b++) { /* these two are the same for every t */
+        sum->length += length, sum->prior += prior[b] / log(2), sum->decoder += N * losses.decoder_nll[b] / log(2);
+        bits[b] += (prior[b] + N * losses.decoder_nll[b]) / log(2);
+        sum->all += bits[b], sum->squares += bits[b] * bits[b];
+    }
+    return 0;
+}
+
+/* The bound of all lines of a text, those of one length together. */
+static int evaluate(Sampling *r, FILE *out, Error *err)
+{
+    const Config *c = &r->model.config;
+    const int pad = !r->length_count, T = r->diffusion.T;
+    Bits sum = {0};
+    Corpus text = {0};
+    int status = -1, *order = NULL, *ids = NULL, end;
+    real *noise = NULL;
+    if (corpus_read(&text, r->eval, err) || corpus_fill(&text, r->eval, &r->tokenizer, pad ? c->seq_len : c->max_positions, pad, err))
+        goto done;
+    if (text.cut) fprintf(stderr, "%s: %d longer lines were cut to %d positions\n", r->eval, text.cut, text.longest);
+    const size_t all = (size_t)text.rows, positions = (size_t)BATCH * text.longest;
+    if (!(order = checked_alloc(2 * all + text.longest + 2, sizeof *order, err)) ||
+        !(ids = checked_alloc(positions, sizeof *ids, err)) ||
+        !(noise = checked_alloc(positions, 2 * c->emb_dim * sizeof *noise, err)))
+        goto done;
+    epoch_order(order, order + all, &text, 1, 0);
+    for (int first = 0; first < text.rows; first = end) {
+        const int N = sentence_length(&text, order[first]), most = piece_of_batch(BATCH, N);
+        for (end = first + 1; end < text.rows && end - first < most && sentence_length(&text, order[end]) == N;) end++;
+        if (add_bound(r, &sum, &text, order + first, end - first, N, ids, noise, err)) goto done;
+    }
+    const double rows = text.rows, mean = sum.all / rows;
     fprintf(out, "bound %.2f bits/sentence (se %.2f)\n", mean,
-            rows > 1 ? sqrt(fmax(squares / rows - mean * mean, 0) / (rows - 1)) : 0);
-    fprintf(out, "  %.3f nats/token, %.3f bits/token (%.0f sentences, %.0f tokens with their ends)\n", sum * log(2) / tokens,
-            sum / tokens, rows, tokens);
-    fprintf(out, "  prior %.3f + diffusion by noise quartile %.3f %.3f %.3f %.3f + decoder %.3f bits/sentence (%d of %d steps)\n",
-            priors / rows, quartile[0] / rows, quartile[1] / rows, quartile[2] / rows, quartile[3] / rows, decoder / rows, K, T);
+            rows > 1 ? sqrt(fmax(sum.squares / rows - mean * mean, 0) / (rows - 1)) : 0);
+    fprintf(out, "  %.3f nats/token, %.3f bits/token (%.0f sentences, %.0f tokens with their ends)\n", sum.all * log(2) / sum.tokens,
+            sum.all / sum.tokens, rows, sum.tokens);
+    fprintf(out, "  length %.3f + words %.3f: prior %.3f + diffusion by noise quartile %.3f %.3f %.3f %.3f + decoder %.3f bits/sentence"
+                 " (%d of %d steps)\n",
+            sum.length / rows, mean - sum.length / rows, sum.prior / rows, sum.quartile[0] / rows, sum.quartile[1] / rows,
+            sum.quartile[2] / rows, sum.quartile[3] / rows, sum.decoder / rows,
+            r->eval_steps && r->eval_steps < T ? r->eval_steps : T, T);
     status = fflush(out) || ferror(out) ? fail(err, "%s: cannot write", r->out ? r->out : "standard output") : 0;
 done:
     free(noise);
+    free(ids);
+    free(order);
     corpus_free(&text);
     return status;
 }
@@ -306,7 +444,6 @@ int main(int argc, char **argv)
     const char *path = "simple.safetensors";
     Sampling run;
     Output file = {0};
-    Buffer masks = {0};
     Error err;
     defaults(&run);
     Option options[] = {
@@ -315,7 +452,10 @@ int main(int argc, char **argv)
          "50, if it has as many; all with --eval", NULL, 0, 0},
         {"seed", OPT_INT, &run.seed, 0, INT32_MAX, "of the noise", NULL, NULL, 0, 0},
         {"prompt", OPT_TEXT, &run.prompt, 0, 0, "keep the words of this sentence and fill in its [MASK]s", NULL, NULL, 0, 0},
-        {"length", OPT_INT, &run.length, 1, 4096, "of the sentences, in words and punctuation marks", "any", NULL, 0, 0},
+        {"continue", OPT_FLAG, &run.go_on, 0, 0, "the sentences go on behind the --prompt, as long as those of the training text",
+         NULL, NULL, 0, 0},
+        {"length", OPT_TEXT, &run.length, 0, 0, "N or N-M: of the sentences, in words and punctuation marks",
+         "as in the training text", NULL, 0, 0},
         {"edit", OPT_TEXT, &run.edit, 0, 0, "begin with this sentence, made noisy, in place of noise", NULL, NULL, 0, 0},
         {"strength", OPT_REAL, &run.strength, 0.001, 1, "of --edit: the share of the steps to take; 1 keeps nothing",
          NULL, NULL, 0, 0},
@@ -361,8 +501,8 @@ int main(int argc, char **argv)
         options_help(options, stdout);
         return fflush(stdout) || ferror(stdout) ? 1 : 0;
     }
-    if (!!run.prompt + !!run.length + !!run.edit + !!run.eval > 1) {
-        fprintf(stderr, "sample: only one of --prompt, --length, --edit and --eval can be given\n");
+    if (!!run.prompt + !!run.edit + !!run.eval > 1 || (run.length && (run.edit || run.eval))) {
+        fprintf(stderr, "sample: only one of --prompt, --edit and --eval can be given, and --length only with the first\n");
         return 2;
     }
     for (int g = 0; g < GUIDES; g++)
@@ -370,10 +510,9 @@ int main(int argc, char **argv)
             fprintf(stderr, "sample: every --guide needs one --label, and every --label one --guide\n");
             return 2;
         }
-    for (int i = 0; i < run.length; i++) buffer_print(&masks, "[MASK] ");
-    if (run.length) run.prompt = masks.failed ? "" : masks.text;
     for (const Option *o = options; o->name; o++) {
         const char *why = o->value == &run.eval_steps && !run.eval ? "needs --eval"
+                          : o->value == &run.go_on && !run.prompt ? "needs --prompt"
                           : o->value == &run.strength && !run.edit ? "needs --edit"
                           : !strncmp(o->name, "guide-", 6) && !run.guide[0] ? "needs --guide"
                           : o->value == &run.fluency && !run.guide_adagrad ? "needs --guide-adagrad"
@@ -404,16 +543,8 @@ int main(int argc, char **argv)
         if (o->given && ((o->value == &run.evidence_above && !softmax) || (o->value == &run.variance && run.eval && softmax)))
             status = fail(&err, "--%s has no effect on %s %s", o->name, softmax ? "the bound of" : "the predictions of", path);
     }
-    if (!status && run.prompt) status = given_words(&run, run.prompt, run.length ? "--length" : "--prompt", &err);
-    if (!status && run.guide[0])
-        run.dx = checked_alloc((size_t)BATCH * run.model.config.seq_len, run.model.config.emb_dim * sizeof *run.dx, &err);
-    if (!status && run.guide[0] && !run.dx) status = -1;
     for (int g = 0; g < GUIDES && run.guide[g] && !status; g++) status = load_guide(&run, g, &err);
-    if (!status && run.edit) {
-        status = given_words(&run, run.edit, "--edit", &err);
-        run.start = (int)(run.strength * run.diffusion.T + 0.5);
-        if (run.start < 1) run.start = 1;
-    }
+    if (!status) status = plan(&run, &err);
     if (!status && run.out) status = output_open(&file, run.out, &err);
     if (!status) status = (run.eval ? evaluate : sample)(&run, run.out ? file.file : stdout, &err);
     if (file.file) {
@@ -429,7 +560,8 @@ int main(int argc, char **argv)
         model_free(&run.guides[g].model);
         workspace_free(&run.guides[g].work);
     }
-    free(masks.text);
+    free(run.length_count);
+    free(run.fixed);
     free(run.dx);
     free(run.ids);
     free(run.x);

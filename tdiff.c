@@ -858,8 +858,6 @@ static int config_check(const Config *c, Error *err)
     if (c->vocab < 1) return fail(err, "a vocabulary of %d words", c->vocab);
     if (c->hidden % c->heads)
         return fail(err, "hidden %d is not a multiple of heads %d", c->hidden, c->heads);
-    if (c->max_positions < c->seq_len)
-        return fail(err, "max-positions %d is less than seq-len %d", c->max_positions, c->seq_len);
     if (c->predict == PREDICT_SOFTMAX && c->emb_norm <= 0)
         return fail(err, "predict softmax weighs words by their distance and needs them at one norm: emb-norm must be above 0");
     if ((double)c->vocab * c->emb_dim > UINT32_MAX)
@@ -1017,20 +1015,39 @@ static Workspace from_example(const Workspace *all, const Config *c, int first)
     return w;
 }
 
-int workspace_init(Workspace *w, const Config *c, int B, int N, int training, Error *err)
+int workspace_fit(Workspace *w, const Config *c, int B, int N, Error *err)
 {
+    real *arena = w->arena;
     double per_row = 8.0 * c->hidden + 2.0 * c->ffn + (double)c->heads * N + 4;
     per_row = (c->layers + 2) * per_row + 16.0 * c->emb_dim + 3.0 * c->vocab + 13.0 * c->time_dim;
-    memset(w, 0, sizeof *w);
     if (per_row * B * N * sizeof(real) > (double)((size_t)-1 / 4))
         return fail(err, "a batch of %d x %d positions is too large for this machine", B, N);
-    w->B = B, w->N = N, w->training = training;
-    if (!(w->nearest = checked_alloc((size_t)B * N, sizeof *w->nearest, err)) ||
-        !(w->half_squares = checked_alloc(c->vocab, sizeof *w->half_squares, err)) ||
-        !(w->arena = checked_alloc(list_arrays(w, c), sizeof *w->arena, err)))
-        return -1;
+    w->B = B, w->N = N, w->first = 0;
+    w->arena = NULL;
+    const size_t size = list_arrays(w, c);
+    w->arena = arena;
+    if (size > w->size) {
+        free(w->arena);
+        w->size = 0;
+        if (!(w->arena = checked_alloc(size, sizeof *w->arena, err))) return -1;
+        w->size = size;
+    }
+    if ((size_t)B * N > w->positions) {
+        free(w->nearest);
+        w->positions = 0;
+        if (!(w->nearest = checked_alloc((size_t)B * N, sizeof *w->nearest, err))) return -1;
+        w->positions = (size_t)B * N;
+    }
     list_arrays(w, c);
     return 0;
+}
+
+int workspace_init(Workspace *w, const Config *c, int B, int N, int training, Error *err)
+{
+    memset(w, 0, sizeof *w);
+    w->training = training;
+    w->half_squares = checked_alloc(c->vocab, sizeof *w->half_squares, err);
+    return w->half_squares ? workspace_fit(w, c, B, N, err) : -1;
 }
 
 void workspace_free(Workspace *w)
@@ -1843,7 +1860,7 @@ static Batch part_of_batch(const Batch *y, int first, int count, size_t n)
                    y->self_condition, count, y->N};
 }
 
-static Losses part_of_losses(const Losses *terms, int first)
+Losses losses_at(const Losses *terms, int first)
 {
     return (Losses){terms->mse + first, terms->decoder_nll + first, terms->tT_loss + first, terms->head_nll + first,
                     terms->loss + first};
@@ -1859,7 +1876,7 @@ static void losses_of_piece(Model *m, Workspace *w, const Losses *terms, const D
     for (int k = 0; k < shares; k++) {
         int b = share(B, k, shares), count = share(B, k + 1, shares) - b;
         const Workspace part = from_example(w, &m->config, b);
-        const Losses own = part_of_losses(terms, b);
+        const Losses own = losses_at(terms, b);
         const Batch mine = part_of_batch(y, b, count, n);
         losses_of_examples(m, &part, &own, d, &mine, w->weight + b, backward, drop);
     }
@@ -1885,7 +1902,7 @@ static Dropout dropout_of_piece(Dropout drop, int first)
 }
 
 /* Piece by piece, so that a large batch needs no more room for activations: gradients add up. */
-double training_losses(Model *m, Workspace *w, Losses *terms, const Diffusion *d, const Batch *y, int backward, Dropout drop)
+double training_losses(Model *m, Workspace *w, const Losses *terms, const Diffusion *d, const Batch *y, int backward, Dropout drop)
 {
     const int N = y->N;
     const size_t n = (size_t)N * m->config.emb_dim;
@@ -1894,7 +1911,7 @@ double training_losses(Model *m, Workspace *w, Losses *terms, const Diffusion *d
     embedding_table_forward(m);
     for (int first = 0; first < y->B; first += w->B) {
         const Batch piece = part_of_batch(y, first, y->B - first < w->B ? y->B - first : w->B, n);
-        const Losses own = part_of_losses(terms, first);
+        const Losses own = losses_at(terms, first);
         const Dropout own_drop = dropout_of_piece(drop, first);
         for (int b = 0; b < piece.B; b++) w->weight[b] = (y->weight ? y->weight[first + b] : 1) / y->B;
         losses_of_piece(m, w, &own, d, &piece, backward, own_drop);
@@ -1916,7 +1933,7 @@ int piece_of_batch(int B, int N)
  * model that has to guess this noise, too. The softmax head does not: there, the noise of x_start is taken as a part of
  * q(x_t | words), with signal-to-noise ratio a_t / (1 - a_t a0), and of Gaussians with the same variance only the means
  * differ: half the fall of that ratio times their squared distance (Kingma et al. 2021, arXiv:2107.00630). */
-void variational_bound(Model *m, Workspace *w, Losses *terms, double *kl, double *prior, const Diffusion *d, const Batch *y,
+void variational_bound(Model *m, Workspace *w, const Losses *terms, double *kl, double *prior, const Diffusion *d, const Batch *y,
                        Variance kind, int clip_denoised)
 {
     const size_t n = (size_t)y->N * m->config.emb_dim;
@@ -1943,6 +1960,45 @@ void variational_bound(Model *m, Workspace *w, Losses *terms, double *kl, double
                            exp(-p_log) * square(d->posterior_mean_coef1[t]) * kl[b]);
         }
     }
+}
+
+/* ---- batches and lengths: a sentence has its own length ----------------------------------------------- */
+
+void epoch_order(int *order, int *scratch, const Corpus *c, int copies, uint64_t key)
+{
+    const int n = c->rows * copies;
+    int *shuffled = scratch, *place = scratch + n; /* where in order the next sentence of each length goes */
+    rng_shuffle(shuffled, n, key);
+    memset(place, 0, ((size_t)c->longest + 2) * sizeof *place);
+    for (int i = 0; i < n; i++) place[sentence_length(c, i % c->rows) + 1]++;
+    for (int N = 1; N <= c->longest; N++) place[N] += place[N - 1];
+    for (int i = 0; i < n; i++) {
+        const int row = shuffled[i] % c->rows;
+        order[place[sentence_length(c, row)]++] = row;
+    }
+}
+
+Tensor length_tensor(int most)
+{
+    return (Tensor){.name = "length_counts", .rank = 1, .shape = {most + 1, 1}, .size = (size_t)most + 1};
+}
+
+double length_probability(const real *count, int most, int N)
+{
+    const double lengths = most - SHORTEST + 1;
+    double total = 0;
+    for (int k = SHORTEST; k <= most; k++) total += count[k];
+    return (count[N] + 1 / lengths) / (total + 1);
+}
+
+int draw_length(const real *count, int from, int to, double u)
+{
+    double left = 0;
+    for (int N = from; N <= to && count; N++) left += count[N];
+    if (left == 0) return from + (int)(u * (to - from + 1));
+    left *= u;
+    while (left >= count[from]) left -= count[from++];
+    return from;
 }
 
 /* ---- 10. the optimiser ------------------------------------------------------------------------------ */
@@ -2030,12 +2086,12 @@ double ema_warmup(double rate, int step) { return fmin(rate, (1.0 + step) / (10.
  * label. (So its head is Linear, tanh, and two Linear without anything between them. The special tokens are among its
  * labels, too; never seen, they soon have no probability.) */
 
-static void nearest_rows(int *ids, const real *scores, int M, int V)
+static void nearest_rows(int *ids, const real *scores, int M, int V, int from) /* of from..V-1 */
 {
     for (int i = 0; i < M; i++) {
         const real *row = scores + (size_t)i * V;
-        ids[i] = 0;
-        for (int v = 1; v < V; v++)
+        ids[i] = from;
+        for (int v = from + 1; v < V; v++)
             if (row[v] > row[ids[i]]) ids[i] = v;
     }
 }
@@ -2073,8 +2129,8 @@ double classifier_losses(Model *m, Workspace *w, double *nll, int *guess, const 
         const Dropout own_drop = dropout_of_piece(drop, first);
         noisy_examples(denoiser, w, d, &piece);
         classifier_forward(m, w, nll + first, w->x_t, w->timesteps, label + first, piece.B, N, own_drop);
-        nearest_rows(guess + first, w->logits, piece.B, m->config.vocab);
-        for (int b = 0; b < piece.B; b++) w->weight[b] = (real)1 / y->B;
+        nearest_rows(guess + first, w->logits, piece.B, m->config.vocab, 0);
+        for (int b = 0; b < piece.B; b++) w->weight[b] = (y->weight ? y->weight[first + b] : 1) / y->B;
         if (!backward) continue;
         classifier_backward(m, w, w->dx_t, label + first, w->weight, piece.B, N, own_drop);
 #pragma omp parallel
@@ -2088,10 +2144,10 @@ double classifier_losses(Model *m, Workspace *w, double *nll, int *guess, const 
 /* ---- 12. the sampling loop ---------------------------------------------------------------------------
  * DDPM alg. 2, with f predicting x_start. Everything that can be done differently is a field of Sampler. */
 
-void nearest_words(const Model *m, Workspace *w, int *ids, const real *x, int B, int N)
+void nearest_words(const Model *m, Workspace *w, int *ids, const real *x, int B, int N, int from)
 {
     lm_head_forward(m, w->logits, x, B * N);
-    nearest_rows(ids, w->logits, B * N, m->config.vocab);
+    nearest_rows(ids, w->logits, B * N, m->config.vocab, from);
 }
 
 /* Clamping (Diffusion-LM sec. 4.2): x becomes the embedding nearest to it, by |x - e|^2 = |x|^2 - 2 (x e - |e|^2 / 2). */
@@ -2100,7 +2156,7 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M)
     const int V = m->config.vocab, D = m->config.emb_dim;
     for (int v = 0; v < V; v++) w->half_squares[v] = -dot(m->embedding + (size_t)v * D, m->embedding + (size_t)v * D, D) / 2;
     linear_forward(w->logits, x, m->embedding, w->half_squares, M, V, D);
-    nearest_rows(w->nearest, w->logits, M, V);
+    nearest_rows(w->nearest, w->logits, M, V, 0);
     embedding_forward(x, m->embedding, w->nearest, M, D);
 }
 
@@ -2189,9 +2245,9 @@ static const char *const format_version = "tdiff 1";
 void config_options(Option out[CONFIG_OPTIONS], Config *c)
 {
     const Option options[CONFIG_OPTIONS] = {
-        {"seq-len", OPT_INT, &c->seq_len, 3, 4096, "positions of a sentence, [CLS] and [SEP] included",
-         "the longest line, at most 64", NULL, 1, 0},
-        {"max-positions", OPT_INT, &c->max_positions, 3, 65536, "rows of position_embeddings", "seq-len", NULL, 1, 0},
+        {"seq-len", OPT_INT, &c->seq_len, 3, 4096, "positions of a sentence at most, [CLS] and [SEP] included: the rest is cut",
+         NULL, NULL, 1, 0},
+        {"max-positions", OPT_INT, &c->max_positions, 3, 65536, "rows of position_embeddings", "the longest sentence", NULL, 1, 0},
         {"emb-dim", OPT_INT, &c->emb_dim, 1, 8192, "embedding dimension D", NULL, NULL, 1, 0},
         {"hidden", OPT_INT, &c->hidden, 1, 16384, "model width C", NULL, NULL, 1, 0},
         {"layers", OPT_INT, &c->layers, 1, 256, "transformer layers L", NULL, NULL, 1, 0},
@@ -2235,7 +2291,7 @@ static void header_tensor(Buffer *header, const char *prefix, const Tensor *x, s
     *offset += 4 * x->size;
 }
 
-int checkpoint_save(const char *path, const Model *m, const Optimizer *o, const Tensor *extra, const Tokenizer *t,
+int checkpoint_save(const char *path, const Model *m, const Optimizer *o, const Tensor *extra, int extras, const Tokenizer *t,
                     const Option *options, int steps_done, Error *err)
 {
     const real *arenas[] = {o->ema, m->params, o->adam_m, o->adam_v};
@@ -2260,7 +2316,7 @@ int checkpoint_save(const char *path, const Model *m, const Optimizer *o, const 
     buffer_print(&header, "}");
     for (int f = 0; f < 4; f++)
         for (int i = 0; i < m->num_tensors; i++) header_tensor(&header, families[f], &m->tensors[i], &offset);
-    if (extra) header_tensor(&header, "", extra, &offset);
+    for (int i = 0; i < extras; i++) header_tensor(&header, "", &extra[i], &offset);
     buffer_print(&header, "}");
     while (header.length % 8 && !header.failed) buffer_add(&header, " ", 1);
     if (header.failed || value.failed) fail(err, "%s: out of memory for the header", path);
@@ -2271,7 +2327,7 @@ int checkpoint_save(const char *path, const Model *m, const Optimizer *o, const 
         for (int f = 0; f < 4; f++)
             for (int i = 0; i < m->num_tensors; i++)
                 write_floats(&out, arenas[f] + (m->tensors[i].data - m->params), m->tensors[i].size);
-        if (extra) write_floats(&out, extra->data, extra->size);
+        for (int i = 0; i < extras; i++) write_floats(&out, extra[i].data, extra[i].size);
         status = output_close(&out, 1, err);
     }
     free(header.text);
@@ -2404,7 +2460,7 @@ int checkpoint_config(const Checkpoint *c, Config *config, Tokenizer *t, int *st
 void denoiser_fingerprint(const Model *m, char out[20])
 {
     const Config *c = &m->config;
-    uint64_t hash = rng_key(c->noise_schedule, RNG_SHUFFLE, c->diffusion_steps, c->seq_len);
+    uint64_t hash = rng_key(c->noise_schedule, RNG_SHUFFLE, c->diffusion_steps, c->max_positions);
     for (size_t i = 0; i < m->word_embedding->size; i++) {
         float f = (float)m->embedding[i];
         uint32_t u;
@@ -2427,6 +2483,8 @@ int checkpoint_is(const Checkpoint *c, const Model *denoiser, Error *err)
     free(of);
     return status;
 }
+
+int checkpoint_has(const Checkpoint *c, const char *tensor) { return json_find(&c->json, 0, tensor) >= 0; }
 
 int checkpoint_tensor(Checkpoint *c, const Tensor *x, const char *prefix, real *out, Error *err)
 {

@@ -50,10 +50,19 @@ int output_spares(const char *path, const char *input, Error *err); /* fails whe
 int output_open(Output *o, const char *path, Error *err);
 int output_close(Output *o, int keep, Error *err); /* does nothing on {0} and when closed already */
 
+/* A text file as sentences, one a line, each of its own length: the ids of sentence i are ids[start[i]..start[i + 1] - 1]. */
+typedef struct {
+    char *text;
+    size_t length; /* of the text */
+    int *ids;      /* all sentences, one behind the other */
+    size_t *start; /* (rows+1) */
+    int rows, longest, cut /* lines that were too long */;
+} Corpus;
+
 /* ---- random numbers: a hash of (key, index), so that any element can be drawn by itself ------ */
 
 typedef enum { RNG_INIT, RNG_SHUFFLE, RNG_T, RNG_NOISE_X0, RNG_NOISE_T, RNG_DROPOUT, RNG_SAMPLE, RNG_VALIDATION,
-               RNG_SELF_CONDITION } RngStream;
+               RNG_SELF_CONDITION, RNG_LENGTH } RngStream;
 uint64_t rng_key(uint64_t seed, RngStream stream, uint64_t step, uint64_t item);
 uint32_t rng_u32(uint64_t key, uint32_t index);
 int rng_below(uint64_t key, uint32_t index, int n);           /* uniform in 0..n-1, n >= 1 */
@@ -166,10 +175,11 @@ typedef struct {
 } LayerActs;
 
 typedef struct { /* every array that a batch needs, in one arena */
-    int B, N;  /* the largest batch */
+    int B, N;  /* the largest batch, and its positions: see workspace_fit */
     int training;
     int first; /* the example that the arrays begin with: 0 */
     real *arena;
+    size_t size, positions; /* that there is room for, in the arena and in nearest */
     size_t layers, layer_size; /* where the activations of the layers begin in it, and their number: see layer_acts */
     int *nearest;       /* (B,N) clamping */
     real *half_squares; /* (V) clamping */
@@ -191,6 +201,8 @@ typedef struct { /* every array that a batch needs, in one arena */
 int piece_of_batch(int B, int N);
 /* B: the most examples at a time, N: the number of positions. workspace_free afterwards, even on failure. */
 int workspace_init(Workspace *w, const Config *c, int B, int N, int training, Error *err);
+/* Arranges the arrays for another B and N; what they held is lost. Allocates only what no call before needed as much of. */
+int workspace_fit(Workspace *w, const Config *c, int B, int N, Error *err);
 void workspace_free(Workspace *w);
 LayerActs layer_acts(const Workspace *w, const Config *c, int l); /* those of layer l */
 
@@ -281,13 +293,28 @@ typedef struct { /* everything random of a step is here, as data */
     int B, N;
 } Batch;
 typedef struct { double *mse, *decoder_nll, *tT_loss, *head_nll /*with softmax*/, *loss; } Losses; /* (B) each */
+Losses losses_at(const Losses *terms, int first); /* those from example `first` on */
 /* The terms of every example; returns the mean loss. backward: adds the gradient of mean(weight loss) to m's. A batch larger
  * than w->B goes in pieces of w->B. */
-double training_losses(Model *m, Workspace *w, Losses *terms, const Diffusion *d, const Batch *y, int backward, Dropout drop);
+double training_losses(Model *m, Workspace *w, const Losses *terms, const Diffusion *d, const Batch *y, int backward, Dropout drop);
 /* For every example of y, in nats: kl (B), the bound's term of step t[b] (the bound has the sum over all t); prior (B), what
  * x_T still tells; terms as in training_losses, where N decoder_nll is the decoder's term. No gradient. */
-void variational_bound(Model *m, Workspace *w, Losses *terms, double *kl, double *prior, const Diffusion *d, const Batch *y,
+void variational_bound(Model *m, Workspace *w, const Losses *terms, double *kl, double *prior, const Diffusion *d, const Batch *y,
                        Variance kind, int clip_denoised);
+
+/* ---- batches and lengths ------------------------------------------------------------------------- */
+
+/* An epoch: every sentence so many times, in an order that is another with every key, but those of one length beside each
+ * other: batches cut from it have hardly any [PAD]. scratch: copies * rows + longest + 2. */
+void epoch_order(int *order /*(copies rows)*/, int *scratch, const Corpus *c, int copies, uint64_t key);
+
+enum { SHORTEST = 3 }; /* [CLS], a word, [SEP] */
+/* The probability of a sentence of N positions, SHORTEST to most, where count[N] of `total` training sentences have so many:
+ * (count[N] + 1/lengths) / (total + 1), lengths being how many lengths there are. So none is impossible. */
+double length_probability(const real *count /*(most+1)*/, int most, int N);
+Tensor length_tensor(int most); /* as what a checkpoint keeps the counts, (most+1); without data */
+/* One of from..to as often as it occurs, or one like the other if none does or count is NULL; u is uniform in [0, 1). */
+int draw_length(const real *count, int from, int to, double u);
 
 /* ---- the optimiser ------------------------------------------------------------------------------- */
 
@@ -343,7 +370,8 @@ int p_sample_loop(const Model *m, Workspace *w, const Diffusion *d, const Sample
                   Error *err);
 /* What s->gradient asks for: moves x (n numbers), drawn by p_sample at t with this mean and variance. w: scratch. */
 void guide(const Sampler *s, Workspace *w, real *x, const real *mean, double variance, int t, size_t n);
-void nearest_words(const Model *m, Workspace *w, int *ids /*(B,N)*/, const real *x, int B, int N); /* arg max of lm_head */
+/* arg max of lm_head, among the words from..V-1 */
+void nearest_words(const Model *m, Workspace *w, int *ids /*(B,N)*/, const real *x, int B, int N, int from);
 
 /* ================================ tokenizer.c: text, JSON, options ================================ */
 
@@ -397,16 +425,15 @@ void tokenizer_split(const Tokenizer *t, const char *text, size_t n, Buffer *out
 /* The text of ids; specials = 0 leaves out special tokens and stops at the first [SEP]. */
 void tokenizer_decode(const Tokenizer *t, const int *ids, int n, int specials, Buffer *out);
 
-/* A text file as sentences of N positions: a line each, filled up with [PAD]; longer ones are cut. */
-typedef struct {
-    char *text;
-    size_t length;
-    int *ids; /* (rows,N) */
-    int rows, N, longest, cut;
-} Corpus;
-int corpus_read(Corpus *c, const char *path, Error *err);                             /* text; corpus_free even on failure */
-int corpus_encode(Corpus *c, const char *path, const Tokenizer *t, Error *err);       /* while there are no ids: rows, longest */
-int corpus_fill(Corpus *c, const char *path, const Tokenizer *t, int N, Error *err);  /* ids, and frees the text */
+
+/* The sentences of a text: see Corpus. */
+int corpus_read(Corpus *c, const char *path, Error *err); /* text; corpus_free even on failure */
+/* From the text: rows, cut, and longest, which is at most `most`. Blank lines are no sentences. */
+int corpus_measure(Corpus *c, const char *path, const Tokenizer *t, int most, Error *err);
+/* The same and the sentences; frees the text. What is cut to `most` positions keeps its [SEP]. pad: what is shorter is filled up
+ * with [PAD]. */
+int corpus_fill(Corpus *c, const char *path, const Tokenizer *t, int most, int pad, Error *err);
+int sentence_length(const Corpus *c, int i);
 void corpus_free(Corpus *c);
 
 /* Command-line options: one table drives the parser, --help and the checkpoint's metadata. */
@@ -436,8 +463,8 @@ void config_options(Option out[CONFIG_OPTIONS], Config *c);
 
 /* A .safetensors file: the EMA weights under the reference's names, raw.*, adam_m.*, adam_v.*, and as metadata the
  * tokenizer, the steps done and every option that determines the result. Replaces path only when all is written. */
-int checkpoint_save(const char *path, const Model *m, const Optimizer *o, const Tensor *extra /*or NULL*/, const Tokenizer *t,
-                    const Option *options, int steps_done, Error *err);
+int checkpoint_save(const char *path, const Model *m, const Optimizer *o, const Tensor *extra /*(extras)*/, int extras,
+                    const Tokenizer *t, const Option *options, int steps_done, Error *err);
 
 typedef struct {
     char path[1024];
@@ -455,6 +482,7 @@ int checkpoint_config(const Checkpoint *c, Config *config, Tokenizer *t, int *st
 void denoiser_fingerprint(const Model *m, char out[20]);
 /* Is c a classifier for this denoiser or, with NULL, a denoiser itself? */
 int checkpoint_is(const Checkpoint *c, const Model *denoiser, Error *err);
+int checkpoint_has(const Checkpoint *c, const char *tensor);
 /* Reads the tensor prefix + x->name, which must have x's shape, into data. */
 int checkpoint_tensor(Checkpoint *c, const Tensor *x, const char *prefix, real *data, Error *err);
 /* Reads all tensors whose names are prefix + a name of m's table into data (num_params), in the table's order. */

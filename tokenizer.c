@@ -643,22 +643,35 @@ void tokenizer_decode(const Tokenizer *t, const int *ids, int n, int specials, B
 
 /* ---- a text of many sentences --------------------------------------------------------------------------- */
 
-int corpus_encode(Corpus *c, const char *path, const Tokenizer *t, Error *err)
+/* Goes through the lines: counts and, where there are ids already, encodes. *tokens: of all sentences. */
+static int read_lines(Corpus *c, const char *path, const Tokenizer *t, int most, int pad, size_t *tokens, Error *err)
 {
     c->rows = c->longest = c->cut = 0;
+    *tokens = 0;
     for (size_t at = 0, end; at < c->length; at = end + 1) {
         const char *newline = memchr(c->text + at, '\n', c->length - at);
-        int unused[2], *row = c->ids ? c->ids + (size_t)c->rows * c->N : unused;
+        int unused[2];
         end = newline ? (size_t)(newline - c->text) : c->length;
-        long n = tokenizer_encode(t, c->text + at, end - at, row, c->ids ? c->N : 2);
-        if (n < 0 || n > INT32_MAX || c->rows == INT32_MAX) return fail(err, "%s: a line is too long", path);
+        long n = tokenizer_encode(t, c->text + at, end - at, c->ids ? c->ids + *tokens : unused, c->ids ? most : 2);
+        if (n < 0 || c->rows == INT32_MAX - 1) return fail(err, "%s: %s", path, n < 0 ? "out of memory" : "too many lines");
         if (n == 2) continue; /* blank */
-        for (int i = (int)n; c->ids && i < c->N; i++) row[i] = TOKEN_PAD;
+        if (n > most) c->cut++;
+        if (n > most) n = most;
+        for (; pad && n < most; n++)
+            if (c->ids) c->ids[*tokens + n] = TOKEN_PAD;
         if (n > c->longest) c->longest = (int)n;
-        c->cut += n > c->N;
+        if (c->start) c->start[c->rows] = *tokens;
+        *tokens += n;
         c->rows++;
+        if (c->start) c->start[c->rows] = *tokens;
     }
     return c->rows ? 0 : fail(err, "%s: no sentence in it; expected one a line", path);
+}
+
+int corpus_measure(Corpus *c, const char *path, const Tokenizer *t, int most, Error *err)
+{
+    size_t tokens;
+    return read_lines(c, path, t, most, 0, &tokens, err);
 }
 
 int corpus_read(Corpus *c, const char *path, Error *err)
@@ -668,21 +681,25 @@ int corpus_read(Corpus *c, const char *path, Error *err)
     return c->text ? 0 : -1;
 }
 
-int corpus_fill(Corpus *c, const char *path, const Tokenizer *t, int N, Error *err)
+int corpus_fill(Corpus *c, const char *path, const Tokenizer *t, int most, int pad, Error *err)
 {
-    c->N = N;
-    if (corpus_encode(c, path, t, err)) return -1;
-    c->ids = checked_alloc((size_t)c->rows + 1, N * sizeof *c->ids, err); /* + 1: a last blank line is encoded, too */
-    if (!c->ids || corpus_encode(c, path, t, err)) return -1;
+    size_t tokens;
+    if (read_lines(c, path, t, most, pad, &tokens, err)) return -1;
+    c->ids = checked_alloc(tokens + 2, sizeof *c->ids, err); /* + 2: a last blank line is encoded, too */
+    c->start = checked_alloc((size_t)c->rows + 1, sizeof *c->start, err);
+    if (!c->ids || !c->start || read_lines(c, path, t, most, pad, &tokens, err)) return -1;
     free(c->text);
     c->text = NULL;
     return 0;
 }
 
+int sentence_length(const Corpus *c, int i) { return (int)(c->start[i + 1] - c->start[i]); }
+
 void corpus_free(Corpus *c)
 {
     free(c->text);
     free(c->ids);
+    free(c->start);
 }
 
 /* ---- tokenizer.json ------------------------------------------------------------------------------ */

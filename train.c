@@ -56,7 +56,7 @@ static int on_terminal(FILE *f)
 static void corpus_fingerprint(const Corpus *c, const int *label, char out[20])
 {
     uint64_t hash = (uint64_t)c->rows;
-    for (size_t i = 0; i < (size_t)c->rows * c->N; i++) hash = rng_key(hash, RNG_SHUFFLE, i, (uint64_t)c->ids[i]);
+    for (size_t i = 0; i < c->start[c->rows]; i++) hash = rng_key(hash, RNG_SHUFFLE, i, (uint64_t)c->ids[i]);
     for (int i = 0; i < c->rows && label; i++) hash = rng_key(hash, RNG_SHUFFLE, i, (uint64_t)label[i]);
     snprintf(out, 20, "%08lx%08lx", (unsigned long)(hash >> 32), (unsigned long)(hash & 0xffffffff));
 }
@@ -64,7 +64,7 @@ static void corpus_fingerprint(const Corpus *c, const int *label, char out[20])
 typedef struct {
     Config config;
     int recipe, steps, stop_at, batch, warmup, schedule_sampler, seed, threads, log_interval, save_interval, vocab_size;
-    int min_frequency, help;
+    int min_frequency, pad, help;
     double lr, weight_decay, dropout, ema_rate, clip;
     const char *val, *out, *resume, *fingerprint, *classifier, *denoiser, *denoiser_is;
 } Settings;
@@ -76,7 +76,7 @@ enum { LOSSES_KEPT = 10 /* for every t */ };
 static void defaults(Settings *s)
 {
     memset(s, 0, sizeof *s);
-    s->config = (Config){.emb_dim = 128, .hidden = 128, .layers = 4, .heads = 4, .ffn = 512, .time_dim = 128,
+    s->config = (Config){.seq_len = 512, .emb_dim = 128, .hidden = 128, .layers = 4, .heads = 4, .ffn = 512, .time_dim = 128,
                          .diffusion_steps = 2000, .predict = PREDICT_SOFTMAX, .self_conditioning = 1, .emb_norm = 4};
     s->steps = 4000, s->batch = 32, s->warmup = 100, s->seed = 1, s->vocab_size = 10000, s->min_frequency = 1;
     s->lr = 2e-3, s->weight_decay = 0.01, s->ema_rate = 0.999, s->clip = 1;
@@ -84,9 +84,11 @@ static void defaults(Settings *s)
 }
 
 static const char *const schedule_samplers[] = {"uniform", "loss-second-moment", NULL};
+static const char *const off_on[] = {"off", "on", NULL};
 static const char *const recipe_names[] = {"best", "templates", "original", NULL};
 static const struct { const char *option, *value[3]; } recipes[] = { /* in that order; the first are the defaults */
     {"predict", {"softmax", "softmax", "x-start"}}, {"self-conditioning", {"on", "off", "off"}}, {"emb-norm", {"4", "4", "0"}},
+    {"pad", {"off", "off", "on"}},
 };
 
 /* Sets what the recipe says and was not given by itself. It counts as given then, too, if the recipe was. */
@@ -107,7 +109,7 @@ static void apply_recipe(const Settings *s, Option *table)
 static Option *list_options(Settings *s, Error *err)
 {
     const Option options[] = {
-        {"recipe", OPT_CHOICE, &s->recipe, 0, 0, "the defaults of predict, self-conditioning and emb-norm",
+        {"recipe", OPT_CHOICE, &s->recipe, 0, 0, "the defaults of predict, self-conditioning, emb-norm and pad",
          "best; templates for the default corpus", recipe_names, 0, 0},
         {"val", OPT_TEXT, &s->val, 0, 0, "held-out sentences to measure the loss on",
          "data/simple-test.txt for the default corpus", NULL, 0, 0},
@@ -121,6 +123,8 @@ static Option *list_options(Settings *s, Error *err)
          "4000; 1000 with --classifier", NULL, 1, 0},
         {"stop-at", OPT_INT, &s->stop_at, 1, 1e8, "save and stop after this step", "steps", NULL, 0, 0},
         {"batch", OPT_INT, &s->batch, 1, 65536, "sentences a step", NULL, NULL, 1, 0},
+        {"pad", OPT_CHOICE, &s->pad, 0, 0, "fill every sentence up to the longest, and let the network say where it ends",
+         NULL, off_on, 1, 0},
         {"vocab-size", OPT_INT, &s->vocab_size, TOKEN_SPECIALS + 1, 1e6, "words to keep, the most frequent; others are [UNK]",
          NULL, NULL, 1, 0},
         {"min-frequency", OPT_INT, &s->min_frequency, 1, 1e8, "words that occur less often are [UNK]", NULL, NULL, 1, 0},
@@ -185,6 +189,9 @@ static void base_name(Buffer *out, const char *path, const char *const *suffixes
 
 /* ---- training ---------------------------------------------------------------------------------------- */
 
+/* Sentences of a batch that are computed together: their lengths differ so little that N is the longest one's. */
+typedef struct { int first, count, N; size_t at; /* positions of the batch before them */ } Group;
+
 typedef struct {
     Settings s;
     Option *options;
@@ -194,20 +201,29 @@ typedef struct {
     Model denoiser;         /* of a classifier: whose samples it is to guide, and that one's words */
     Tokenizer words;
     int *label, *val_label; /* one for every sentence of corpus and of val */
-    int *labels, *guess;    /* (B) */
     Workspace work;
     Optimizer optimizer;
     Diffusion diffusion;
-    Resampler resampler; /* with loss-second-moment: otherwise empty */
-    Tensor history;      /* its losses, as the checkpoint keeps them */
+    Resampler resampler;  /* with loss-second-moment: otherwise empty */
+    Tensor extra[2];      /* what the checkpoint holds beside the weights: the lengths of sentences, the resampler's losses */
+    int extras;
+    real *length_count;   /* (max_positions+1) */
     unsigned char *decay; /* (num_tensors) */
-    int *order;             /* (rows) in which this epoch, counted from 1, takes the sentences */
-    uint64_t epoch;
-    int *val_order;         /* (rows of val) which t, of those spread evenly, a sentence of val has */
-    int *ids /*(B,N)*/, *t /*(B)*/, *row /*(B)*/;
-    real *noise_x0, *noise_t; /* (B,N,D) */
-    real *weight;             /* (B) */
+    /* an epoch: every sentence so many times (copies: more than once if there are fewer than a batch takes) */
+    uint64_t epoch;       /* that order holds, counted from 1 */
+    int copies, batches;
+    int *order, *batch_order, *scratch; /* sentences by length; which batch comes when; see epoch_order */
+    int *val_order, *val_rank;          /* held-out sentences by length; which t, of those spread evenly, each has */
+    /* a batch: for each of `count` sentences its row in the corpus and its length with [PAD]; where it begins in ids and noise */
+    int count, groups;
+    int *row, *length, *t, *labels, *guess;
+    size_t *at;
+    Group *group;
+    int *ids;
+    real *noise_x0, *noise_t; /* (positions,D) */
+    real *weight, *scaled;    /* scaled: by the share that the sentence's group has in the batch */
     Losses terms;
+    double tokens;           /* of all batches of this run */
     char fingerprint[2][20]; /* of the corpus and of the denoiser */
     FILE *log;
     int done; /* steps */
@@ -216,28 +232,65 @@ typedef struct {
 /* Sums over the steps since the last line of the log; of what resampling drew more often, each counts for less (weight). */
 typedef struct { double loss, mse, decoder_nll, tT_loss, head_nll, quartile[4], weight[4]; int steps; } Sums;
 
-/* One batch: sentences in an order shuffled anew every epoch, t, noise. */
+/* The groups of sentences that are in order of length: the longest is at most a third longer than the shortest. */
+static int cut_into_groups(Group *group, const Corpus *c, const int *row, int count)
+{
+    int groups = 0, end;
+    size_t at = 0;
+    for (int first = 0; first < count; first = end) {
+        const int shortest = sentence_length(c, row[first]);
+        end = first + 1;
+        while (end < count && 3 * sentence_length(c, row[end]) <= 4 * shortest) end++;
+        group[groups] = (Group){first, end - first, sentence_length(c, row[end - 1]), at};
+        at += (size_t)(end - first) * group[groups++].N;
+    }
+    return groups;
+}
+
+/* Makes a batch of these sentences, which are in order of length. */
+static void take_sentences(Training *r, const Corpus *c, const int *label, const int *row, int count)
+{
+    r->count = count, r->groups = cut_into_groups(r->group, c, row, count);
+    for (const Group *g = r->group; g < r->group + r->groups; g++)
+        for (int b = g->first; b < g->first + g->count; b++) {
+            const int length = sentence_length(c, row[b]);
+            r->row[b] = row[b], r->length[b] = g->N, r->at[b] = g->at + (size_t)(b - g->first) * g->N;
+            if (label) r->labels[b] = label[row[b]];
+            memcpy(r->ids + r->at[b], c->ids + c->start[row[b]], length * sizeof *r->ids);
+            for (int i = length; i < g->N; i++) r->ids[r->at[b] + i] = TOKEN_PAD;
+        }
+}
+
+/* Where batch number k of an epoch begins in its order: all have as many sentences, but for one. */
+static int batch_begin(const Training *r, int k)
+{
+    return (int)((int64_t)r->corpus.rows * r->copies * k / r->batches);
+}
+
+static void begin_epoch(Training *r, uint64_t epoch)
+{
+    const uint64_t seed = (uint64_t)r->s.seed;
+    epoch_order(r->order, r->scratch, &r->corpus, r->copies, rng_key(seed, RNG_SHUFFLE, epoch, 0));
+    rng_shuffle(r->batch_order, r->batches, rng_key(seed, RNG_SHUFFLE, epoch, 1));
+    r->epoch = epoch + 1;
+}
+
+/* The batch of a step: sentences, t, noise. */
 static void draw_batch(Training *r, int step)
 {
-    const int B = r->s.batch, N = r->corpus.N, rows = r->corpus.rows;
-    const size_t n = (size_t)N * r->s.config.emb_dim;
-    const uint64_t seed = (uint64_t)r->s.seed;
-    for (int b = 0; b < B; b++) {
-        const uint64_t example = (uint64_t)step * B + b, epoch = example / rows;
-        if (r->epoch != epoch + 1) rng_shuffle(r->order, rows, rng_key(seed, RNG_SHUFFLE, epoch, 0));
-        r->epoch = epoch + 1;
-        r->row[b] = r->order[example % rows];
-    }
+    const size_t D = r->s.config.emb_dim;
+    const uint64_t seed = (uint64_t)r->s.seed, epoch = (uint64_t)(step / r->batches);
+    if (r->epoch != epoch + 1) begin_epoch(r, epoch);
+    const int k = r->batch_order[step % r->batches], first = batch_begin(r, k);
+    take_sentences(r, &r->corpus, r->label, r->order + first, batch_begin(r, k + 1) - first);
 #pragma omp parallel for
-    for (int b = 0; b < B; b++) {
-        memcpy(r->ids + (size_t)b * N, r->corpus.ids + (size_t)r->row[b] * N, N * sizeof *r->ids);
-        if (r->label) r->labels[b] = r->label[r->row[b]];
+    for (int b = 0; b < r->count; b++) {
         uint64_t key = rng_key(seed, RNG_T, step, b);
         r->t[b] = r->resampler.T ? resampler_draw(&r->resampler, rng_u32(key, 0) / 4294967296.0)
                                  : rng_below(key, 0, r->diffusion.T);
         r->weight[b] = r->resampler.T ? (real)(1 / (r->resampler.T * r->resampler.p[r->t[b]])) : 1;
-        rng_gaussian(r->noise_x0 + b * n, n, rng_key(seed, RNG_NOISE_X0, step, b));
-        rng_gaussian(r->noise_t + b * n, n, rng_key(seed, RNG_NOISE_T, step, b));
+        rng_gaussian(r->noise_x0 + r->at[b] * D, r->length[b] * D, rng_key(seed, RNG_NOISE_X0, step, b));
+        rng_gaussian(r->noise_t + r->at[b] * D, r->length[b] * D, rng_key(seed, RNG_NOISE_T, step, b));
     }
 }
 
@@ -252,36 +305,55 @@ static void swap_arenas(real *a, real *b, size_t n)
     for (size_t i = 0; i < n; i++) { real x = a[i]; a[i] = b[i]; b[i] = x; }
 }
 
-/* The loss of a batch and, with backward, its gradient: of the denoiser or of the classifier. */
-static double losses(Training *r, const Batch *y, const int *label, int backward, Dropout drop)
+/* The mean loss of the batch and, with backward, its gradient, group by group: of the denoiser or of the classifier. */
+static double losses(Training *r, int self_conditioned, int backward, Dropout drop)
 {
-    if (!label) return training_losses(&r->model, &r->work, &r->terms, &r->diffusion, y, backward, drop);
-    return classifier_losses(&r->model, &r->work, r->terms.loss, r->guess, &r->denoiser, &r->diffusion, y, label, backward, drop);
+    const size_t D = r->s.config.emb_dim;
+    double mean = 0, loss;
+    Error never;
+    for (int k = 0; k < r->groups; k++) {
+        const Group *g = &r->group[k];
+        const int first = g->first;
+        const Losses terms = losses_at(&r->terms, first);
+        const Dropout own = {drop.key + ((uint64_t)k << 48), drop.rate, 0}; /* a piece of a group adds to the bits below */
+        for (int b = first; b < first + g->count; b++) r->scaled[b] = r->weight[b] * (real)g->count / (real)r->count;
+        const Batch y = {r->ids + g->at, r->t + first, r->noise_x0 + g->at * D, r->noise_t + g->at * D, r->scaled + first,
+                         self_conditioned, g->count, g->N};
+        workspace_fit(&r->work, &r->s.config, piece_of_batch(g->count, g->N), g->N, &never); /* it was as large before */
+        loss = !r->label ? training_losses(&r->model, &r->work, &terms, &r->diffusion, &y, backward, own)
+                         : classifier_losses(&r->model, &r->work, terms.loss, r->guess + first, &r->denoiser, &r->diffusion, &y,
+                                             r->labels + first, backward, own);
+        mean += loss * g->count / r->count;
+    }
+    return mean;
 }
 
 /* The loss of the averaged weights on so many held-out sentences; t spread evenly, always the same noise. accuracy: the share of
  * labels that a classifier finds, by noise quartile. */
 static double validation_loss(Training *r, int most, double accuracy[4])
 {
-    const int B = r->s.batch, N = r->val.N, rows = r->val.rows < most ? r->val.rows : most;
-    int right[4] = {0}, of[4] = {0};
-    const size_t n = (size_t)N * r->s.config.emb_dim;
+    const int rows = r->val.rows < most ? r->val.rows : most;
+    const size_t D = r->s.config.emb_dim;
     const Dropout none = {0, 0, 0};
+    int right[4] = {0}, of[4] = {0}, *row = r->scratch, count;
     double total = 0;
     swap_arenas(r->model.params, r->optimizer.ema, r->model.num_params);
-    rng_shuffle(r->val_order, rows, 0);
-    for (int first = 0; first < rows; first += B) {
-        int count = rows - first < B ? rows - first : B;
+    rng_shuffle(r->val_rank, rows, 0);
+    for (int next = 0; next < r->val.rows;) {
+        for (count = 0; next < r->val.rows && count < r->s.batch; next++)
+            if (r->val_order[next] < rows) row[count++] = r->val_order[next];
+        if (!count) break;
+        take_sentences(r, &r->val, r->val_label, row, count);
         for (int b = 0; b < count; b++) {
-            r->t[b] = (int)((r->val_order[first + b] + 0.5) / rows * r->diffusion.T);
-            rng_gaussian(r->noise_x0 + b * n, n, rng_key(0, RNG_VALIDATION, 0, first + b));
-            rng_gaussian(r->noise_t + b * n, n, rng_key(0, RNG_VALIDATION, 1, first + b));
+            r->t[b] = (int)((r->val_rank[row[b]] + 0.5) / rows * r->diffusion.T);
+            r->weight[b] = 1;
+            rng_gaussian(r->noise_x0 + r->at[b] * D, r->length[b] * D, rng_key(0, RNG_VALIDATION, 0, row[b]));
+            rng_gaussian(r->noise_t + r->at[b] * D, r->length[b] * D, rng_key(0, RNG_VALIDATION, 1, row[b]));
         }
-        const Batch batch = {r->val.ids + (size_t)first * N, r->t, r->noise_x0, r->noise_t, NULL, 0, count, N};
-        total += count * losses(r, &batch, r->label ? r->val_label + first : NULL, 0, none);
+        total += count * losses(r, 0, 0, none);
         for (int b = 0; b < count && r->label; b++) {
             int quartile = (int)(4 * (int64_t)r->t[b] / r->diffusion.T);
-            right[quartile] += r->guess[b] == r->val_label[first + b];
+            right[quartile] += r->guess[b] == r->labels[b];
             of[quartile]++;
         }
     }
@@ -290,13 +362,14 @@ static double validation_loss(Training *r, int most, double accuracy[4])
     return total / rows;
 }
 
-static void add_up(Sums *sums, const Training *r)
+static void add_up(Sums *sums, Training *r)
 {
-    const int B = r->s.batch;
+    const int B = r->count;
     sums->steps++;
     for (int b = 0; b < B; b++) {
         const int quartile = (int)(4 * (int64_t)r->t[b] / r->diffusion.T);
         const double weight = r->weight[b];
+        r->tokens += sentence_length(&r->corpus, r->row[b]);
         sums->loss += weight * r->terms.loss[b] / B;
         sums->mse += weight * r->terms.mse[b] / B;
         sums->decoder_nll += weight * r->terms.decoder_nll[b] / B;
@@ -322,7 +395,7 @@ static int report(Training *r, Sums *sums, double lr, double norm, double elapse
     if (r->label)
         fprintf(stderr, "  right by noise quartile %.1f %.1f %.1f %.1f %%", 100 * accuracy[0], 100 * accuracy[1],
                 100 * accuracy[2], 100 * accuracy[3]);
-    fprintf(stderr, "  %.0f tokens/s  %.0f:%02.0f left%s", r->s.batch * (double)r->corpus.N / per_step, floor(left / 60),
+    fprintf(stderr, "  %.0f tokens/s  %.0f:%02.0f left%s", r->tokens / elapsed, floor(left / 60),
             floor(fmod(left, 60)), terminal ? "\x1b[K" : "\n");
     fflush(stderr);
     fprintf(r->log, "{\"step\":%d,\"lr\":%.6g,\"grad_norm\":%.6g,\"loss\":%.6g", r->done, lr, norm, sums->loss / k);
@@ -347,8 +420,7 @@ static int report(Training *r, Sums *sums, double lr, double norm, double elapse
 
 static int save(const Training *r, Error *err)
 {
-    return checkpoint_save(r->s.out, &r->model, &r->optimizer, r->resampler.T ? &r->history : NULL, &r->tokenizer, r->options,
-                           r->done, err);
+    return checkpoint_save(r->s.out, &r->model, &r->optimizer, r->extra, r->extras, &r->tokenizer, r->options, r->done, err);
 }
 
 static int train(Training *r, Error *err)
@@ -362,9 +434,8 @@ static int train(Training *r, Error *err)
         const int step = r->done;
         Dropout drop = {rng_key((uint64_t)s->seed, RNG_DROPOUT, step, 0), s->dropout, 0};
         draw_batch(r, step);
-        const Batch batch = {r->ids, r->t, r->noise_x0, r->noise_t, r->weight, self_condition(s, step), s->batch, r->corpus.N};
-        losses(r, &batch, r->label ? r->labels : NULL, 1, drop);
-        if (r->resampler.T) resampler_update(&r->resampler, r->t, r->terms.loss, s->batch);
+        losses(r, self_condition(s, step), 1, drop);
+        if (r->resampler.T) resampler_update(&r->resampler, r->t, r->terms.loss, r->count);
         double norm = gradient_norm(&r->model, &r->optimizer), lr = learning_rate(s->lr, step, s->warmup, s->steps);
         if (!(norm - norm == 0)) {
             fail(err, "step %d: the gradient is not finite; a lower --lr may help. %s %s", step + 1,
@@ -459,20 +530,69 @@ static int take_labels(Training *r, const char *path, Error *err)
     return 0;
 }
 
-/* Every tenth sentence goes to val. */
+/* Every tenth sentence goes to val; the others move together. */
 static int hold_out(Training *r, Error *err)
 {
-    const int rows = r->corpus.rows, N = r->corpus.N;
-    r->val.N = N;
-    if (!(r->val.ids = checked_alloc((size_t)rows / 10, N * sizeof *r->val.ids, err)) ||
+    const int rows = r->corpus.rows;
+    size_t begin = 0, end, held = 0;
+    for (int i = 9; i < rows; i += 10) held += sentence_length(&r->corpus, i);
+    r->val.longest = r->corpus.longest;
+    if (!(r->val.ids = checked_alloc(held, sizeof *r->val.ids, err)) ||
+        !(r->val.start = checked_alloc((size_t)rows / 10 + 1, sizeof *r->val.start, err)) ||
         !(r->val_label = checked_alloc((size_t)rows / 10, sizeof *r->val_label, err)))
         return -1;
     r->corpus.rows = 0;
-    for (int i = 0; i < rows; i++) {
+    for (int i = 0; i < rows; i++, begin = end) {
         Corpus *c = i % 10 == 9 ? &r->val : &r->corpus;
-        memmove(c->ids + (size_t)c->rows * N, r->corpus.ids + (size_t)i * N, N * sizeof *c->ids);
+        const size_t to = c->start[c->rows];
+        end = r->corpus.start[i + 1];
+        memmove(c->ids + to, r->corpus.ids + begin, (end - begin) * sizeof *c->ids);
         (c == &r->val ? r->val_label : r->label)[c->rows++] = r->label[i];
+        c->start[c->rows] = to + end - begin;
     }
+    return 0;
+}
+
+/* The largest batch of an epoch, and of the validation: room for it. The lengths in a batch are those of every epoch. */
+static int make_room(Training *r, Error *err)
+{
+    const Config *c = &r->s.config;
+    const int rows = r->corpus.rows, B = r->s.batch;
+    size_t positions = 0;
+    r->copies = B / rows > 1 ? B / rows : 1;
+    r->batches = (int)(((int64_t)rows * r->copies + B - 1) / B);
+    const size_t all = (size_t)rows * r->copies, more = (size_t)(B > r->val.rows ? B : r->val.rows);
+    const int longest = r->corpus.longest > r->val.longest ? r->corpus.longest : r->val.longest;
+    if (!(r->order = checked_alloc(all, sizeof *r->order, err)) ||
+        !(r->batch_order = checked_alloc(r->batches, sizeof *r->batch_order, err)) ||
+        !(r->scratch = checked_alloc(all + more + longest + 2, sizeof *r->scratch, err)) ||
+        !(r->val_order = checked_alloc(2 * (size_t)r->val.rows, sizeof *r->val_order, err)) ||
+        !(r->row = checked_alloc(B, 5 * sizeof *r->row, err)) || !(r->at = checked_alloc(B, sizeof *r->at, err)) ||
+        !(r->group = checked_alloc(B, sizeof *r->group, err)) ||
+        !(r->weight = checked_alloc(B, 2 * sizeof *r->weight, err)) ||
+        !(r->terms.mse = checked_alloc(B, 5 * sizeof *r->terms.mse, err)) || workspace_init(&r->work, c, 1, SHORTEST, 1, err))
+        return -1;
+    r->val_rank = r->val_order + r->val.rows;
+    r->length = r->row + B, r->t = r->length + B, r->labels = r->t + B, r->guess = r->labels + B;
+    r->scaled = r->weight + B;
+    r->terms.decoder_nll = r->terms.mse + B, r->terms.tT_loss = r->terms.mse + 2 * B;
+    r->terms.head_nll = r->terms.mse + 3 * B, r->terms.loss = r->terms.mse + 4 * B;
+    begin_epoch(r, 0);
+    if (r->val.rows) epoch_order(r->val_order, r->scratch, &r->val, 1, 0);
+    for (int k = 0; k < r->batches + (r->val.rows + B - 1) / B; k++) {
+        const int v = k - r->batches, first = v < 0 ? batch_begin(r, k) : v * B;
+        const int end = v < 0 ? batch_begin(r, k + 1) : r->val.rows - first < B ? r->val.rows : first + B;
+        const int *row = (v < 0 ? r->order : r->val_order) + first;
+        r->groups = cut_into_groups(r->group, v < 0 ? &r->corpus : &r->val, row, end - first);
+        for (const Group *g = r->group; g < r->group + r->groups; g++) {
+            if (workspace_fit(&r->work, c, piece_of_batch(g->count, g->N), g->N, err)) return -1;
+            if (g->at + (size_t)g->count * g->N > positions) positions = g->at + (size_t)g->count * g->N;
+        }
+    }
+    if (!(r->ids = checked_alloc(positions, sizeof *r->ids, err)) ||
+        !(r->noise_x0 = checked_alloc(positions, c->emb_dim * sizeof *r->noise_x0, err)) ||
+        !(r->noise_t = checked_alloc(positions, c->emb_dim * sizeof *r->noise_t, err)))
+        return -1;
     return 0;
 }
 
@@ -509,19 +629,23 @@ static int prepare(Training *r, const char *path, Error *err)
         goto done;
     }
     c->vocab = r->tokenizer.size;
-    if (!c->seq_len) {
-        if (corpus_encode(corpus, path, &r->tokenizer, err)) goto done;
-        c->seq_len = corpus->longest < 64 ? corpus->longest : 64;
-    }
-    if (!c->max_positions) c->max_positions = c->seq_len;
-    if (corpus_fill(corpus, path, s->classifier ? &r->words : &r->tokenizer, c->seq_len, err)) goto done;
+    const Tokenizer *words = s->classifier ? &r->words : &r->tokenizer;
+    if (s->pad && corpus_measure(corpus, path, words, c->seq_len, err)) goto done;
+    if (s->pad && corpus->longest < c->seq_len) c->seq_len = corpus->longest;
+    if (corpus_fill(corpus, path, words, c->seq_len, s->pad, err)) goto done;
+    if (!c->max_positions) c->max_positions = corpus->longest;
     if (s->classifier) fprintf(stderr, "%s: %d sentences, %d labels; ", path, corpus->rows, c->vocab - TOKEN_SPECIALS);
-    else fprintf(stderr, "%s: %d sentences, %d words in the vocabulary, ", path, corpus->rows, c->vocab);
-    fprintf(stderr, "the longest has %d positions; sequence length %d\n", corpus->longest, c->seq_len);
-    if (corpus->cut) fprintf(stderr, "%s: %d longer lines were cut\n", path, corpus->cut);
+    else fprintf(stderr, "%s: %d sentences, %d words in the vocabulary; ", path, corpus->rows, c->vocab);
+    fprintf(stderr, "the longest sentence has %d positions\n", corpus->longest);
+    if (corpus->cut) fprintf(stderr, "%s: %d longer lines were cut to %d positions\n", path, corpus->cut, c->seq_len);
+    if (corpus->longest > c->max_positions) {
+        fail(err, "--max-positions %d: the longest sentence has %d", c->max_positions, corpus->longest);
+        goto done;
+    }
     if (s->val) {
-        if (corpus_read(&r->val, s->val, err) || corpus_fill(&r->val, s->val, &r->tokenizer, c->seq_len, err)) goto done;
-        if (r->val.cut) fprintf(stderr, "%s: %d longer lines were cut\n", s->val, r->val.cut);
+        const int most = c->seq_len < c->max_positions ? c->seq_len : c->max_positions;
+        if (corpus_read(&r->val, s->val, err) || corpus_fill(&r->val, s->val, words, most, s->pad, err)) goto done;
+        if (r->val.cut) fprintf(stderr, "%s: %d longer lines were cut to %d positions\n", s->val, r->val.cut, most);
     }
 
     corpus_fingerprint(corpus, r->label, fingerprint);
@@ -538,7 +662,6 @@ static int prepare(Training *r, const char *path, Error *err)
         if (hold_out(r, err)) goto done;
     }
 
-    const size_t values = (size_t)s->batch * c->seq_len;
     if (model_init(&r->model, c, err) || diffusion_init(&r->diffusion, c->noise_schedule, c->diffusion_steps, NULL, err))
         goto done;
     if (!s->resume) model_random(&r->model, (uint64_t)s->seed);
@@ -551,29 +674,20 @@ static int prepare(Training *r, const char *path, Error *err)
         goto done;
     if (s->schedule_sampler) {
         if (resampler_init(&r->resampler, r->diffusion.T, LOSSES_KEPT, err)) goto done;
-        r->history = (Tensor){.name = "loss_history", .rank = 2, .shape = {r->diffusion.T, 1 + LOSSES_KEPT},
-                              .data = r->resampler.history, .size = (size_t)r->diffusion.T * (1 + LOSSES_KEPT)};
-        if (s->resume && (checkpoint_tensor(&checkpoint, &r->history, "", r->history.data, err) ||
+        const Tensor history = {.name = "loss_history", .rank = 2, .shape = {r->diffusion.T, 1 + LOSSES_KEPT},
+                                .data = r->resampler.history, .size = (size_t)r->diffusion.T * (1 + LOSSES_KEPT)};
+        if (s->resume && (checkpoint_tensor(&checkpoint, &history, "", history.data, err) ||
                           resampler_restore(&r->resampler, err)))
             goto done;
+        r->extra[r->extras++] = history;
     }
-    if (workspace_init(&r->work, c, piece_of_batch(s->batch, c->seq_len), c->seq_len, 1, err) ||
-        !(r->order = checked_alloc(corpus->rows, sizeof *r->order, err)) ||
-        !(r->val_order = checked_alloc(r->val.rows, sizeof *r->val_order, err)) ||
-        !(r->row = checked_alloc(s->batch, sizeof *r->row, err)) ||
-        !(r->labels = checked_alloc(s->batch, 2 * sizeof *r->labels, err)) ||
-        !(r->ids = checked_alloc(values, sizeof *r->ids, err)) || !(r->t = checked_alloc(s->batch, sizeof *r->t, err)) ||
-        !(r->weight = checked_alloc(s->batch, sizeof *r->weight, err)) ||
-        !(r->noise_x0 = checked_alloc(values, c->emb_dim * sizeof *r->noise_x0, err)) ||
-        !(r->noise_t = checked_alloc(values, c->emb_dim * sizeof *r->noise_t, err)) ||
-        !(r->terms.mse = checked_alloc(s->batch, 5 * sizeof *r->terms.mse, err)) ||
-        !(r->decay = checked_alloc(r->model.num_tensors, 1, err)))
-        goto done;
-    r->guess = r->labels + s->batch;
-    r->terms.decoder_nll = r->terms.mse + s->batch;
-    r->terms.tT_loss = r->terms.decoder_nll + s->batch;
-    r->terms.head_nll = r->terms.tT_loss + s->batch;
-    r->terms.loss = r->terms.head_nll + s->batch;
+    if (!s->pad && !s->classifier) { /* ./sample draws lengths by these */
+        r->extra[r->extras] = length_tensor(c->max_positions);
+        if (!(r->length_count = checked_alloc(r->extra[r->extras].size, sizeof *r->length_count, err))) goto done;
+        for (int i = 0; i < corpus->rows; i++) r->length_count[sentence_length(corpus, i)]++;
+        r->extra[r->extras++].data = r->length_count;
+    }
+    if (make_room(r, err) || !(r->decay = checked_alloc(r->model.num_tensors, 1, err))) goto done;
     for (int i = 0; i < r->model.num_tensors; i++) r->decay[i] = r->model.tensors[i].rank == 2;
     fprintf(stderr, "%.2f million parameters, %d threads%s\n", r->model.num_params * 1e-6, max_threads(),
             s->resume ? ", resumed" : "");
@@ -598,17 +712,20 @@ static void release(Training *r)
     free(r->options);
     free(r->label);
     free(r->val_label);
+    free(r->length_count);
+    free(r->decay);
     free(r->order);
+    free(r->batch_order);
+    free(r->scratch);
     free(r->val_order);
     free(r->row);
-    free(r->labels);
-    free(r->decay);
-    free(r->ids);
-    free(r->t);
+    free(r->at);
+    free(r->group);
     free(r->weight);
+    free(r->terms.mse);
+    free(r->ids);
     free(r->noise_x0);
     free(r->noise_t);
-    free(r->terms.mse);
     if (r->log) fclose(r->log);
 }
 
@@ -648,7 +765,7 @@ int main(int argc, char **argv)
         char word[32];
         snprintf(word, sizeof word, " %s ", o->name);
         const int is_fixed = o < run.options + CONFIG_OPTIONS;
-        if (o->given && (is_fixed || strstr(" recipe val vocab-size min-frequency schedule-sampler ", word))) {
+        if (o->given && (is_fixed || strstr(" recipe val pad vocab-size min-frequency schedule-sampler ", word))) {
             fprintf(stderr, "train: --%s has no effect with --classifier\n", o->name);
             return 2;
         }

@@ -87,7 +87,7 @@ int main(int argc, char **argv)
         x.state.adam_m[i] = -(real)i;
         x.state.adam_v[i] = (real)i * 16;
     }
-    if (checkpoint_save(path, &x.model, &x.state, NULL, &x.tokenizer, options, x.steps, &err)) goto broken;
+    if (checkpoint_save(path, &x.model, &x.state, NULL, 0, &x.tokenizer, options, x.steps, &err)) goto broken;
     if (!(first = read_file(path, &n, &err))) goto broken;
 
     check(n > 16 && (n - 8) % 4 == 0, "size", (long)n);
@@ -103,7 +103,7 @@ int main(int argc, char **argv)
         for (int i = 0; i < x.tokenizer.size; i++)
             check(!strcmp(x.tokenizer.token[i], y.tokenizer.token[i]), "vocabulary", i);
         config_options(options, &y.config);
-        if (checkpoint_save(path, &y.model, &y.state, NULL, &y.tokenizer, options, y.steps, &err)) goto broken;
+        if (checkpoint_save(path, &y.model, &y.state, NULL, 0, &y.tokenizer, options, y.steps, &err)) goto broken;
         if (!(second = read_file(path, &m, &err))) goto broken;
         check(n == m && !memcmp(first, second, n), "saved again: the same bytes", 0);
         free(second);

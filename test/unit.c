@@ -1161,7 +1161,7 @@ static void test_memorise(void)
             p_sample(replay, pred, replay, noise, t, &x.d, FIXED_SMALL, x.B, n / x.B);
         }
         check(!memcmp(sample, replay, n * sizeof *replay), "p_sample_loop differs from its steps");
-        nearest_words(&x.m, &x.w, x.ids, sample, x.B, x.N);
+        nearest_words(&x.m, &x.w, x.ids, sample, x.B, x.N, 0);
         for (int b = 0; b < x.B; b++)
             for (int k = 0; k < SENTENCES; k++)
                 if (!memcmp(x.ids + b * LENGTH, batch[k], sizeof batch[k])) found++, kinds += !seen[k]++;
