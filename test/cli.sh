@@ -51,7 +51,7 @@ refuse 2 "unknown option --corpus" ./train --corpus x
 refuse 2 "a flag takes no value" ./sample --show=1
 refuse 2 "'0.99995' is no real number from 0 to 0.9999" ./train --ema-rate 0.99995
 refuse 1 "is not a multiple of heads" ./train $SMALL --out $W/no.safetensors --heads 3
-refuse 1 "is less than seq-len" ./train $SMALL --out $W/no.safetensors --seq-len 12 --max-positions 5
+refuse 1 "--max-positions 5: the longest sentence has 11" ./train $SMALL --out $W/no.safetensors --max-positions 5
 refuse 1 "there are only --steps 20" ./train $SMALL --out $W/no.safetensors --stop-at 30
 refuse 1 "cannot have 10 steps" ./train $SMALL --out $W/no.safetensors --diffusion-steps 10 --noise-schedule linear
 refuse 1 "cannot have 20 steps: at t = 19 nothing is left of x_start" ./train $SMALL --predict epsilon \
@@ -76,9 +76,9 @@ refuse 1 "the name of the output file is empty" ./train $SMALL --out ''
 refuse 1 "This run has saved nothing in" ./train $SMALL --recipe original --lr 10 --clip 0 --warmup 0 --weight-decay 10 --out $W/no.safetensors
 check "a one-line corpus" ./train $TINY --steps 3 $W/one.txt --out $W/one.safetensors
 check "a corpus of any bytes" ./train $TINY --steps 3 $W/bytes.txt --out $W/bytes.safetensors
-check "long lines" ./train $TINY --steps 3 $W/long.txt --out $W/long.safetensors
-grep -q "1 longer lines were cut" $W/err && grep -q "sequence length 64" $W/err && ok || bad "cut lines are not reported"
-check "sampling at the cut length" ./sample $W/long.safetensors -n 2 --steps 5
+check "long lines" ./train $TINY --steps 3 $W/long.txt --seq-len 64 --out $W/long.safetensors
+grep -q "1 longer lines were cut to 64 positions" $W/err && ok || bad "cut lines are not reported"
+check "sampling at the cut length" ./sample $W/long.safetensors -n 2 --steps 5 --length 62
 [ -e $W/no.safetensors ] && bad "a refused run left a checkpoint" || ok
 
 # ---- training, resume, sampling ---------------------------------------------------------------------
@@ -138,8 +138,8 @@ check "--edit, a little" ./sample $W/a.safetensors -n 2 --steps 50 --edit "$(hea
 refuse 1 "no [MASK]" ./sample $W/a.safetensors --prompt "the red"
 refuse 1 "--edit: a [MASK] is for --prompt" ./sample $W/a.safetensors --edit "the red [MASK]"
 refuse 1 "word 1 is not in the vocabulary" ./sample $W/a.safetensors --prompt "xyzzy [MASK]"
-refuse 1 "the model has 11" ./sample $W/a.safetensors --prompt "[MASK] [MASK] [MASK] [MASK] [MASK] [MASK] [MASK] [MASK] [MASK] [MASK]"
-refuse 2 "only one of --prompt, --length, --edit and --eval" ./sample $W/a.safetensors --prompt "[MASK]" --edit "the"
+refuse 1 "--prompt: 12 positions with [CLS] and [SEP], the model has 11" ./sample $W/a.safetensors --prompt "[MASK] [MASK] [MASK] [MASK] [MASK] [MASK] [MASK] [MASK] [MASK] [MASK]"
+refuse 2 "only one of --prompt, --edit and --eval" ./sample $W/a.safetensors --prompt "[MASK]" --edit "the"
 check "softmax, self-conditioning, norm" ./train $SMALL --predict softmax --self-conditioning on --emb-norm 2 --out $W/f.safetensors
 grep -q "head_nll" $W/err && ok || bad "head_nll is not reported"
 check "the same in two parts" sh -c "./train $SMALL --predict softmax --self-conditioning on --emb-norm 2 --stop-at 7 --out $W/g.safetensors && ./train $W/small-train.txt --resume $W/g.safetensors --threads 1"
@@ -149,7 +149,7 @@ check "predicting epsilon" ./train $SMALL --predict epsilon --out $W/h.safetenso
 refuse 1 "emb-norm must be above 0" ./train $SMALL --predict softmax --emb-norm 0 --out $W/no.safetensors
 refuse 2 "is none of best, templates, original" ./train --recipe worst
 check "--recipe original" ./train $SMALL --recipe original --out $W/o.safetensors
-check "the same, option by option" ./train $SMALL --predict x-start --self-conditioning off --emb-norm 0 --out $W/p.safetensors
+check "the same, option by option" ./train $SMALL --predict x-start --self-conditioning off --emb-norm 0 --pad on --out $W/p.safetensors
 same $W/o.safetensors $W/p.safetensors "a recipe and its options"
 refuse 1 "--predict softmax: $W/o.safetensors was trained with x-start" ./train $W/small-train.txt --resume $W/o.safetensors --recipe best
 RESAMPLE="--schedule-sampler loss-second-moment --diffusion-steps 4"
@@ -304,9 +304,68 @@ cp $W/out $W/out1
 check "with a guide" ./sample $W/ten.safetensors -n 20 --guide $W/ten.clf.safetensors --label yes --guide-scale 100
 cmp -s $W/out $W/out1 && bad "--guide does nothing to a model of 10 steps" || ok
 check "--length" ./sample $W/a.safetensors -n 5 --steps 8 --length 4
-refuse 1 "--length: 12 positions with [CLS] and [SEP], the model has 11" ./sample $W/a.safetensors --length 10
-refuse 2 "only one of" ./sample $W/a.safetensors --length 4 --prompt "[MASK]"
+refuse 1 "--length 10: the model has room for 9 words" ./sample $W/a.safetensors --length 10
+for length in 0 4- 5-3 -4 x 4-x 99999999999999999999; do refuse 1 "--length" ./sample $W/a.safetensors --length=$length; done
+refuse 2 "--length only with the first" ./sample $W/a.safetensors --length 4 --edit "the red"
+refuse 2 "--continue needs --prompt" ./sample $W/a.safetensors --continue
 refuse 2 "'red' is no file" sh test/control.sh $W/a.safetensors $W/small-train.txt red
+
+# ---- a sentence has its own length ----------------------------------------------------------------------
+./tokenizer train-word-level $W/small-train.txt --out $W/t.json 2>/dev/null
+# words FILE: how many tokens each line has
+words() { ./tokenizer encode $W/t.json <$1 | awk '{print NF - 2}'; }
+words $W/small-train.txt | sort -n | uniq -c >$W/lengths
+check "samples as long as the text" ./sample $W/a.safetensors -n 400 --steps 8
+words $W/out | sort -n | uniq -c >$W/drawn
+awk 'NR == FNR {share[$2] = $1 / 200; next} {apart += share[$2] > $1 / 400 ? 0 : $1 / 400 - share[$2]} END {exit !(apart < 0.08)}' \
+    $W/lengths $W/drawn && ok || bad "the lengths of samples are not those of the text"
+# as_long LOW HIGH options...: 100 of 100 samples have so many words
+as_long() {
+    low=$1 high=$2
+    shift 2
+    check "$*" ./sample $W/a.safetensors -n 100 --steps 8 "$@"
+    words $W/out | awk -v low=$low -v high=$high '$1 < low || $1 > high {bad++} END {exit !(NR == 100 && !bad)}' && ok ||
+        bad "not all of 100 have $low to $high words: $*"
+}
+as_long 7 7 --length 7
+cp $W/out $W/seven.txt
+as_long 1 1 --length 1
+as_long 5 8 --length 5-8
+[ "$(words $W/out | sort -u | wc -l)" -gt 1 ] && ok || bad "--length 5-8 draws one length only"
+as_long 6 9 --prompt "the red [MASK] is" --length 6-9
+[ "$(grep -c '^the red .* is' $W/out)" -eq 100 ] && ok || bad "--length loses words of the --prompt"
+as_long 3 9 --prompt "the red" --continue
+[ "$(grep -c '^the red ' $W/out)" -eq 100 ] && ok || bad "--continue loses words of the --prompt"
+as_long 4 4 --prompt "the [MASK] is hot"
+as_long 6 6 --edit "the red fig is hot." --strength 1
+as_long 9 9 --prompt "[MASK]" --length 9
+check "--length, fewer" ./sample $W/a.safetensors -n 3 --steps 8 --length 7 --threads 1
+head -n 3 $W/seven.txt | cmp -s - $W/out && ok || bad "sample i of one length depends on -n"
+refuse 1 "with its prompt a sentence has 3 words at least" ./sample $W/a.safetensors --prompt "the red" --length 2
+refuse 1 "no room behind it" ./sample $W/a.safetensors --continue --prompt "the red red red red red red red red"
+# the bound is one of (length, words): the first part is known
+check "--eval" ./sample $W/a.safetensors --eval $W/small-test.txt
+words $W/small-test.txt | awk -v "printed=$(grep -o 'length [0-9.]*' $W/out)" 'NR == FNR {count[$2] = $1; next}
+    {bits -= log((count[$1] + 1 / 9) / 201) / log(2); n++}
+    END {split(printed, p); exit !(bits / n > p[2] - 0.001 && bits / n < p[2] + 0.001)}' $W/lengths - &&
+    ok || bad "the bits of the length are not -log2 of (count + 1/9) / (200 + 1)"
+# corpora of all shapes
+head -n 1 $W/small-train.txt >$W/shape1.txt
+grep -x 'The [a-z]* [a-z]* is [a-z]*\.' $W/small-train.txt | head -n 50 >$W/shape2.txt
+awk 'BEGIN {for (i = 1; i <= 60; i++) {for (k = 0; k < i; k++) printf "w%d ", k % 7; print ""}}' >$W/shape3.txt
+(cat $W/small-train.txt; awk 'BEGIN {for (k = 0; k < 500; k++) printf "the "; print ""}') >$W/shape4.txt
+for shape in 1 2 3 4; do
+    check "corpus of shape $shape" ./train $TINY --steps 60 $W/shape$shape.txt --val $W/shape$shape.txt --out $W/shape.safetensors
+    cp $W/shape.safetensors $W/whole.safetensors
+    check "in two parts" sh -c "./train $TINY --steps 60 $W/shape$shape.txt --stop-at 17 --out $W/shape.safetensors && ./train $W/shape$shape.txt --resume $W/shape.safetensors --threads 1"
+    same $W/whole.safetensors $W/shape.safetensors "shape $shape: stop and resume give other bytes"
+    check "sampling it" ./sample $W/shape.safetensors -n 3 --steps 5
+done
+check "a long sample" ./sample $W/shape.safetensors -n 2 --steps 2 --length 500
+# filled up as the original does
+check "samples of --pad on" ./sample $W/o.safetensors -n 50 --steps 8
+check "its --length" ./sample $W/o.safetensors -n 50 --steps 8 --length 4
+words $W/out | awk '$1 > 4 {bad++} END {exit !(NR == 50 && !bad)}' && ok || bad "--length does not end a padded sentence"
 
 # ---- no output overwrites what is read ----------------------------------------------------------------
 cp $W/small-train.txt $W/text.jsonl

@@ -845,6 +845,58 @@ static void near_uniform(const int *count, int n, int freedom, double expected, 
           what, chi2, freedom);
 }
 
+/* An epoch has every sentence, those of a length beside each other, in an order that no key shares with another. */
+static void test_epochs(void)
+{
+    enum { ROWS = 9, COPIES = 2, ALL = ROWS * COPIES, DRAWS = 12000 };
+    static const int length[ROWS] = {5, 3, 4, 4, 12, 3, 4, 5, 4};
+    size_t start[ROWS + 1] = {0};
+    Corpus c = {.start = start, .rows = ROWS, .longest = 12};
+    int order[ALL], scratch[ALL + 14], first[24] = {0}, bad = 0, unsorted = 0;
+    for (int i = 0; i < ROWS; i++) start[i + 1] = start[i] + (size_t)length[i];
+    for (uint64_t key = 0; key < DRAWS; key++) {
+        int seen[ROWS] = {0}, orders = 0;
+        epoch_order(order, scratch, &c, key % 2 ? COPIES : 1, rng_key(5, RNG_SHUFFLE, key, 0));
+        const int all = key % 2 ? ALL : ROWS;
+        for (int i = 0; i < all; i++) seen[order[i]]++, unsorted += i && length[order[i]] < length[order[i - 1]];
+        for (int i = 0; i < ROWS; i++) bad += seen[i] != all / ROWS;
+        if (key % 2) continue;
+        for (int i = 2; i < 6; i++) { /* those of length 4: their order, numbered by its digits */
+            int smaller = 0;
+            for (int k = i + 1; k < 6; k++) smaller += order[k] < order[i];
+            orders = orders * (6 - i) + smaller;
+        }
+        first[orders]++;
+    }
+    check(!bad, "epoch_order: a sentence is missing or there too often (%d)", bad);
+    check(!unsorted, "epoch_order: %d times a shorter sentence behind a longer one", unsorted);
+    near_uniform(first, 24, 23, DRAWS / 2 / 24.0, "orders within a length", 4);
+}
+
+static void test_lengths(void)
+{
+    enum { MOST = 9, DRAWS = 100000 };
+    const real count[MOST + 1] = {0, 0, 0, 5, 0, 3, 2, 0, 0, 10};
+    int drawn[MOST + 1] = {0}, within[MOST + 1] = {0}, even[MOST + 1] = {0};
+    double sum = 0;
+    for (int N = SHORTEST; N <= MOST; N++) {
+        sum += length_probability(count, MOST, N);
+        check(length_probability(count, MOST, N) > 0, "a sentence of %d positions is impossible", N);
+    }
+    near(sum, 1, 1e-12, "the sum of the probabilities of all lengths");
+    near(length_probability(count, MOST, 5), (3 + 1 / 7.0) / 21, 1e-12, "the probability of a length");
+    for (int i = 0; i < DRAWS; i++) {
+        const double u = (i + 0.5) / DRAWS;
+        drawn[draw_length(count, SHORTEST, MOST, u)]++;
+        within[draw_length(count, 4, 8, u)]++;
+        even[draw_length(count, 7, 8, u)]++;
+    }
+    for (int N = 0; N <= MOST; N++) near(drawn[N], DRAWS * count[N] / 20, 1, "samples of a length");
+    check(within[5] == DRAWS / 5 * 3 && within[6] == DRAWS / 5 * 2, "of lengths 4 to 8: %d have 5, %d have 6", within[5], within[6]);
+    check(even[7] == DRAWS / 2 && even[8] == DRAWS / 2, "of lengths that never occur: %d have 7, %d have 8", even[7], even[8]);
+    check(draw_length(NULL, 4, 6, 0) == 4 && draw_length(NULL, 4, 6, 0.9999) == 6, "draw_length without counts");
+}
+
 static void test_shuffle(void)
 {
     enum { MANY = 1000, ORDERS = 120, DRAWS = 300 };
@@ -1606,6 +1658,8 @@ int main(void)
     if (!DOUBLE) run("elementary functions", test_functions);
     run("random numbers", test_random);
     run("orders", test_shuffle);
+    run("epochs", test_epochs);
+    run("lengths", test_lengths);
     run("noise schedules", test_schedules);
     run("respacing", test_respacing);
     run("diffusion process", test_process);
