@@ -32,8 +32,11 @@
  * its output may stand for a distribution over words, whose mean is the guess of x_start and whose cross-entropy, head_nll, is a
  * fourth loss, or for the noise; it may read its last estimate beside x_t; and the embeddings may be held at a chosen norm.
  *
- * Sentences shorter than N positions end in [SEP] and are filled up with [PAD], an ordinary word: no mask
- * hides it, neither here nor there, and the model learns to end sentences by predicting it.
+ * A sentence has its own length, and that comes first: before a sample is made, its length is drawn from those
+ * of the training text; diffusion then fills so many positions. The first, [CLS], and the last, [SEP], are known
+ * like the words of a prompt. In training, a batch has sentences of about one length; N is the longest one's, and
+ * the few shorter ones end in [PAD], a word like any other: no attention is masked, so that the network does the
+ * same in training and in sampling.
  *
  *   symbol  meaning                             symbol  meaning
  *   B       batch: sentences at once            D       embedding dimension
