@@ -55,6 +55,7 @@ suite "checkpoint: round trip, truncation, byte flips" build/fuzz build/fuzz.saf
 suite "corpora" corpora
 suite "learning, the original's recipe" learning original 0.06 90 97
 suite "learning, the best recipe" learning best 0.49 93 97
+suite "golden bytes" sh test/golden.sh
 suite "command line, resume, the same bytes everywhere" sh test/cli.sh
 
 echo
