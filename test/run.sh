@@ -56,6 +56,7 @@ suite "corpora" corpora
 suite "learning, the original's recipe" learning original 0.06 90 97
 suite "learning, the best recipe" learning best 0.49 93 97
 suite "golden bytes" sh test/golden.sh
+suite "what the options mean" sh test/behaviour.sh
 suite "command line, resume, the same bytes everywhere" sh test/cli.sh
 
 echo
