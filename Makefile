@@ -5,6 +5,7 @@
 # make bench [BLAS=-lopenblas]   speed, beside OpenBLAS and PyTorch where they are
 # make control CKPT=a.safetensors TRAIN=a.txt WORDS=b.txt   guidance towards sentences with one of these words, by scale
 # make golden     take the bytes that the programs make today as those that make test expects
+# make mutants [ONLY=name]   is every fault of test/mutants.txt noticed by the test that is there for it?
 # make sweep CKPT=a.safetensors TRAIN=a.txt   quality and seconds for 5 to 1000 sampling steps
 #
 # NATIVE=0: no -march=native. OMP=0: no threads. CC and CFLAGS (default -O3) are honoured. GNU make and a C compiler suffice.
@@ -97,6 +98,9 @@ evaluate: build/evaluate
 golden: all build/peek build/evaluate plain
 	@sh test/golden.sh --update
 
+mutants:
+	@MAKE='$(MAKE)' CC='$(CC)' sh test/mutants.sh '$(ONLY)'
+
 sweep: sample build/evaluate build/judge build/simple
 	@sh test/sweep.sh '$(CKPT)' '$(TRAIN)' '$(N)'
 
@@ -123,4 +127,4 @@ check:
 clean:
 	rm -rf build train sample tokenizer
 
-.PHONY: all demo data evaluate plain golden control sweep bench parity test check clean FORCE
+.PHONY: all demo data evaluate plain golden mutants control sweep bench parity test check clean FORCE
