@@ -4,6 +4,8 @@
 # make evaluate   build/evaluate, the judge of samples: ./sample ... | build/evaluate TRAIN_FILE
 # make bench [BLAS=-lopenblas]   speed, beside OpenBLAS and PyTorch where they are
 # make control CKPT=a.safetensors TRAIN=a.txt WORDS=b.txt   guidance towards sentences with one of these words, by scale
+# make golden     take the bytes that the programs make today as those that make test expects
+# make mutants [ONLY=name]   is every fault of test/mutants.txt noticed by the test that is there for it?
 # make sweep CKPT=a.safetensors TRAIN=a.txt   quality and seconds for 5 to 1000 sampling steps
 #
 # NATIVE=0: no -march=native. OMP=0: no threads. CC and CFLAGS (default -O3) are honoured. GNU make and a C compiler suffice.
@@ -67,7 +69,7 @@ build/simple: data/simple.c build/flags
 	$(CC) $(FLAGS) -o $@ $<
 
 # Tests: the same objects as the programs, and the same sources in double precision.
-TESTS = unit fuzz judge evaluate
+TESTS = unit fuzz judge evaluate peek replay
 PARITY_SOURCES = test/parity.c test/parity_text.c test/fixture.c
 build/parity: $(PARITY_SOURCES) test/fixture.h tdiff.h $(LIBRARY)
 	$(CC) $(FLAGS) $(LDFLAGS) -I. -Itest -o $@ $(PARITY_SOURCES) $(LIBRARY) -lm
@@ -78,7 +80,26 @@ build/double-unit: test/unit.c tdiff.h $(LIBRARY:build/%=build/double-%)
 $(TESTS:%=build/%): build/%: test/%.c tdiff.h $(LIBRARY)
 	$(CC) $(FLAGS) $(LDFLAGS) -I. -o $@ $< $(LIBRARY) -lm
 
+# Compiled as by the README's line with nothing but cc: for the golden bytes of machines without FMA.
+PLAIN = -std=c99 -O2 $(call try,-ffp-contract=off)
+PLAIN_PROGRAMS = $(addprefix build/plain/,train sample peek)
+build/plain/%.o: %.c tdiff.h build/flags
+	@mkdir -p $(@D)
+	$(CC) $(PLAIN) -c -o $@ $<
+build/plain/peek.o: test/peek.c tdiff.h build/flags
+	@mkdir -p $(@D)
+	$(CC) $(PLAIN) -I. -c -o $@ $<
+$(PLAIN_PROGRAMS): %: %.o $(LIBRARY:build/%=build/plain/%)
+	$(CC) $(PLAIN) -o $@ $^ -lm
+plain: $(PLAIN_PROGRAMS)
+
 evaluate: build/evaluate
+
+golden: all build/peek build/evaluate plain
+	@sh test/golden.sh --update
+
+mutants:
+	@MAKE='$(MAKE)' CC='$(CC)' sh test/mutants.sh '$(ONLY)'
 
 sweep: sample build/evaluate build/judge build/simple
 	@sh test/sweep.sh '$(CKPT)' '$(TRAIN)' '$(N)'
@@ -97,7 +118,7 @@ parity: build/parity build/double-parity
 	@echo "in double precision:"; build/double-parity $(DIR); double=$$?; \
 	 echo "in single precision:"; build/parity $(DIR) && exit $$double
 
-test: all $(TESTS:%=build/%) build/double-unit build/parity build/double-parity build/simple
+test: all $(TESTS:%=build/%) build/double-unit build/parity build/double-parity build/simple plain
 	@CC='$(CC)' sh test/run.sh
 
 check:
@@ -106,4 +127,4 @@ check:
 clean:
 	rm -rf build train sample tokenizer
 
-.PHONY: all demo data evaluate control sweep bench parity test check clean FORCE
+.PHONY: all demo data evaluate plain golden mutants control sweep bench parity test check clean FORCE
