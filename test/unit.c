@@ -1172,25 +1172,6 @@ static void test_memorise(void)
     close_world(&x);
 }
 
-/* ---- main ---------------------------------------------------------------------------------------------------- */
-
-static void begin(const char *name)
-{
-    group.name = name;
-    group.passed = group.failed = 0;
-}
-
-static void end(void)
-{
-    printf("%s: %d passed", group.name, group.passed);
-    if (group.failed) printf(", %d FAILED", group.failed);
-    printf("\n");
-    fflush(stdout);
-    group.all_passed += group.passed;
-    group.all_failed += group.failed;
-    release();
-}
-
 /* ---- what the sampling loop can do differently ----------------------------------------------------- */
 
 typedef struct { World *world; real *last; int steps; double outside; } Watch;
@@ -1300,9 +1281,6 @@ static void test_sampler(void)
     close_world(&x);
 }
 
-/* Words of known probabilities, each sentence one of them: then Bayes' rule is all there is to learn, and with an output of 0
- * and log p as bias of lm_head, the softmax head has learnt it. So the bound must be the words' entropy; the steps cost
- * a little, since they are finite. And each kl is that of two Gaussians, computed here from their definition. */
 /* ---- the classifier and guidance --------------------------------------------------------------------- */
 
 typedef struct {
@@ -1483,6 +1461,9 @@ static void test_known_guidance(void)
     diffusion_free(&d);
 }
 
+/* Words of known probabilities, each sentence one of them: then Bayes' rule is all there is to learn, and with an output of 0
+ * and log p as bias of lm_head, the softmax head has learnt it. So the bound must be the words' entropy; the steps cost
+ * a little, since they are finite. And each kl is that of two Gaussians, computed here from their definition. */
 static void test_bound(void)
 {
     enum { V = 4, DRAWS = 10000 }; /* enough that whatever noise is drawn, the mean is within 2 % */
@@ -1562,6 +1543,25 @@ static void test_resampler(void)
     r.history[1 + K] = K + 1;
     check(resampler_restore(&r, &err), "more losses than there is room for are taken");
     resampler_free(&r);
+}
+
+/* ---- main ---------------------------------------------------------------------------------------------------- */
+
+static void begin(const char *name)
+{
+    group.name = name;
+    group.passed = group.failed = 0;
+}
+
+static void end(void)
+{
+    printf("%s: %d passed", group.name, group.passed);
+    if (group.failed) printf(", %d FAILED", group.failed);
+    printf("\n");
+    fflush(stdout);
+    group.all_passed += group.passed;
+    group.all_failed += group.failed;
+    release();
 }
 
 static void run(const char *name, void (*test)(void))
