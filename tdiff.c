@@ -34,9 +34,8 @@
  *
  * A sentence has its own length, and that comes first: before a sample is made, its length is drawn from those
  * of the training text; diffusion then fills so many positions. The first, [CLS], and the last, [SEP], are known
- * like the words of a prompt. In training, a batch has sentences of about one length; N is the longest one's, and
- * the few shorter ones end in [PAD], a word like any other: no attention is masked, so that the network does the
- * same in training and in sampling.
+ * like the words of a prompt. In training, too, only sentences of one length are computed together. So nothing is
+ * filled up, and no attention is masked.
  *
  *   symbol  meaning                             symbol  meaning
  *   B       batch: sentences at once            D       embedding dimension

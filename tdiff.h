@@ -305,7 +305,7 @@ void variational_bound(Model *m, Workspace *w, const Losses *terms, double *kl, 
 /* ---- batches and lengths ------------------------------------------------------------------------- */
 
 /* An epoch: every sentence so many times, in an order that is another with every key, but those of one length beside each
- * other: batches cut from it have hardly any [PAD]. scratch: copies * rows + longest + 2. */
+ * other: a batch cut from it has one length, or a few. scratch: copies * rows + longest + 2. */
 void epoch_order(int *order /*(copies rows)*/, int *scratch, const Corpus *c, int copies, uint64_t key);
 
 enum { SHORTEST = 3 }; /* [CLS], a word, [SEP] */

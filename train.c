@@ -189,7 +189,7 @@ static void base_name(Buffer *out, const char *path, const char *const *suffixes
 
 /* ---- training ---------------------------------------------------------------------------------------- */
 
-/* Sentences of a batch that are computed together: their lengths differ so little that N is the longest one's. */
+/* Sentences of a batch that are computed together: those of one length, N. */
 typedef struct { int first, count, N; size_t at; /* positions of the batch before them */ } Group;
 
 typedef struct {
@@ -214,7 +214,7 @@ typedef struct {
     int copies, batches;
     int *order, *batch_order, *scratch; /* sentences by length; which batch comes when; see epoch_order */
     int *val_order, *val_rank;          /* held-out sentences by length; which t, of those spread evenly, each has */
-    /* a batch: for each of `count` sentences its row in the corpus and its length with [PAD]; where it begins in ids and noise */
+    /* a batch: for each of `count` sentences its row in the corpus and its length; where it begins in ids and noise */
     int count, groups;
     int *row, *length, *t, *labels, *guess;
     size_t *at;
@@ -232,17 +232,17 @@ typedef struct {
 /* Sums over the steps since the last line of the log; of what resampling drew more often, each counts for less (weight). */
 typedef struct { double loss, mse, decoder_nll, tT_loss, head_nll, quartile[4], weight[4]; int steps; } Sums;
 
-/* The groups of sentences that are in order of length: the longest is at most a third longer than the shortest. */
+/* The groups of sentences that are in order of length. */
 static int cut_into_groups(Group *group, const Corpus *c, const int *row, int count)
 {
     int groups = 0, end;
     size_t at = 0;
     for (int first = 0; first < count; first = end) {
-        const int shortest = sentence_length(c, row[first]);
+        const int N = sentence_length(c, row[first]);
         end = first + 1;
-        while (end < count && 3 * sentence_length(c, row[end]) <= 4 * shortest) end++;
-        group[groups] = (Group){first, end - first, sentence_length(c, row[end - 1]), at};
-        at += (size_t)(end - first) * group[groups++].N;
+        while (end < count && sentence_length(c, row[end]) == N) end++;
+        group[groups++] = (Group){first, end - first, N, at};
+        at += (size_t)(end - first) * N;
     }
     return groups;
 }
@@ -253,11 +253,9 @@ static void take_sentences(Training *r, const Corpus *c, const int *label, const
     r->count = count, r->groups = cut_into_groups(r->group, c, row, count);
     for (const Group *g = r->group; g < r->group + r->groups; g++)
         for (int b = g->first; b < g->first + g->count; b++) {
-            const int length = sentence_length(c, row[b]);
             r->row[b] = row[b], r->length[b] = g->N, r->at[b] = g->at + (size_t)(b - g->first) * g->N;
             if (label) r->labels[b] = label[row[b]];
-            memcpy(r->ids + r->at[b], c->ids + c->start[row[b]], length * sizeof *r->ids);
-            for (int i = length; i < g->N; i++) r->ids[r->at[b] + i] = TOKEN_PAD;
+            memcpy(r->ids + r->at[b], c->ids + c->start[row[b]], g->N * sizeof *r->ids);
         }
 }
 

@@ -354,9 +354,55 @@ static void close_world(World *x)
     diffusion_free(&x->d);
 }
 
+/* Only so many of the steps, the last among them. */
+static int respace(World *x, const char *steps)
+{
+    const Config *c = &x->m.config;
+    unsigned char *kept = take(c->diffusion_steps, 1);
+    Error err;
+    diffusion_free(&x->d);
+    const int n = steps_from_noise(kept, c->diffusion_steps, steps, &err);
+    const int ok =
+        n > 0 && !diffusion_init(&x->d, c->noise_schedule, c->diffusion_steps, kept, &err);
+    return check(ok, "%s", err.text) - 1;
+}
+
+static void fill(const Tensor *t, double value)
+{
+    for (size_t i = 0; i < t->size; i++) t->data[i] = (real)value;
+}
+
+static void silence(World *x) /* the network's output is 0, whatever its input */
+{
+    fill(x->m.down_out.weight, 0);
+    fill(x->m.down_out.bias, 0);
+}
+
+static void repeat_example(World *x) /* the first, as often as the batch has examples */
+{
+    const size_t n = (size_t)x->N * x->m.config.emb_dim;
+    for (int b = 1; b < x->B; b++) {
+        memcpy(x->ids + b * x->N, x->ids, x->N * sizeof *x->ids);
+        memcpy(x->noise_x0 + b * n, x->noise_x0, n * sizeof(real));
+        memcpy(x->noise_t + b * n, x->noise_t, n * sizeof(real));
+    }
+}
+
+static int shrink_workspace(World *x, int B) /* so that a batch goes in pieces of B */
+{
+    Error err;
+    workspace_free(&x->w);
+    return check(!workspace_init(&x->w, &x->m.config, B, x->N, 1, &err), "%s", err.text) - 1;
+}
+
+static Batch world_batch(const World *x)
+{
+    return (Batch){x->ids, x->t, x->noise_x0, x->noise_t, x->weight, x->self_condition, x->B, x->N};
+}
+
 static double run_loss(World *x, int backward)
 {
-    const Batch batch = {x->ids, x->t, x->noise_x0, x->noise_t, x->weight, x->self_condition, x->B, x->N};
+    const Batch batch = world_batch(x);
     return training_losses(&x->m, &x->w, &x->terms, &x->d, &batch, backward, x->drop);
 }
 
@@ -636,6 +682,7 @@ static void test_determinism(void)
             near(x.terms.loss[0], in_batch[b], 0, "an example alone and in a batch");
         }
         real *grads = zeros(x.m.num_params);
+        x.drop.rate = 0.2; /* a thread has to find its part of the masks */
         for (int threads = 1; threads <= 3; threads++) { /* does nothing without OpenMP: then it tests replaying */
             int given = max_threads();
             set_threads(threads);
@@ -654,42 +701,27 @@ static void test_pieces(void)
 {
     const double tolerance = DOUBLE ? 1e-12 : 2e-5;
     static const Setup s = {{40, 18, 18, 17, 36, 2, 2, 34, 18, 9, 0, 0, 0, 0}, 4, {0, 8, 3, 3}, 0, 1};
+    static const Setup dropping = {
+        {40, 18, 18, 17, 36, 2, 2, 34, 18, 9, 0, 0, 0, 0}, 2, {3, 3}, 0.5, 0};
     World x;
     if (!open_world(&x, &s)) {
-        double whole[4], most = 0;
-        Error err;
+        double whole[4];
         real *grads = zeros(x.m.num_params);
         double mean = run_loss(&x, 1);
         memcpy(whole, x.terms.loss, sizeof whole);
         memcpy(grads, x.m.grads, x.m.num_params * sizeof *grads);
         memset(x.m.grads, 0, x.m.num_params * sizeof *grads);
-        for (size_t i = 0; i < x.m.num_params; i++) most = fmax(most, fabs(grads[i]));
-        workspace_free(&x.w);
-        if (check(!workspace_init(&x.w, &s.c, 3, x.N, 1, &err), "%s", err.text)) { /* a piece of 3 and a rest of 1 */
+        if (!shrink_workspace(&x, 3)) { /* a piece of 3 and a rest of 1 */
             near(run_loss(&x, 1), mean, tolerance * mean, "the mean loss in pieces");
             for (int b = 0; b < 4; b++) near(x.terms.loss[b], whole[b], tolerance * whole[b], "a loss in pieces");
-            for (size_t i = 0; i < x.m.num_params; i++)
-                if (!(fabs(x.m.grads[i] - grads[i]) <= tolerance * most)) {
-                    check(0, "gradient %zu in pieces: %g, not %g", i, (double)x.m.grads[i], (double)grads[i]);
-                    break;
-                }
-            check(1, "gradients in pieces");
+            near_all(x.m.grads, grads, x.m.num_params, tolerance, "the gradient in pieces");
         }
     }
     close_world(&x);
-    static const Setup dropping = {{40, 18, 18, 17, 36, 2, 2, 34, 18, 9, 0, 0, 0, 0}, 2, {3, 3}, 0.5, 0};
-    if (!open_world(&x, &dropping)) { /* the same example twice, in pieces of one: it loses other elements each time */
-        const size_t n = (size_t)x.N * dropping.c.emb_dim;
-        Error err;
-        int ids[36];
-        memcpy(ids, x.ids, x.N * sizeof *ids), memcpy(ids + x.N, x.ids, x.N * sizeof *ids);
-        memcpy(x.noise_x0 + n, x.noise_x0, n * sizeof(real)), memcpy(x.noise_t + n, x.noise_t, n * sizeof(real));
-        workspace_free(&x.w);
-        const Batch twice = {ids, x.t, x.noise_x0, x.noise_t, NULL, 0, 2, x.N};
-        if (check(!workspace_init(&x.w, &dropping.c, 1, x.N, 1, &err), "%s", err.text)) {
-            training_losses(&x.m, &x.w, &x.terms, &x.d, &twice, 0, x.drop);
-            check(x.terms.loss[0] != x.terms.loss[1], "two pieces with the same dropout mask");
-        }
+    if (!open_world(&x, &dropping) && !shrink_workspace(&x, 1)) {
+        repeat_example(&x); /* which loses other elements each time */
+        run_loss(&x, 0);
+        check(x.terms.loss[0] != x.terms.loss[1], "two pieces with the same dropout mask");
     }
     close_world(&x);
     check(piece_of_batch(64, 12) == 64 && piece_of_batch(64, 64) == 32 && piece_of_batch(3, 5000) == 1, "piece_of_batch");
@@ -787,11 +819,19 @@ static double chi_squared(const int *count, int n, double expected)
 static void test_random(void)
 {
     enum { MANY = 1000000, FEW = 100000 };
-    static const uint64_t neighbour[][4] = {{7, 3, 10, 20}, {8, 3, 10, 20}, {7, 4, 10, 20}, {7, 3, 11, 20},
-                                            {7, 3, 10, 21}, {7, 3, 20, 10}, {10, 3, 7, 20}};
+    static const struct { const char *ignored; uint64_t of[4]; } neighbour[] = {
+        {"", {7, 3, 10, 20}}, {"seed", {8, 3, 10, 20}}, {"stream", {7, 4, 10, 20}},
+        {"step", {7, 3, 11, 20}}, {"item", {7, 3, 10, 21}},
+        {"order of step and item", {7, 3, 20, 10}}, {"order of seed and step", {10, 3, 7, 20}}};
     static const int sizes[] = {1, 2, 3, 5, 16, 17, 1000};
     real *x = zeros(MANY), *y = zeros(FEW), *z = zeros(FEW);
     double m[4], tail = 0;
+    for (size_t k = 1; k < sizeof neighbour / sizeof *neighbour; k++) {
+        const uint64_t *u = neighbour[0].of, *v = neighbour[k].of;
+        check(rng_key(u[0], (RngStream)u[1], u[2], u[3]) !=
+                  rng_key(v[0], (RngStream)v[1], v[2], v[3]),
+              "rng_key ignores its %s", neighbour[k].ignored);
+    }
     rng_gaussian(x, MANY, rng_key(1, RNG_NOISE_T, 2, 3));
     moments(x, MANY, m);
     near(m[0], 0, 0.005, "mean");
@@ -806,7 +846,7 @@ static void test_random(void)
 
     rng_gaussian(x, FEW, rng_key(7, 3, 10, 20));
     for (size_t k = 1; k < sizeof neighbour / sizeof *neighbour; k++) {
-        const uint64_t *v = neighbour[k];
+        const uint64_t *v = neighbour[k].of;
         rng_gaussian(y, FEW, rng_key(v[0], (RngStream)v[1], v[2], v[3]));
         uncorrelated(x, y, FEW, "keys of neighbours");
         for (size_t i = 0; i < FEW; i++) z[i] = (x[i] * x[i] - 1) * (y[i] * y[i] - 1) / 2;
@@ -834,6 +874,24 @@ static void test_random(void)
               count[0], n - 1, count[n - 1]);
         check(chi_squared(count, n, share) < n - 1 + 5 * sqrt(2.0 * n), "rng_below(%d): chi^2 = %g", n,
               chi_squared(count, n, share));
+    }
+}
+
+/* What only very many numbers show. */
+static void test_many_random(void)
+{
+    enum { MANY = 1 << 24, SOME = 1000 };
+    real *x = zeros(MANY);
+    int beyond = 0;
+    rng_gaussian(x, MANY, rng_key(1, RNG_NOISE_T, 5, 6));
+    for (int i = 0; i < MANY; i++) beyond += fabs(x[i]) > 4.8;
+    check(beyond >= 8 && beyond <= 50,
+          "%d of 2^24 normal numbers lie beyond 4.8 sigma, expected about 27", beyond);
+    for (int k = 4; k < 24; k++) {
+        int again = 0;
+        for (int i = 0; i < SOME; i++) again += x[i] == x[i + (1 << k)];
+        check(again < SOME / 100, "random numbers repeat after 2^%d: %d of %d are the same again",
+              k, again, SOME);
     }
 }
 
@@ -942,12 +1000,14 @@ static void test_schedule(int schedule, int T)
     Diffusion d;
     Error err = {""};
     int status = diffusion_init(&d, schedule, T, NULL, &err), falling = 1, bayes = 1;
-    check(status == (T < steep ? -1 : 0), "%s, %d steps: status %d", name, T, status);
+    check(status == (T < steep ? -1 : 0), "%s, %d steps: %s", name, T,
+          status ? err.text : "not refused");
     check(!status || strstr(err.text, name), "%s, %d steps: message '%s'", name, T, err.text);
     for (int t = 0; !status && t < T; t++) {
         double a = d.alphas_cumprod[t], beta = d.betas[t], prev = t ? d.alphas_cumprod[t - 1] : 1;
         double x = d.posterior_mean_coef1[t], y = d.posterior_mean_coef2[t], v = d.posterior_variance[t];
-        falling &= a > 0 && a < prev && d.alphas_cumprod_prev[t] == prev;
+        falling &= a < prev && 1 / a <= FLT_MAX && d.alphas_cumprod_prev[t] == prev && beta > 0 &&
+                   beta <= 0.999;
         bayes &= fabs(a - prev * (1 - beta)) < 1e-14 && v >= 0 && v <= beta;
         if (!t) bayes &= v == 0 && y == 0 && fabs(x - 1) < 1e-12;
         else { /* the product of q(x_t | x_{t-1}) and q(x_{t-1} | x_0): precisions add up, means are weighed by them */
@@ -955,9 +1015,11 @@ static void test_schedule(int schedule, int T)
             bayes &= fabs(x - v * sqrt(prev) / (1 - prev)) < 1e-9 && fabs(y - v * sqrt(1 - beta) / beta) < 1e-9;
             bayes &= fabs(d.posterior_log_variance_clipped[t] - log(v)) < 1e-12;
         }
-        if (!check(falling && bayes, "%s, %d steps, t = %d: alphas_cumprod %g, before %g, beta %g, posterior %g %g %g",
-                   name, T, t, a, prev, beta, v, x, y))
-            break;
+        if (falling && bayes && t < T - 1) continue;
+        check(falling && bayes,
+              "%s, %d steps, t = %d: alphas_cumprod %g, before %g, beta %g, posterior %g %g %g",
+              name, T, t, a, prev, beta, v, x, y);
+        break;
     }
     if (!status && T >= 1000)
         near(d.posterior_variance[T - 1] / d.betas[T - 1], 1, 0.04, "posterior variance / beta at the last step");
@@ -1008,6 +1070,24 @@ static void test_respacing(void)
         if (cases[i].kept)
             check(n == want && !strcmp(got, cases[i].kept), "'%s' of %d: %s", cases[i].sections, total, got);
         else check(n == -1 && err.text[0], "'%s' of %d: %d, message '%s'", cases[i].sections, total, n, err.text);
+    }
+    static const struct { int total; const char *sections; int n, step[3]; } from_noise[] = {
+        {50, "1", 1, {49}}, {50, "2", 2, {0, 49}}, {200, "1,1,1", 3, {0, 67, 199}},
+        {50, "ddim2", 2, {0, 49}}};
+    for (size_t i = 0; i < sizeof from_noise / sizeof *from_noise; i++) {
+        const int total = from_noise[i].total;
+        unsigned char *kept = take(total, 1);
+        char got[100] = "";
+        Error err = {""};
+        int n = steps_from_noise(kept, total, from_noise[i].sections, &err), found = 0, bad = 0;
+        for (int t = 0; t < total; t++) {
+            if (!kept[t]) continue;
+            bad += found >= from_noise[i].n || t != from_noise[i].step[found];
+            if (found++ < 10) snprintf(got + strlen(got), sizeof got - strlen(got), " %d", t);
+        }
+        check(!bad && n == from_noise[i].n && found == n,
+              "steps_from_noise '%s' of %d: returned %d and keeps%s", from_noise[i].sections, total,
+              n, got);
     }
 }
 
@@ -1101,6 +1181,104 @@ static void test_dropout(void)
     }
 }
 
+/* Every site of dropout has a mask of its own. It is seen where dropout is given 1 everywhere:
+ * weights of 0 and biases of 1 do that, and behind a LayerNorm what was kept is above the mean.
+ * Over one position, with a head for each channel, attention has as many probabilities, all 1, as
+ * there are activations. */
+static void test_dropout_sites(void)
+{
+    enum { LAYERS = 2, PLACES = 3, SITES = 1 + PLACES * LAYERS, C = 64, B = 64 };
+    static const Setup s = {{5, 1, 1, 2, C, LAYERS, C, 3, 2, 5, 0, 0, 0, 0}, B, {0}, 0.5, 0};
+    static const char *const places[] = {"the embeddings", "attention", "attention's output",
+                                         "the feed-forward's output"};
+    World x;
+    if (!open_world(&x, &s)) {
+        const size_t n = B * C;
+        const real *shown[SITES];
+        memset(x.m.params, 0, x.m.num_params * sizeof(real));
+        fill(x.m.emb_ln.bias, 1e-3); /* little beside what the first layer adds to it */
+        for (int l = 0; l < LAYERS; l++) {
+            const LayerActs a = layer_acts(&x.w, &s.c, l);
+            fill(x.m.layer[l].value.bias, 1);
+            fill(x.m.layer[l].attn_out.bias, 1);
+            fill(x.m.layer[l].ffn_down.bias, 1);
+            shown[1 + PLACES * l] = a.context;
+            shown[2 + PLACES * l] = a.attn_normed;
+            shown[3 + PLACES * l] = a.normed;
+        }
+        shown[0] = x.w.emb;
+        denoiser_forward(&x.m, &x.w, zeros(B * s.c.emb_dim), normal(B * s.c.emb_dim, 1), NULL,
+                         zeros(B), B, 1, x.drop);
+        for (int i = 0; i < SITES; i++) {
+            const int layer = i ? (i - 1) / PLACES : 0, place = i ? 1 + (i - 1) % PLACES : 0;
+            double kept = 0;
+            for (size_t k = 0; k < n; k++) kept += (double)(shown[i][k] > 0) / n;
+            check(fabs(kept - 0.5) < 2.5 / sqrt(n),
+                  "dropout of %s in layer %d keeps %g, expected .5", places[place], layer, kept);
+            for (int j = 0; j < i; j++) {
+                double same = 0;
+                for (size_t k = 0; k < n; k++)
+                    same += (double)((shown[i][k] > 0) == (shown[j][k] > 0)) / n;
+                check(fabs(same - 0.5) < 2.5 / sqrt(n),
+                      "the dropout masks of %s in layer %d and of %s in layer %d agree at %g, "
+                      "expected .5: they are not independent",
+                      places[place], layer, places[j ? 1 + (j - 1) % PLACES : 0],
+                      j ? (j - 1) / PLACES : 0, same);
+            }
+        }
+    }
+    close_world(&x);
+}
+
+/* ---- initial weights ------------------------------------------------------------------------- */
+
+static double init_scale(const Tensor *t)
+{
+    return t->init == INIT_UNIFORM ? 1 / sqrt(t->fan_in) : 1;
+}
+
+/* As PyTorch's: Linear evenly within 1/sqrt(fan_in) of 0; Embedding normal; LayerNorm 1 and 0. */
+static void test_initial_weights(void)
+{
+    static const Setup s = {{70, 30, 30, 24, 36, 2, 2, 64, 18, 9, 0, 0, 0, 0}, 1, {0}, 0, 0};
+    World x;
+    if (!open_world(&x, &s)) {
+        const Model *m = &x.m;
+        model_random(&x.m, 3);
+        for (int i = 0; i < m->num_tensors; i++) {
+            const Tensor *t = &m->tensors[i];
+            const int embedding = strstr(t->name, "embedding") != NULL;
+            const int ln = strstr(t->name, "LayerNorm") != NULL;
+            const int one = strstr(t->name, "weight") != NULL;
+            const double scale = init_scale(t), want = embedding ? 1 : scale * scale / 3;
+            double v[4], most = largest(t->data, t->size);
+            int bad = 0;
+            moments(t->data, t->size, v);
+            for (size_t k = 0; ln && k < t->size; k++) bad += t->data[k] != one;
+            check(!bad, "model_random: %s of a LayerNorm is not %d", t->name, one);
+            if (ln) continue;
+            check(fabs(v[0]) < 5 * sqrt(want / t->size) &&
+                      fabs(v[1] - want) < 5 * want * sqrt(2.0 / t->size),
+                  "model_random: %s has mean %g and variance %g, expected 0 and %g", t->name, v[0],
+                  v[1], want);
+            check(embedding || (most <= scale && most > 0.8 * scale &&
+                                (t->rank == 1 || t->fan_in == t->shape[1])),
+                  "model_random: %s reaches %g, expected 1/sqrt(fan-in) = %g", t->name, most,
+                  scale);
+            for (int j = 0; j < i; j++) {
+                const Tensor *u = &m->tensors[j];
+                int same = 0;
+                for (int k = 0; k < 10; k++)
+                    same += fabs(t->data[k] / scale - u->data[k] / init_scale(u)) < 1e-4;
+                check(u->init != t->init || same < 5,
+                      "model_random: %s and %s begin with the same random numbers", u->name,
+                      t->name);
+            }
+        }
+    }
+    close_world(&x);
+}
+
 /* ---- the optimiser ---------------------------------------------------------------------------------------- */
 
 static void test_optimizer(void)
@@ -1160,18 +1338,144 @@ static void test_optimizer(void)
     near(ema_warmup(0.9999, 1000000), 0.9999, 0, "ema_warmup, end");
 }
 
+/* A step takes up only 1e-4 of the difference. Rounding by 6e-8 of the average, once or without a
+ * fused multiply-add twice, stops that where .0006 or .0012 are left. */
+static void test_ema(void)
+{
+    enum { STEPS = 100000 };
+    static const Config c = {1, 1, 1, 1, 1, 1, 1, 1, 1, 5, 0, 0, 0, 0};
+    const int given = max_threads();
+    Model m;
+    Optimizer o = {0};
+    Error err;
+    set_threads(1); /* there is nothing to share */
+    if (check(!model_init(&m, &c, &err), "%s", err.text)) {
+        unsigned char *decay = take(m.num_tensors, 1);
+        double apart = 0;
+        model_random(&m, 5);
+        check(!optimizer_init(&o, &m, &err), "%s", err.text);
+        for (size_t i = 0; i < m.num_params; i++) m.params[i] *= (real)1.03;
+        for (int step = 0; step < STEPS; step++) adamw_step(&m, &o, step, 0, 0, decay, 0.9999, 1);
+        for (size_t i = 0; i < m.num_params; i++)
+            if (m.params[i] != 0) apart = fmax(apart, fabs(o.ema[i] / m.params[i] - 1));
+        check(apart < 1.5e-3,
+              "ema does not follow: %d steps at .9999 after a move of 3 %%, it is %g %% away",
+              STEPS, 100 * apart);
+    }
+    optimizer_free(&o);
+    model_free(&m);
+    set_threads(given);
+}
+
 /* ---- learning: all of it together --------------------------------------------------------------------------- */
 
-static void loop_noise(void *world, real *out, int t)
+static void loop_noise(const World *x, real *out, int t)
 {
-    World *x = world;
     rng_gaussian(out, (size_t)x->B * x->N * x->m.config.emb_dim, rng_key(9, RNG_SAMPLE, 1 + t, 0));
+}
+
+/* What a sampling loop asks for and shows. estimate: those of all t */
+typedef struct {
+    World *world;
+    real *estimate /*(T,B,N,D)*/;
+    int steps, asked;
+    double outside;
+} Watch;
+
+static void watch_noise(void *context, real *out, int t)
+{
+    loop_noise(((Watch *)context)->world, out, t);
+}
+
+static void watch(void *context, int t, const real *pred_xstart)
+{
+    Watch *w = context;
+    const size_t n = (size_t)w->world->B * w->world->N * w->world->m.config.emb_dim;
+    w->steps++;
+    memcpy(w->estimate + t * n, pred_xstart, n * sizeof *w->estimate);
+    for (size_t i = 0; i < n; i++) w->outside = fmax(w->outside, fabs(pred_xstart[i]));
+}
+
+static void no_gradient(void *context, real *dx, const real *x, int t)
+{
+    Watch *w = context;
+    (void)x, (void)t;
+    w->asked++;
+    memset(dx, 0, (size_t)w->world->B * w->world->N * w->world->m.config.emb_dim * sizeof *dx);
 }
 
 static void run_loop(World *x, const Sampler *s, real *sample)
 {
     Error err;
     check(!p_sample_loop(&x->m, &x->w, &x->d, s, sample, x->B, x->N, &err), "%s", err.text);
+}
+
+/* The word that clamping is to find, one by one: the library has a product of matrices instead. */
+static const real *nearest_embedding(const Model *m, const real *x)
+{
+    const int D = m->config.emb_dim;
+    const real *nearest = NULL;
+    double least = HUGE_VAL;
+    for (int v = 0; v < m->config.vocab; v++) {
+        const real *e = m->embedding + v * D;
+        double d2 = 0;
+        for (int d = 0; d < D; d++) d2 += pow(x[d] - e[d], 2);
+        if (d2 < least) least = d2, nearest = e;
+    }
+    return nearest;
+}
+
+/* p_sample_loop written out, for a network that predicts x_start. */
+static void replay(World *x, const Sampler *s, real *sample)
+{
+    const int B = x->B, M = B * x->N, D = x->m.config.emb_dim, steps = s->start ? s->start : x->d.T;
+    const size_t n = (size_t)M * D;
+    const Dropout none = {0, 0, 0};
+    real *noise = zeros(n), *noisy = zeros(n), *estimate = zeros(n), *pred = zeros(n),
+         *timesteps = zeros(B);
+    int *t = take(B, sizeof *t);
+    for (int step = steps - 1; step >= 0; step--) {
+        for (int b = 0; b < B; b++) t[b] = step, timesteps[b] = diffusion_timestep(&x->d, step);
+        s->noise(s->context, noise, step);
+        if (s->known) q_sample(noisy, s->known_x, noise, t, &x->d, B, n / B);
+        for (int i = 0; i < M; i++)
+            if (s->known && s->known[i]) memcpy(sample + i * D, noisy + i * D, D * sizeof *sample);
+        const real *last = step < steps - 1 ? estimate : NULL;
+        denoiser_forward(&x->m, &x->w, pred, sample, last, timesteps, B, x->N, none);
+        memcpy(estimate, pred, n * sizeof *pred);
+        for (int i = 0; i < M && x->d.timestep_map[step] < s->clamp_from; i++)
+            memcpy(estimate + i * D, nearest_embedding(&x->m, estimate + i * D), D * sizeof *pred);
+        p_sample(sample, estimate, sample, noise, t, &x->d, s->variance, B, n / B);
+        s->show(s->context, step, estimate);
+    }
+    for (int i = 0; i < M; i++)
+        if (s->known && s->known[i]) memcpy(sample + i * D, s->known_x + i * D, D * sizeof *sample);
+}
+
+/* From x_T, the loop and its replay have the same bits at every step; returns the sample. */
+static real *check_loop(World *x, Sampler s, const real *x_T, const char *wrong)
+{
+    const size_t n = (size_t)x->B * x->N * x->m.config.emb_dim, all = n * x->d.T;
+    real *sample = zeros(n), *expected = zeros(n);
+    Watch loop = {x, zeros(all), 0, 0, 0}, steps = {x, zeros(all), 0, 0, 0};
+    s.noise = watch_noise, s.show = watch;
+    memcpy(sample, x_T, n * sizeof *sample), memcpy(expected, x_T, n * sizeof *sample);
+    randomise(x->w.pred_xstart, n, 1); /* what an earlier sample left here is not for this one */
+    s.context = &loop, run_loop(x, &s, sample);
+    s.context = &steps, replay(x, &s, expected);
+    check(!memcmp(sample, expected, n * sizeof *sample) &&
+              !memcmp(loop.estimate, steps.estimate, all * sizeof *sample),
+          "p_sample_loop differs from its steps written out: %s", wrong);
+    return sample;
+}
+
+/* The least mean squared error at t for whoever knows the words but not the noise, and so x_start,
+ * which has a variance s^2 of its own, from x_t alone: precisions add up. Who gets below has seen
+ * what it should not. At t = 0 the target is the word. */
+static double least_mse(const Diffusion *d, int t)
+{
+    const double s2 = 1 - d->first_alpha, a = d->alphas_cumprod[t];
+    return t ? 1 / (1 / s2 + a / (1 - a)) : 0;
 }
 
 static void test_memorise(void)
@@ -1187,7 +1491,7 @@ static void test_memorise(void)
         const size_t n = (size_t)x.B * x.N * s.c.emb_dim;
         int *t = take(x.B, sizeof *t), seen[SENTENCES] = {0}, found = 0, kinds = 0;
         unsigned char *decay = take(x.m.num_tensors, 1);
-        double first = 0, last = 0;
+        double first = 0, last = 0, mse = 0, least = 0;
         x.t = t;
         model_random(&x.m, 1);
         for (int i = 0; i < x.B * LENGTH; i++) x.ids[i] = batch[i / LENGTH % SENTENCES][i % LENGTH];
@@ -1198,21 +1502,17 @@ static void test_memorise(void)
             double loss = run_loss(&x, 1), norm = gradient_norm(&x.m, &o);
             if (step == 0) first = loss;
             if (step >= STEPS - 10) last += loss / 10;
+            for (int b = 0; b < x.B && step >= STEPS - 10; b++)
+                if (t[b] < x.d.T / 2) /* where the words are hardly in doubt */
+                    mse += x.terms.mse[b], least += least_mse(&x.d, t[b]);
             adamw_step(&x.m, &o, step, learning_rate(0.01, step, 10, STEPS), 0, decay, 0.99, clip_factor(norm, 1));
         }
         check(first > 1.5 && last < 0.4, "the loss went from %g to %g, expected from above 1.5 to below 0.4", first,
               last);
-        Sampler sampler = {.noise = loop_noise, .context = &x};
-        real *sample = normal(n, 1), *replay = zeros(n), *pred = zeros(n), *noise = zeros(n), *timesteps = zeros(x.B);
-        memcpy(replay, sample, n * sizeof *replay);
-        run_loop(&x, &sampler, sample);
-        for (int step = x.d.T - 1; step >= 0; step--) { /* the loop, written out */
-            for (int b = 0; b < x.B; b++) t[b] = step, timesteps[b] = diffusion_timestep(&x.d, step);
-            denoiser_forward(&x.m, &x.w, pred, replay, NULL, timesteps, x.B, x.N, x.drop);
-            loop_noise(&x, noise, step);
-            p_sample(replay, pred, replay, noise, t, &x.d, FIXED_SMALL, x.B, n / x.B);
-        }
-        check(!memcmp(sample, replay, n * sizeof *replay), "p_sample_loop differs from its steps");
+        check(mse > 0.9 * least,
+              "the mean squared error is %g of the least without a leak of the noise or the target",
+              mse / least); /* .9: so few examples may have less noise by chance */
+        const real *sample = check_loop(&x, (Sampler){0}, normal(n, 1), "the plain loop");
         nearest_words(&x.m, &x.w, x.ids, sample, x.B, x.N, 0);
         for (int b = 0; b < x.B; b++)
             for (int k = 0; k < SENTENCES; k++)
@@ -1224,46 +1524,58 @@ static void test_memorise(void)
     close_world(&x);
 }
 
-/* ---- main ---------------------------------------------------------------------------------------------------- */
-
-static void begin(const char *name)
-{
-    group.name = name;
-    group.passed = group.failed = 0;
-}
-
-static void end(void)
-{
-    printf("%s: %d passed", group.name, group.passed);
-    if (group.failed) printf(", %d FAILED", group.failed);
-    printf("\n");
-    fflush(stdout);
-    group.all_passed += group.passed;
-    group.all_failed += group.failed;
-    release();
-}
-
-/* ---- what the sampling loop can do differently ----------------------------------------------------- */
-
-typedef struct { World *world; real *last; int steps; double outside; } Watch;
-
-static void watch_noise(void *context, real *out, int t) { loop_noise(((Watch *)context)->world, out, t); }
-
-static void watch(void *context, int t, const real *pred_xstart)
-{
-    Watch *w = context;
-    const size_t n = (size_t)w->world->B * w->world->N * w->world->m.config.emb_dim;
-    (void)t;
-    w->steps++;
-    memcpy(w->last, pred_xstart, n * sizeof *w->last);
-    for (size_t i = 0; i < n; i++) w->outside = fmax(w->outside, fabs(pred_xstart[i]));
-}
+/* ---- what the sampling loop can do differently ----------------------------------------------- */
 
 static real one_draw(void *context) /* normal numbers, one after the other */
 {
     real pair[2];
     rng_gaussian(pair, 2, (*(uint64_t *)context)++);
     return pair[0];
+}
+
+/* Six steps of 600: 0, 120, 240, 359, 479 and 599. */
+static void test_loop(void)
+{
+    static const Setup s = {{9, 4, 4, 5, 6, 1, 3, 7, 4, 600, 0, 0, 1, 0}, 3, {0}, 0, 0};
+    World x;
+    if (!open_world(&x, &s) && !respace(&x, "6")) {
+        const int M = x.B * x.N;
+        const size_t n = (size_t)M * s.c.emb_dim;
+        const real *x_T = normal(n, 1);
+        unsigned char *known = take(M, 1);
+        Error err = {""};
+        Watch w = {&x, NULL, 0, 0, 0};
+        const Sampler plain = {0}, watched = {.noise = watch_noise, .context = &w};
+        Sampler sampler = plain;
+        check_loop(&x, sampler, x_T,
+                   "self-conditioning, where the first step sees no estimate, any other the last");
+        sampler.variance = FIXED_LARGE;
+        check_loop(&x, sampler, x_T, "the larger variance");
+
+        sampler = plain, sampler.known = known, sampler.known_x = normal(n, 1);
+        for (int i = 0; i < M; i++) known[i] = i % 3 != 1;
+        check_loop(&x, sampler, x_T,
+                   "infilling, where the known words have the noise of step t until the end");
+
+        sampler = plain, sampler.clamp_from = s.c.diffusion_steps;
+        check_loop(&x, sampler, x_T,
+                   "clamping to the nearest embedding, of embeddings with different norms");
+        sampler.clamp_from = 200;
+        check_loop(&x, sampler, x_T,
+                   "clamping at trained steps below clamp_from, not at respaced ones");
+
+        sampler = watched, sampler.gradient = no_gradient, sampler.guide_steps = 1;
+        run_loop(&x, &sampler, normal(n, 1)); /* at trained steps 0..2 there is no guidance */
+        check(w.asked == 5, "guidance at %d of 6 respaced steps, not 5: it goes by trained steps",
+              w.asked);
+
+        for (size_t i = 0; i < x.m.num_params; i++) x.m.params[i] *= (real)(DOUBLE ? 1e300 : 1e30);
+        int status = p_sample_loop(&x.m, &x.w, &x.d, &watched, normal(n, 1), x.B, x.N, &err);
+        check(status == -1 && strstr(err.text, "step 599 of 600") && strstr(err.text, "not finite"),
+              "overflow at trained step 599 of 600: p_sample_loop returns %d, message '%s'", status,
+              err.text);
+    }
+    close_world(&x);
 }
 
 static void test_sampler(void)
@@ -1277,7 +1589,7 @@ static void test_sampler(void)
         unsigned char *known = take(M, 1);
         int bad = 0;
         embedding_table_forward(&x.m);
-        Watch w = {&x, zeros(n), 0, 0};
+        Watch w = {&x, zeros(n * x.d.T), 0, 0, 0};
         Sampler sampler = {.noise = watch_noise, .show = watch, .context = &w};
         memcpy(y, x_T, n * sizeof *y);
         run_loop(&x, &sampler, y);
@@ -1291,15 +1603,9 @@ static void test_sampler(void)
         memcpy(z, x_T, n * sizeof *z);
         run_loop(&x, &sampler, z);
         check(w.steps == 5, "%d steps from start 5", w.steps);
-        for (int i = 0; i < M; i++) { /* the last estimate is some word's embedding, and no nearer one exists */
-            double nearest = 1e9;
-            for (int v = 0; v < s.c.vocab; v++) {
-                double d2 = 0;
-                for (int d = 0; d < D; d++) d2 += pow(w.last[i * D + d] - x.m.embedding[v * D + d], 2);
-                nearest = fmin(nearest, d2);
-            }
-            bad += nearest > 1e-12;
-        }
+        for (int i = 0; i < M; i++) /* the last estimate is some word's embedding */
+            bad += !!memcmp(w.estimate + i * D, nearest_embedding(&x.m, w.estimate + i * D),
+                            D * sizeof *y);
         check(!bad, "%d clamped estimates are no embedding", bad);
 
         sampler.clamp_from = 0, sampler.start = 0, sampler.known = known, sampler.known_x = other;
@@ -1352,9 +1658,6 @@ static void test_sampler(void)
     close_world(&x);
 }
 
-/* Words of known probabilities, each sentence one of them: then Bayes' rule is all there is to learn, and with an output of 0
- * and log p as bias of lm_head, the softmax head has learnt it. So the bound must be the words' entropy; the steps cost
- * a little, since they are finite. And each kl is that of two Gaussians, computed here from their definition. */
 /* ---- the classifier and guidance --------------------------------------------------------------------- */
 
 typedef struct {
@@ -1424,6 +1727,41 @@ static void test_classifier(void)
         close_world(&x.denoiser);
         close_world(c);
     }
+}
+
+/* A batch that the workspace takes in pieces has the gradient, and the losses, of the whole. */
+static void test_classifier_pieces(void)
+{
+    static const Setup denoiser = {{9, 4, 4, 5, 6, 1, 3, 7, 4, 8, 5, 0, 0, 0}, 3, {3, 3, 3}, 0, 0};
+    static const Setup classifier = {{7, 4, 4, 5, 6, 2, 2, 7, 4, 8, 5, 0, 0, 0}, 3, {0}, 0, 0};
+    const double tolerance = DOUBLE ? 1e-12 : 2e-5;
+    Control x;
+    World *c = &x.classifier;
+    if (!open_control(&x, &denoiser, &classifier)) {
+        const size_t size = c->m.num_params;
+        real *grads = zeros(size);
+        double whole[3], mean = run_classifier(&x, 1);
+        memcpy(whole, x.nll, sizeof whole);
+        memcpy(grads, c->m.grads, size * sizeof *grads);
+        memset(c->m.grads, 0, size * sizeof *grads);
+        if (!shrink_workspace(c, 2)) { /* a piece of 2 and a rest of 1 */
+            near(run_classifier(&x, 1), mean, tolerance * mean,
+                 "the classifier's mean loss in pieces");
+            for (int b = 0; b < 3; b++)
+                near(x.nll[b], whole[b], tolerance * whole[b], "the classifier's loss in pieces");
+            near_all(c->m.grads, grads, size, tolerance, "the classifier's gradient in pieces");
+        }
+        c->drop.rate = 0.5;
+        repeat_example(&x.denoiser);
+        for (int b = 0; b < 3; b++) c->ids[b] = 0;
+        if (!shrink_workspace(c, 1)) {
+            run_classifier(&x, 0);
+            check(x.nll[0] != x.nll[1] && x.nll[1] != x.nll[2],
+                  "two pieces of the classifier with the same dropout mask");
+        }
+    }
+    close_world(&x.denoiser);
+    close_world(c);
 }
 
 /* log p(label | x) must rise with every gradient that is followed: counts where it falls. */
@@ -1535,6 +1873,154 @@ static void test_known_guidance(void)
     diffusion_free(&d);
 }
 
+/* ---- noise, evidence and the bound ----------------------------------------------------------- */
+
+/* x_start has noise_x0, x_t has noise_t, and backward leaves both: of steps that are respaced, and
+ * begin behind the first. */
+static void test_noisy_examples(void)
+{
+    static const Setup s = {{9, 4, 4, 5, 6, 1, 3, 7, 4, 9, 0, 0, 0, 0}, 2, {0, 1}, 0, 0};
+    World x;
+    if (!open_world(&x, &s) && !respace(&x, "0,1,1")) {
+        const int D = s.c.emb_dim;
+        const size_t each = (size_t)x.N * D, n = x.B * each;
+        real *x_start = zeros(n), *x_t = zeros(n);
+        run_loss(&x, 1);
+        for (size_t i = 0; i < n; i++) {
+            const double a = x.d.alphas_cumprod[s.t[i / each]];
+            const double start =
+                x.m.embedding[x.ids[i / D] * D + i % D] + sqrt(1 - x.d.first_alpha) * x.noise_x0[i];
+            x_start[i] = (real)start, x_t[i] = (real)(sqrt(a) * start + sqrt(1 - a) * x.noise_t[i]);
+        }
+        near_all(x.w.x_start, x_start, n, 1e-6, "x_start and the embedding with noise_x0");
+        near_all(x.w.x_t, x_t, n, 1e-6, "x_t and x_start with noise_t");
+    }
+    close_world(&x);
+}
+
+/* With the softmax head, x_t's own evidence beyond the limit, and no more of it, is added to what
+ * the network says. */
+static void test_evidence(void)
+{
+    static const double limits[] = {0, 0.8};
+    static const Setup s = {
+        {9, 4, 4, 5, 6, 1, 3, 7, 4, 12, 0, PREDICT_SOFTMAX, 0, 2}, 4, {0, 2, 6, 11}, 0, 0};
+    World x;
+    if (!open_world(&x, &s)) {
+        const size_t each = (size_t)x.N * s.c.emb_dim;
+        silence(&x);
+        for (int k = 0; k < 2; k++) {
+            x.d.evidence_above = limits[k];
+            run_loss(&x, 0);
+            for (int b = 0; b < x.B; b++) {
+                const double a = x.d.alphas_cumprod[s.t[b]],
+                             all = sqrt(a) / (1 - a * x.d.first_alpha);
+                double along = 0, square = 0;
+                for (size_t i = b * each; i < (b + 1) * each; i++)
+                    along += x.w.model_out[i] * x.w.x_t[i], square += pow(x.w.x_t[i], 2);
+                check(fabs(along / square - fmax(all - limits[k], 0)) < 1e-5,
+                      "the evidence of x_t at t = %d counts %g, expected what %g has above %g",
+                      s.t[b], along / square, all, limits[k]);
+            }
+        }
+    }
+    close_world(&x);
+}
+
+/* A word whose probability softmax makes 0 costs what its logit says: 60, not the logarithm of the
+ * smallest number. */
+static void test_improbable_word(void)
+{
+    static const Setup s = {{2, 3, 3, 2, 4, 1, 2, 5, 3, 6, 0, PREDICT_SOFTMAX, 0, 1}, 1, {2}, 0, 0};
+    World x;
+    if (!open_world(&x, &s)) {
+        silence(&x);
+        x.d.evidence_above = HUGE_VAL;
+        x.m.lm_head_bias->data[0] = 60, x.m.lm_head_bias->data[1] = 0;
+        for (int i = 0; i < x.N; i++) x.ids[i] = 1;
+        run_loss(&x, 0);
+        near(x.terms.head_nll[0], 60, 1e-4, "head_nll of a word whose logit is 60 below");
+    }
+    close_world(&x);
+}
+
+typedef struct { double mean, variance; } Gauss; /* of one number */
+
+static double kl_of(Gauss q, Gauss p)
+{
+    const double ratio = q.variance / p.variance;
+    return (ratio - 1 - log(ratio) + pow(q.mean - p.mean, 2) / p.variance) / 2;
+}
+
+/* x_{t-1} given x_t and a guess of what it comes from: x_{t-1} has mean sqrt(prev) guess and
+ * variance 1 - prev of_guess, x_t given x_{t-1} is N(sqrt(alpha) x_{t-1}, 1 - alpha); in their
+ * product precisions add up. */
+static Gauss step_back(const Diffusion *d, int t, double of_guess, double guess, double x_t)
+{
+    const double prev = t ? d->alphas_cumprod[t - 1] : 1, alpha = d->alphas_cumprod[t] / prev;
+    const double left = 1 - prev * of_guess, variance = 1 / (1 / left + alpha / (1 - alpha));
+    const double mean = variance * (sqrt(prev) / left * guess + sqrt(alpha) / (1 - alpha) * x_t);
+    return (Gauss){mean, variance};
+}
+
+/* The kl and the prior of example b, from their definitions. The softmax head guesses words, any
+ * other x_start. */
+static void expected_bound(const World *x, int b, Variance kind, double *kl, double *prior)
+{
+    const Diffusion *d = &x->d;
+    const int D = x->m.config.emb_dim, marginal = x->m.config.predict == PREDICT_SOFTMAX,
+              t = x->t[b];
+    const size_t n = (size_t)x->N * D;
+    const double of_guess = marginal ? d->first_alpha : 1, last = d->alphas_cumprod[d->T - 1];
+    *kl = *prior = 0;
+    for (size_t i = b * n; i < (b + 1) * n; i++) {
+        const double e = x->m.embedding[x->ids[i / D] * D + i % D], x_t = x->w.x_t[i];
+        const double truth = marginal ? e : x->w.x_start[i], pred = x->w.pred_xstart[i];
+        Gauss q = {e, 1 - d->first_alpha}, p = {pred, d->posterior_variance[1]};
+        if (t || marginal) { /* else: x_start given the words, and the variance of t = 1 */
+            q = step_back(d, t, of_guess, truth, x_t);
+            p = step_back(d, t, of_guess, pred, x_t);
+        }
+        if (t && !marginal && kind == FIXED_LARGE) p.variance = d->betas[t];
+        *kl += kl_of(q, p);
+        *prior += kl_of((Gauss){sqrt(last) * truth, 1 - last * of_guess}, (Gauss){0, 1});
+    }
+}
+
+static void run_bound(World *x, double *kl, double *prior, Variance kind)
+{
+    const Batch batch = world_batch(x);
+    variational_bound(&x->m, &x->w, &x->terms, kl, prior, &x->d, &batch, kind, 0);
+}
+
+/* Of a model that has learnt nothing, so that a wrong weight of its mistakes shows at every t. */
+static void test_bound_terms(void)
+{
+    for (int predict = PREDICT_XSTART; predict <= PREDICT_SOFTMAX; predict++)
+        for (int kind = FIXED_SMALL; kind <= FIXED_LARGE; kind++) {
+            const Setup s = {
+                {9, 4, 4, 5, 6, 1, 3, 7, 4, 12, 0, predict, 0, 2}, 4, {0, 1, 6, 11}, 0, 0};
+            World x;
+            if (!open_world(&x, &s)) {
+                double kl[4], prior[4], want, want_prior;
+                run_bound(&x, kl, prior, (Variance)kind);
+                for (int b = 0; b < 4; b++) {
+                    expected_bound(&x, b, (Variance)kind, &want, &want_prior);
+                    check(fabs(kl[b] - want) <= (DOUBLE ? 1e-9 : 1e-4) * want,
+                          "the bound's kl at t = %d of %s, variance %d, is %g, expected %g", s.t[b],
+                          predict == PREDICT_SOFTMAX ? "words" : "x_start", kind, kl[b], want);
+                    near(prior[b], want_prior, (DOUBLE ? 1e-9 : 1e-4) * (1 + want_prior),
+                         "what x_T still tells");
+                }
+            }
+            close_world(&x);
+        }
+}
+
+/* Words of known probabilities, each sentence one of them: then Bayes' rule is all there is to
+ * learn, and with an output of 0 and log p as bias of lm_head, the softmax head has learnt it. So
+ * the bound must be the words' entropy; the steps cost a little, since they are finite. And each kl
+ * is that of two Gaussians, computed here from their definition. */
 static void test_bound(void)
 {
     enum { V = 4, DRAWS = 10000 }; /* enough that whatever noise is drawn, the mean is within 2 % */
@@ -1544,32 +2030,24 @@ static void test_bound(void)
     if (!open_world(&x, &s)) {
         const int D = s.c.emb_dim, T = x.d.T;
         const size_t n = V * (size_t)D;
-        x.d.evidence_above = 0;
         double kl[V], prior[V], entropy = 0, bound = 0, mistake = 0, astray = 0;
-        int t[V], ids[V];
-        real *noise_x0 = zeros(n), *noise_t = zeros(n);
-        memset(x.m.down_out.weight->data, 0, x.m.down_out.weight->size * sizeof(real));
-        memset(x.m.down_out.bias->data, 0, x.m.down_out.bias->size * sizeof(real));
+        int t[V];
+        x.d.evidence_above = 0, x.t = t;
+        silence(&x);
         for (int v = 0; v < V; v++) {
-            ids[v] = v, entropy -= p[v] * log(p[v]);
+            x.ids[v] = v, entropy -= p[v] * log(p[v]);
             x.m.lm_head_bias->data[v] = (real)log(p[v]);
             for (int d = 0; d < D; d++) x.m.word_embedding->data[v * D + d] = d % V == v ? 1 : -(real)0.3;
         }
         for (int i = 0; i < DRAWS; i++) {
-            const Batch batch = {ids, t, noise_x0, noise_t, NULL, 0, V, 1};
             for (int v = 0; v < V; v++) t[v] = (int)((i + 0.5) / DRAWS * T);
-            rng_gaussian(noise_x0, n, new_key()), rng_gaussian(noise_t, n, new_key());
-            variational_bound(&x.m, &x.w, &x.terms, kl, prior, &x.d, &batch, FIXED_SMALL, 0);
+            randomise(x.noise_x0, n, 1), randomise(x.noise_t, n, 1);
+            run_bound(&x, kl, prior, FIXED_SMALL);
             for (int v = 0; v < V; v++) {
-                const double a = x.d.alphas_cumprod[t[v]], prev = x.d.alphas_cumprod_prev[t[v]], a0 = x.d.first_alpha;
-                /* x_{t-1} given words: mean sqrt(prev) e, variance 1 - prev a0; x_t given x_{t-1}: alpha = a / prev, beta */
-                const double alpha = a / prev, variance = 1 / (1 / (1 - prev * a0) + alpha / (1 - alpha));
-                double apart = 0;
-                for (int d = 0; d < D; d++) /* the part of e in the posterior's mean is variance sqrt(prev) / (1 - prev a0) */
-                    apart += pow(variance * sqrt(prev) / (1 - prev * a0) *
-                                 (x.m.embedding[v * D + d] - x.w.pred_xstart[v * D + d]), 2);
-                mistake = fmax(mistake, fabs(kl[v] - apart / (2 * variance)) / (1e-3 + kl[v]));
-                double posterior[V], sum = 0;
+                const double a = x.d.alphas_cumprod[t[v]], a0 = x.d.first_alpha;
+                double posterior[V], sum = 0, want, want_prior;
+                expected_bound(&x, v, FIXED_SMALL, &want, &want_prior);
+                mistake = fmax(mistake, fabs(kl[v] - want) / (1e-3 + kl[v]));
                 for (int k = 0; k < V; k++) { /* p(word k) times the density of x_t, given word k */
                     double d2 = 0;
                     for (int d = 0; d < D; d++)
@@ -1584,6 +2062,41 @@ static void test_bound(void)
         near(astray, 0, DOUBLE ? 1e-9 : 1e-3, "the softmax head and Bayes' rule");
         near(mistake, 0, DOUBLE ? 1e-9 : 1e-3, "kl and the one of two Gaussians");
         near(bound, entropy, 0.05 * entropy, "the bound of an exact model and the entropy");
+    }
+    close_world(&x);
+}
+
+/* ---- what else belongs to training ----------------------------------------------------------- */
+
+/* A classifier belongs to a denoiser while its embeddings and its noise are the same. */
+static void test_fingerprint(void)
+{
+    static const Setup s = {{9, 4, 5, 5, 6, 1, 3, 7, 4, 8, 5, 0, 0, 0}, 1, {0}, 0, 0};
+    World x;
+    if (!open_world(&x, &s)) {
+        Config *c = &x.m.config;
+        const struct { const char *name; int *value; } told[] = {
+            {"the noise schedule", &c->noise_schedule},
+            {"diffusion_steps", &c->diffusion_steps},
+            {"max_positions", &c->max_positions}};
+        char before[20], after[20];
+        denoiser_fingerprint(&x.m, before);
+        for (size_t i = 0; i < sizeof told / sizeof *told; i++) {
+            --*told[i].value;
+            denoiser_fingerprint(&x.m, after);
+            check(strcmp(before, after), "the denoiser's fingerprint ignores %s", told[i].name);
+            ++*told[i].value;
+        }
+        for (int i = 0; i < x.m.num_tensors; i++) {
+            const Tensor *t = &x.m.tensors[i];
+            const int counts = t == x.m.word_embedding;
+            const real last = t->data[t->size - 1];
+            t->data[t->size - 1] += 1;
+            denoiser_fingerprint(&x.m, after);
+            t->data[t->size - 1] = last;
+            check((strcmp(before, after) != 0) == counts, "the denoiser's fingerprint %s %s",
+                  counts ? "ignores" : "depends on", t->name);
+        }
     }
     close_world(&x);
 }
@@ -1616,6 +2129,25 @@ static void test_resampler(void)
     resampler_free(&r);
 }
 
+/* ---- main ------------------------------------------------------------------------------------ */
+
+static void begin(const char *name)
+{
+    group.name = name;
+    group.passed = group.failed = 0;
+}
+
+static void end(void)
+{
+    printf("%s: %d passed", group.name, group.passed);
+    if (group.failed) printf(", %d FAILED", group.failed);
+    printf("\n");
+    fflush(stdout);
+    group.all_passed += group.passed;
+    group.all_failed += group.failed;
+    release();
+}
+
 static void run(const char *name, void (*test)(void))
 {
     begin(name);
@@ -1633,8 +2165,17 @@ static void run_setups(const char *name, void (*test)(const Setup *))
 static void test_schedules(void)
 {
     static const int steps[] = {2, 9, 10, 19, 20, 21, 50, 200, 1000, 2000};
+    static const int many[] = {10001, 20000, 100000}; /* for sqrt, whose formula ends below 0 */
     for (int schedule = 0; noise_schedule_names[schedule]; schedule++)
         for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) test_schedule(schedule, steps[i]);
+    for (size_t i = 0; i < sizeof many / sizeof *many; i++) test_schedule(0, many[i]);
+    Diffusion d;
+    Error err = {""};
+    check(diffusion_init(&d, 2, 20, NULL, &err) == -1 && strstr(err.text, "linear") &&
+              strstr(err.text, "nothing is left"),
+          "linear, 20 steps, whose last beta is 1: message '%s', expected that nothing is left",
+          err.text);
+    diffusion_free(&d);
 }
 
 int main(void)
@@ -1655,8 +2196,11 @@ int main(void)
     run("no denormal gradients", test_denormals);
     run("one example, one result", test_determinism);
     run("a batch in pieces", test_pieces);
+    run("the classifier's batch in pieces", test_classifier_pieces);
+    run("noise of the examples", test_noisy_examples);
     if (!DOUBLE) run("elementary functions", test_functions);
     run("random numbers", test_random);
+    if (!DOUBLE) run("many random numbers", test_many_random);
     run("orders", test_shuffle);
     run("epochs", test_epochs);
     run("lengths", test_lengths);
@@ -1664,12 +2208,20 @@ int main(void)
     run("respacing", test_respacing);
     run("diffusion process", test_process);
     run("dropout", test_dropout);
+    run("sites of dropout", test_dropout_sites);
+    run("initial weights", test_initial_weights);
     run("optimiser", test_optimizer);
+    if (!DOUBLE) run("moving average", test_ema);
     run("memorising a batch", test_memorise);
+    run("the sampling loop written out", test_loop);
     run("options of the sampling loop", test_sampler);
     run("guidance uphill", test_rising);
     run("guidance where its result is known", test_known_guidance);
+    run("evidence of x_t", test_evidence);
+    run("improbable words", test_improbable_word);
+    run("the bound's terms", test_bound_terms);
     run("the variational bound", test_bound);
+    run("fingerprint of a denoiser", test_fingerprint);
     run("loss-aware sampling of t", test_resampler);
     printf("%d passed, %d failed\n", group.all_passed, group.all_failed);
     return group.all_failed > 0;
