@@ -44,8 +44,8 @@ needed=$(cut -f 4 $W/list | sort -u | while read -r test; do targets $test; done
 
 while IFS=$tab read -r name file edit test message; do
     rm -rf $W/tree && cp -Rp $W/clean $W/tree
-    sed -E "$edit" $file >$W/tree/$file
-    changed=$(diff $file $W/tree/$file | grep -c '^<')
+    sed -E "$edit" $W/clean/$file >$W/tree/$file # the tree's own file may change meanwhile
+    changed=$(diff $W/clean/$file $W/tree/$file | grep -c '^<')
     if [ $changed -ne 1 ]; then bad "$name: changes $changed lines, must change one"
     elif ! (cd $W/tree && $MAKE $(targets $test)) >$W/build.txt 2>&1; then
         bad "$name: cannot be built"

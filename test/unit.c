@@ -903,6 +903,18 @@ static void near_uniform(const int *count, int n, int freedom, double expected, 
           what, chi2, freedom);
 }
 
+/* What 32-bit indices cannot fill with random numbers is refused before memory is asked for. */
+static void test_largest_table(void)
+{
+    Config c = {.vocab = 1000000, .emb_dim = 8192, .max_positions = 3, .hidden = 2, .layers = 1, .heads = 1, .ffn = 1,
+                .time_dim = 1, .diffusion_steps = 2};
+    Model m;
+    Error err = {""};
+    const int status = model_init(&m, &c, &err);
+    check(status && strstr(err.text, "1000000 words of 8192 numbers"), "a table of 8e9 numbers: %d, '%s'", status, err.text);
+    model_free(&m);
+}
+
 /* An epoch has every sentence, those of a length beside each other, in an order that no key shares with another. */
 static void test_epochs(void)
 {
@@ -2202,6 +2214,7 @@ int main(void)
     run("random numbers", test_random);
     if (!DOUBLE) run("many random numbers", test_many_random);
     run("orders", test_shuffle);
+    run("the largest table", test_largest_table);
     run("epochs", test_epochs);
     run("lengths", test_lengths);
     run("noise schedules", test_schedules);
