@@ -19,8 +19,8 @@ enum { BATCH = 64 /* sentences at a time, at most */, WINDOW = 1024 /* whose len
 typedef struct { Model model; Workspace work; int label; } Guide; /* a classifier and what it is to say */
 
 typedef struct {
-    int n, seed, threads, show, variance, help, clip_denoised, clamp_from, eval_steps, go_on, guide_steps;
-    double guide_scale, guide_adagrad, fluency, top_p, eta, strength, evidence_above;
+    int n, seed, threads, show, variance, help, clip_denoised, clamp_from, eval_steps, go_on;
+    double guide_scale, top_p, eta, strength, evidence_above;
     const char *steps /* NULL: the default, which depends on the model */, *out, *prompt, *length, *edit, *eval;
     const char *guide[GUIDES], *label[GUIDES]; /* as many of both */
     Guide guides[GUIDES];
@@ -300,8 +300,7 @@ static int sample_batch(Sampling *r, int length, Buffer *text, int first, Error 
     const Sampler sampler = {.variance = (Variance)r->variance, .noise = draw_noise, .show = r->show ? show_state : NULL,
                              .context = r, .clip_denoised = r->clip_denoised, .clamp_from = r->clamp_from, .ddim = r->eta >= 0,
                              .eta = r->eta, .start = r->start, .known = any ? r->known : NULL, .known_x = r->known_x,
-                             .gradient = r->num_guides ? add_guides : NULL, .guide_steps = r->guide_steps,
-                             .guide_adagrad = r->guide_adagrad, .fluency = r->fluency};
+                             .gradient = r->num_guides ? add_guides : NULL};
     if (p_sample_loop(&r->model, &r->work, &r->diffusion, &sampler, r->x, r->count, N, err)) return -1;
     read_words(r, r->x);
     for (int b = 0; b < r->count; b++) {
@@ -434,7 +433,7 @@ static void defaults(Sampling *r)
 {
     memset(r, 0, sizeof *r);
     r->n = 10, r->seed = 1, r->threads = max_threads(), r->strength = 0.5;
-    r->guide_scale = 10, r->guide_steps = 1, r->fluency = 0.01;
+    r->guide_scale = 10;
     r->evidence_above = HUGE_VAL, r->eta = -1;
 }
 
@@ -447,48 +446,51 @@ int main(int argc, char **argv)
     Error err;
     defaults(&run);
     Option options[] = {
-        {"n", OPT_INT, &run.n, 1, 1e8, "sentences to draw", NULL, NULL, 0, 0},
-        {"steps", OPT_TEXT, &run.steps, 0, 0, "diffusion steps to take: N of those trained, a,b,c for sections, or ddimN",
-         "50, if it has as many; all with --eval", NULL, 0, 0},
-        {"seed", OPT_INT, &run.seed, 0, INT32_MAX, "of the noise", NULL, NULL, 0, 0},
-        {"prompt", OPT_TEXT, &run.prompt, 0, 0, "keep the words of this sentence and fill in its [MASK]s", NULL, NULL, 0, 0},
-        {"continue", OPT_FLAG, &run.go_on, 0, 0, "the sentences go on behind the --prompt, as long as those of the training text",
-         NULL, NULL, 0, 0},
-        {"length", OPT_TEXT, &run.length, 0, 0, "N or N-M: of the sentences, in words and punctuation marks",
-         "as in the training text", NULL, 0, 0},
-        {"edit", OPT_TEXT, &run.edit, 0, 0, "begin with this sentence, made noisy, in place of noise", NULL, NULL, 0, 0},
-        {"strength", OPT_REAL, &run.strength, 0.001, 1, "of --edit: the share of the steps to take; 1 keeps nothing",
-         NULL, NULL, 0, 0},
-        {"guide", OPT_TEXT, run.guide, 0, GUIDES, "sentences that this classifier gives the --label; may be given repeatedly",
-         NULL, NULL, 0, 0},
-        {"label", OPT_TEXT, run.label, 0, GUIDES, "of --guide, one for each", NULL, NULL, 0, 0},
-        {"guide-scale", OPT_REAL, &run.guide_scale, 0, 1e6, "of --guide: how strongly the labels are asked for; 0: not at all",
-         NULL, NULL, 0, 0},
-        {"guide-steps", OPT_INT, &run.guide_steps, 1, 1000, "gradients that --guide follows after each diffusion step",
-         NULL, NULL, 0, 0},
-        {"guide-adagrad", OPT_REAL, &run.guide_adagrad, 0, 10,
-         "of --guide: Diffusion-LM's rule with this learning rate; 0: Bayes' rule", NULL, NULL, 0, 0},
-        {"fluency", OPT_REAL, &run.fluency, 0, 1e6, "of --guide-adagrad: how strongly x is held near the model's mean",
-         NULL, NULL, 0, 0},
-        {"eta", OPT_REAL, &run.eta, 0, 1000, "noise of a step: 0: none (DDIM), 1: DDPM's, 2 to 3: fewer errors, less varied",
-         "DDPM's steps", NULL, 0, 0},
-        {"top-p", OPT_REAL, &run.top_p, 0, 100, "draw noise beyond this (0.01 or more) again: likelier, less varied; 0: do not",
-         NULL, NULL, 0, 0},
-        {"clamp-from", OPT_INT, &run.clamp_from, 0, 100000,
-         "below this trained step round x_start to the nearest word; 0: never", NULL, NULL, 0, 0},
-        {"clip-denoised", OPT_FLAG, &run.clip_denoised, 0, 0, "clip x_start to [-1, 1]", NULL, NULL, 0, 0},
-        {"variance", OPT_CHOICE, &run.variance, 0, 0, "of a step back", NULL, variances, 0, 0},
-        {"eval", OPT_TEXT, &run.eval, 0, 0, "in place of sampling: the variational bound on this text", NULL, NULL, 0, 0},
-        {"eval-steps", OPT_INT, &run.eval_steps, 0, 100000, "of --eval: terms of the bound to draw for a sentence; 0: all",
-         NULL, NULL, 0, 0},
-        {"evidence-above", OPT_REAL, &run.evidence_above, 0, 1e6,
-         "softmax: count x_t's evidence for its words beyond this by Bayes' rule", "none; 0.5 with --eval", NULL, 0, 0},
-        {"show", OPT_FLAG, &run.show, 0, 0, "print the sentences while they come out of the noise, on stderr",
-         NULL, NULL, 0, 0},
-        {"out", OPT_TEXT, &run.out, 0, 0, "write the sentences to this file", "standard output", NULL, 0, 0},
-        {"threads", OPT_INT, &run.threads, 1, 1024, "does not change the result", NULL, NULL, 0, 0},
-        {"help", OPT_FLAG, &run.help, 0, 0, "print this", NULL, NULL, 0, 0},
-        {NULL, OPT_FLAG, NULL, 0, 0, NULL, NULL, NULL, 0, 0},
+        {"n", OPT_INT, &run.n, .min = 1, .max = 1e8, .help = "sentences to draw", .excludes = "eval"},
+        {"steps", OPT_TEXT, &run.steps,
+         .help = "diffusion steps to take: N of those trained, a,b,c for sections, or ddimN",
+         .deflt = "50, if it has as many; all with --eval"},
+        {"seed", OPT_INT, &run.seed, .max = INT32_MAX, .help = "of the noise"},
+        {"prompt", OPT_TEXT, &run.prompt,
+         .help = "keep the words of this sentence and fill in its [MASK]s", .excludes = "edit eval"},
+        {"continue", OPT_FLAG, &run.go_on,
+         .help = "the sentences go on behind the --prompt, as long as those of the training text", .needs = "prompt"},
+        {"length", OPT_TEXT, &run.length,
+         .help = "N or N-M: of the sentences, in words and punctuation marks",
+         .deflt = "as in the training text", .excludes = "edit eval"},
+        {"edit", OPT_TEXT, &run.edit,
+         .help = "begin with this sentence, made noisy, in place of noise", .excludes = "eval"},
+        {"strength", OPT_REAL, &run.strength, .min = 0.001, .max = 1,
+         .help = "of --edit: the share of the steps to take; 1 keeps nothing", .needs = "edit"},
+        {"guide", OPT_TEXT, run.guide, .times = GUIDES,
+         .help = "sentences that this classifier gives the --label; may be given repeatedly", .excludes = "eta eval"},
+        {"label", OPT_TEXT, run.label, .times = GUIDES, .help = "of --guide, one for each", .needs = "guide"},
+        {"guide-scale", OPT_REAL, &run.guide_scale, .max = 1e6,
+         .help = "of --guide: how strongly the labels are asked for; 0: not at all", .needs = "guide"},
+        {"eta", OPT_REAL, &run.eta, .max = 1000,
+         .help = "noise of a step: 0: none (DDIM), 1: DDPM's, 2 to 3: fewer errors, less varied",
+         .deflt = "DDPM's steps", .excludes = "eval"},
+        {"top-p", OPT_REAL, &run.top_p, .max = 100,
+         .help = "draw noise beyond this (0.01 or more) again: likelier, less varied; 0: do not", .excludes = "eval"},
+        {"clamp-from", OPT_INT, &run.clamp_from, .max = 100000,
+         .help = "below this trained step round x_start to the nearest word; 0: never", .excludes = "eval"},
+        {"clip-denoised", OPT_FLAG, &run.clip_denoised, .help = "clip x_start to [-1, 1]"},
+        {"variance", OPT_CHOICE, &run.variance, .choices = variances, .help = "of a step back", .excludes = "eta"},
+        {"eval", OPT_TEXT, &run.eval,
+         .help = "in place of sampling: the variational bound on this text"},
+        {"eval-steps", OPT_INT, &run.eval_steps, .max = 100000,
+         .help = "of --eval: terms of the bound to draw for a sentence; 0: all", .needs = "eval"},
+        {"evidence-above", OPT_REAL, &run.evidence_above, .max = 1e6,
+         .help = "softmax: count x_t's evidence for its words beyond this by Bayes' rule",
+         .deflt = "none; 0.5 with --eval"},
+        {"show", OPT_FLAG, &run.show,
+         .help = "print the sentences while they come out of the noise, on stderr", .excludes = "eval"},
+        {"out", OPT_TEXT, &run.out, .help = "write the sentences to this file",
+         .deflt = "standard output"},
+        {"threads", OPT_INT, &run.threads, .min = 1, .max = 1024,
+         .help = "does not change the result"},
+        {"help", OPT_FLAG, &run.help, .help = "print this"},
+        {.name = NULL},
     };
     if (options_parse(options, argc, argv, &path, 1, &err) < 0) {
         fprintf(stderr, "sample: %s\n", err.text);
@@ -501,34 +503,20 @@ int main(int argc, char **argv)
         options_help(options, stdout);
         return fflush(stdout) || ferror(stdout) ? 1 : 0;
     }
-    if (!!run.prompt + !!run.edit + !!run.eval > 1 || (run.length && (run.edit || run.eval))) {
-        fprintf(stderr, "sample: only one of --prompt, --edit and --eval can be given, and --length only with the first\n");
-        return 2;
-    }
     for (int g = 0; g < GUIDES; g++)
         if (!run.guide[g] != !run.label[g]) {
             fprintf(stderr, "sample: every --guide needs one --label, and every --label one --guide\n");
             return 2;
         }
-    for (const Option *o = options; o->name; o++) {
-        const char *why = o->value == &run.eval_steps && !run.eval ? "needs --eval"
-                          : o->value == &run.go_on && !run.prompt ? "needs --prompt"
-                          : o->value == &run.strength && !run.edit ? "needs --edit"
-                          : !strncmp(o->name, "guide-", 6) && !run.guide[0] ? "needs --guide"
-                          : o->value == &run.fluency && !run.guide_adagrad ? "needs --guide-adagrad"
-                          : o->value == &run.eta && run.guide[0] ? "and --guide exclude each other"
-                          : o->value == &run.variance && run.eta >= 0 ? "has no effect with --eta"
-                          : o->value == &run.top_p && run.eta == 0 ? "has no effect with --eta 0"
-                          : o->value == &run.top_p && run.top_p > 0 && run.top_p < 0.01 ? "is 0 or at least 0.01" : NULL;
-        char word[32];
-        snprintf(word, sizeof word, " %s ", o->name);
-        if (run.eval && strstr(" n eta top-p clamp-from show guide label ", word)) why = "has no effect with --eval";
-        if (o->given && why) {
-            fprintf(stderr, "sample: %s%s %s\n", o->name[1] ? "--" : "-", o->name, why);
-            return 2;
-        }
-        if (run.eval && o->value == &run.evidence_above && !o->given) run.evidence_above = 0.5;
+    if (run.top_p > 0 && run.top_p < 0.01) {
+        fprintf(stderr, "sample: --top-p is 0 or at least 0.01\n");
+        return 2;
     }
+    if (run.top_p > 0 && run.eta == 0) {
+        fprintf(stderr, "sample: --top-p has no effect with --eta 0\n");
+        return 2;
+    }
+    if (run.eval && !option_given(options, &run.evidence_above)) run.evidence_above = 0.5;
     set_threads(run.threads);
     if (!floats_are_exact())
         fprintf(stderr, "note: this build computes with more than float precision; another build may give other sentences\n");

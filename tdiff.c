@@ -1,79 +1,124 @@
-/* tdiff.c - minimal text diffusion, the whole algorithm, top to bottom.
+/* tdiff.c - minimal text diffusion.
  *
- * A sentence is a row of words; a word is a point in space (its embedding). Diffusion learns to turn
- * pure noise into such points, little by little. It takes two processes:
+ *   PART ONE, the algorithm, is read from top to bottom in an evening:
+ *     1 the idea   2 the diffusion process   3 the loss   4 the denoiser   5 layers   6 learning
+ *     7 sampling
+ *   PART TWO, the workshop, is for looking things up:
+ *     8 numbers   9 the product   10 parameters and memory   11 other objectives, the bound
+ *     12 control   13 the checkpoint
  *
- *   q, forward, fixed:   x_start -> x_t adds more and more Gaussian noise, until at t = T-1 nothing of
- *                        the sentence is left. There is a closed form for any t:
- *                        x_t = sqrt(alphas_cumprod[t]) x_start + sqrt(1 - alphas_cumprod[t]) noise     (DDPM eq. 4)
- *   p, backward, learnt: a network f(x_t, t), the denoiser, looks at the noisy points and guesses the clean
- *                        ones, all of x_start at once. One step back draws x_{t-1} from the Gaussian
- *                        q(x_{t-1} | x_t, x_start = f(x_t, t)), whose mean lies between the two      (DDPM eq. 6, 7)
+ * tdiff.h is the table of contents, in the same order, and says the shape of every array. */
+
+/* ==== PART ONE: THE ALGORITHM ================================================================= */
+
+/* ---- 1. the idea ------------------------------------------------------------------------------
  *
- * Sampling starts from noise, takes T steps back (or a subset of them: respacing), and reads off the word
- * that lm_head, which holds the embeddings, finds likeliest at each point. That is all; the rest of this file says how f is built,
- * how it is trained, and how to do both fast in plain C.
+ * A word is a point in space, its embedding: a row of D numbers. A sentence of N words is N points.
+ * Diffusion learns to turn N points of pure noise, little by little, into the points of a sentence.
+ * This is continuous diffusion: what becomes noisy is the points. (Masked diffusion, in which words
+ * are covered one by one, is another thing.) It takes two processes:
  *
- * Words are discrete and noise is not. Diffusion-LM joins the two by learning the embeddings together
- * with f, and by letting x_start be the embedding plus a little noise of its own. So there are three losses:
+ *   q goes forward and is fixed. It adds Gaussian noise to the sentence's points, x_start, more at
+ *   every step t = 0, 1, ... T-1, until nothing of them is left. For any t there is a closed form:
  *
- *   mse          |x_start - f(x_t, t)|^2: the guess must be right. At t = 0 the target is the
- *                noise-free embedding instead.                         (Diffusion-LM eq. 2 and sec. 4.2)
- *   decoder_nll  -log p(word | x_start): words must be recognisable from their points. Without it all
- *                embeddings could shrink to one point, where mse is 0 and nothing is said.   (eq. 2)
- *   tT_loss      |sqrt(alphas_cumprod[T-1]) x_start|^2: what is left of the sentence in x_T must be
- *                nothing, as sampling starts from pure noise. It also keeps embeddings from growing
- *                without end, the other easy way to please mse's relative error.   (eq. 1, its first term)
+ *       x_t = sqrt(alphas_cumprod[t]) x_start + sqrt(1 - alphas_cumprod[t]) noise   (DDPM eq. 4)
  *
- * The decoder reads the noised x_start and not f's output because that is the bound's term log p(w | x_0)
- * with x_0 drawn from q: it teaches the embeddings, not the network.
+ *   alphas_cumprod falls from nearly 1 at t = 0 to nearly 0 at t = T-1.
  *
- * That is the original objective. Three options change what the network reads and says, for the sake of real text (see Config):
- * its output may stand for a distribution over words, whose mean is the guess of x_start and whose cross-entropy, head_nll, is a
- * fourth loss, or for the noise; it may read its last estimate beside x_t; and the embeddings may be held at a chosen norm.
+ *   p goes back and is learnt. A network f, the denoiser, sees the noisy points x_t and t, and
+ *   guesses all of x_start at once. Were the guess right, x_{t-1} would be drawn from a Gaussian
+ *   between the guess and x_t (DDPM eq. 6 and 7). So one step back is: guess, and draw from it.
  *
- * A sentence has its own length, and that comes first: before a sample is made, its length is drawn from those
- * of the training text; diffusion then fills so many positions. The first, [CLS], and the last, [SEP], are known
- * like the words of a prompt. In training, too, only sentences of one length are computed together. So nothing is
- * filled up, and no attention is masked.
+ * Along one sentence, from words to noise, the names are:
+ *
+ *   words -> x_start_mean -> x_start -> x_t at t = 0 -> ... -> x_t at t = T-1
+ *            embeddings     + a little   + noise of t=0         pure noise
+ *
+ * The step from the embeddings to x_start makes words, which are discrete, into points that have a
+ * density: x_start is a word's embedding with a little noise of its own, as much as q adds at
+ * t = 0. Only so can the embeddings be learnt together with f (Diffusion-LM sec. 4.2).
+ *
+ * What is learnt. The objective has three terms (Diffusion-LM eq. 2, there with x_0 for x_start):
+ *
+ *   mse          |x_start - f(x_t, t)|^2, the mean over positions and dimensions: the guess must
+ *                be right. At t = 0 the target is the embedding without noise.
+ *   decoder_nll  -log p(word | x_start), p = softmax(lm_head(x_start)), where lm_head compares a
+ *                point with every embedding: a word must be recognisable from its own noisy point.
+ *                Without it all embeddings could move to one point, where mse is 0. It reads
+ *                x_start, not f's guess: it is there for the embeddings, not for the network.
+ *   tT_loss      |sqrt(alphas_cumprod[T-1]) x_start|^2: sampling begins with pure noise, so x_t
+ *                must hold nothing of the sentence at t = T-1. With the schedule used here
+ *                alphas_cumprod[T-1] is 2e-7, and so is this term beside the others: it belongs to
+ *                the bound that is derived in the paper, and can be ignored.
+ *
+ * With these three, samples of a template are fine, but rare words are learnt slowly, and real
+ * sentences come out as word salad. Three additions mend that. They are what runs by default:
+ *
+ *   the softmax head     The network does not say a point but how probable each word is,
+ *                        p = softmax(lm_head(f(x_t, t))), and the guess of x_start is the mean of
+ *                        the embeddings under p. So the error of a guess is told word by word:
+ *   head_nll             -log p(word), a fourth term, which does most of the work.
+ *   the embedding norm   Embeddings are held at one length, 4. It decides how much noise hides a
+ *                        word: free embeddings of 128 dimensions are about 11 long, so that only
+ *                        the noisiest steps leave any doubt which word it is, and all other steps
+ *                        are wasted.
+ *   self-conditioning    The network reads its last guess beside x_t: when sampling, that of the
+ *                        step before; in training, half of the time, one made for the purpose.
+ *                        Words of a sentence then agree with each other better. (The simple corpus
+ *                        does without: its words need not agree.)
+ *
+ * A training step (train.c: draw_batch, losses, train):
+ *
+ *   take a batch of sentences; for each draw t in 0..T-1 and the noises noise_x0 and noise_t
+ *   x_start = embedding + sqrt(1 - alphas_cumprod[0]) noise_x0                    noisy_examples
+ *   x_t     = q_sample(x_start, t, noise_t)
+ *   p       = softmax(lm_head(denoiser(x_t, t)))                                forward_examples
+ *   guess   = p @ embeddings                                                      predict_xstart
+ *   loss    = mse(x_start, guess) + head_nll + decoder_nll + tT_loss          losses_of_examples
+ *   gradient of the loss, backwards through all of it       backward_examples, backward_weights
+ *   if the gradient is longer than 1, shorten it to 1                                clip_factor
+ *   weights follow the gradient, and an average follows the weights                   adamw_step
+ *
+ * Sampling (sample.c: sample_batch; p_sample_loop):
+ *
+ *   draw a length N from those of the training text
+ *   x = noise (N,D)                                                                   that is x_T
+ *   for t = T-1 ... 0, or some of these:
+ *       guess = p @ embeddings, p = softmax(lm_head(denoiser(x, t)))                guess_xstart
+ *       mean  = posterior_mean_coef1[t] guess + posterior_mean_coef2[t] x               p_sample
+ *       x     = mean + sqrt(posterior_variance[t]) noise, without noise at t = 0
+ *   each point's word is the one that lm_head finds likeliest                      nearest_words
+ *
+ * A sentence has its own length. [CLS] in front and [SEP] at the end are words of it; when the
+ * length has been drawn they are known, and set like the words of a prompt. Only sentences of one
+ * length are computed together, in training and in sampling, so nothing is ever filled up with
+ * [PAD] and no attention is masked.
  *
  *   symbol  meaning                             symbol  meaning
  *   B       batch: sentences at once            D       embedding dimension
  *   N       positions of a sentence             C       model width (hidden size)
- *   V       vocabulary                          H, L    attention heads, layers
+ *   V       vocabulary: words                   H, L    attention heads, layers
  *   T       diffusion steps                     F       feed-forward width
  *   t       a step, 0..T-1 (the papers' t-1)    M       rows: B*N
  *
- * Reading order: errors and random numbers; elementary functions; matmul; layers; the parameter table; the
- * denoiser; the diffusion process; the loss; the optimiser; the classifier; the sampling loop; the checkpoint. Every
- * forward function is followed by its backward. In a hurry: read "the denoiser", "the diffusion
- * process" and "the loss", and believe the layers.
- *
- * One seed, one result: sums run in an order that depends neither on the number of threads nor on the
- * compiler, and fused multiply-add is written out where the machine has it (so that there are two
- * classes of machine, with and without it). Compilers must not contract a*b+c on their own. */
-#if defined(__unix__) || defined(__APPLE__)
-#define _POSIX_C_SOURCE 200112L /* fsync and stat, for files; all works without them */
-#define TDIFF_POSIX
-#include <sys/stat.h>
-#include <unistd.h>
-#endif
+ * A gradient has the name of what it is the gradient of, with d in front: dx_t is d loss / d x_t.
+ * Everything random (t, the noises) comes in as an argument: no function here draws anything. */
 #include "tdiff.h"
 #include <assert.h>
 #include <errno.h>
 #include <float.h>
 #include <math.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #ifdef _OPENMP
 #include <omp.h>
 #endif
 #if !defined(__GNUC__) || defined(__clang__)
-#pragma STDC FP_CONTRACT OFF /* gcc does not know this pragma, and does not contract under -std=c99 */
+#pragma STDC FP_CONTRACT OFF /* gcc does not know it, and does not contract under -std=c99 */
 #endif
 
-/* The block that makes float or double of this file. */
+/* float or double: with TDIFF_DOUBLE the tests build the same functions in double precision.
+ * fmadd(a, b, c) = a b + c with one rounding, where the machine can do that. */
 #if defined(FP_FAST_FMAF) || defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__riscv_flen)
 #define HAVE_FMA 1
 #else
@@ -91,110 +136,1138 @@
 #else
 #define real_sqrt sqrtf
 #define fmadd(a, b, c) (HAVE_FMA ? fmaf(a, b, c) : (a) * (b) + (c))
+static inline float r_exp(float x); /* section 8, as the next ones */
+static inline float r_log(float x);
+static inline float r_tanh(float x);
+static inline float r_erf(float x);
+static inline float r_sin(float x);
+static inline float r_cos(float x);
 #endif
+static inline uint32_t hash32(uint64_t key, uint32_t index);
+static uint64_t mix64(uint64_t x);
+static real dot(const real *x, const real *y, int n);
+static real sum(const real *x, int n);
+static real largest(const real *x, int n);
+static real square_distance(const real *x, const real *y, size_t n); /* y NULL: |x|^2 */
+static void add_to(real *out, const real *in, size_t n);             /* out += in */
+static void add_rows(real *out, const real *x, size_t stride, int M, int columns);
+static void combine(real *out, const real *x, const real *y, real cx, real cy, size_t n);
+static double power(double base, int n);
+enum { LANES = 16, CHUNK = 4096 /* elements that one thread takes at a time */ };
+static int all_finite(const real *x, size_t n);
+/* section 5, before it is reached */
+static real softmax(real *x, int n);
+/* section 4, likewise */
+static void forward_examples(const Model *m, const Workspace *w, real *out, const real *x_t,
+                             const real *estimate, const real *timesteps, int B, int N,
+                             Dropout drop);
+static void backward_examples(const Model *m, const Workspace *w, real *dx_t, const real *dout,
+                              int B, int N, Dropout drop);
+static void backward_weights(Model *m, const Workspace *w, const real *dout, const real *x_t, int B,
+                             int N);
+static void table_weights(Model *m, real *dbias, const real *dout, const real *in, int M);
+static int share(int B, int k, int shares);
 
-/* ---- 1. errors, memory, files ------------------------------------------------------------------ */
+/* What is not whole in memory: element (i,j) is x[i * row + j * col]. */
+typedef struct {
+    const real *x;
+    size_t row, col;
+} Matrix;
+static Matrix rows_of(const real *x, size_t apart);    /* (i,j) = x[i * apart + j] */
+static Matrix columns_of(const real *x, size_t apart); /* (i,j) = x[j * apart + i] */
+/* c(M,N) = a(M,K) b(K,N) or, with ADD, c += a b; c's rows lie `apart`. On this thread alone. */
+static void product(real *c, size_t apart, int add, Matrix a, Matrix b, int M, int N, int K);
 
-int fail(Error *err, const char *format, ...)
+/* section 10: the arrays as they begin at an example; those of a layer; parts of a batch */
+static Workspace from_example(const Workspace *all, const Config *c, int first);
+static Batch part_of_batch(const Batch *y, int first, int count, size_t n);
+static Dropout dropout_of_piece(Dropout drop, int first);
+static double *diffusion_alloc(Diffusion *d, int schedule, int total, const unsigned char *kept,
+                               Error *err);
+/* section 11: predicting the noise; x_t's own evidence for its words */
+static void noise_mse_forward(const Workspace *w, double *mse, const Batch *y, size_t n);
+static void noise_mse_backward(const Workspace *w, const Batch *y, const real *weight, size_t n);
+static void epsilon_backward(const Workspace *w, const Batch *y, const Diffusion *d, size_t n);
+static void add_evidence(real *out, const real *x, const Diffusion *d, const int *t, int B,
+                         size_t n);
+/* section 12 */
+static void nearest_rows(int *ids, const real *scores, int M, int V, int from);
+static void noise_known_words(const Sampler *s, const Workspace *w, const Diffusion *d, real *x,
+                              int B, size_t n);
+static void keep_known_words(const Sampler *s, real *x, int M, int D);
+static void clip(real *x, size_t n);
+static int is_guided(const Diffusion *d, int t);
+static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
+
+/* ---- 2. the diffusion process -----------------------------------------------------------------
+ * q_ goes forward, p_ goes back. All of it is arithmetic with a handful of numbers for each t,
+ * computed once in double precision; nothing here knows of words or of the network. */
+
+/* beta[t], the share of variance that step t adds, from how much of x_start (squared) is to be left
+ * after a share s of the steps: alpha_bar(s), falling from 1 to 0. */
+void betas_for_alpha_bar(double *betas, int T, double (*alpha_bar)(double))
 {
-    va_list args;
-    va_start(args, format);
-    vsnprintf(err->text, sizeof err->text, format, args);
-    va_end(args);
-    return -1;
+    for (int t = 0; t < T; t++)
+        betas[t] = fmin(1 - alpha_bar((t + 1.0) / T) / alpha_bar((double)t / T), 0.999);
 }
 
-void *checked_alloc(size_t count, size_t size, Error *err)
-{
-    void *p = size && count > (size_t)-1 / size ? NULL : calloc(count ? count : 1, size ? size : 1);
-    if (!p) fail(err, "out of memory: %zu x %zu bytes", count, size);
-    return p;
-}
+/* The schedule `sqrt` (Diffusion-LM app. A): much noise at once, since a word is as recognisable
+ * under a little noise as under none. From s = .9999 on the formula is below 0; a line to 0 takes
+ * its place. */
+double sqrt_alpha_bar(double s) { return fmax(1 - sqrt(s + 0.0001), 1e-5 * (1 - s)); }
 
-char *read_file(const char *path, size_t *length, Error *err)
+/* Respacing: of `total` trained steps the process may take some (kept). alphas_cumprod stays what
+ * it is at those, and everything else follows from it (Improved DDPM sec. 4). */
+int diffusion_init(Diffusion *d, int schedule, int total, const unsigned char *kept, Error *err)
 {
-    FILE *f = fopen(path, "rb");
-    char *text = NULL, *grown;
-    size_t n = 0, room = 0;
-    if (!f) { fail(err, "%s: cannot open: %s", path, strerror(errno)); return NULL; }
-    for (;;) {
-        if (room - n < 2) {
-            grown = realloc(text, room = room ? 2 * room : 65536);
-            if (!grown) { fail(err, "%s: out of memory at %zu bytes", path, room); break; }
-            text = grown;
-        }
-        size_t got = fread(text + n, 1, room - n - 1, f);
-        n += got;
-        if (got) continue;
-        if (ferror(f)) { fail(err, "%s: cannot read: %s", path, strerror(errno)); break; }
-        fclose(f);
-        text[n] = '\0';
-        *length = n;
-        return text;
+    double *all = diffusion_alloc(d, schedule, total, kept, err); /* the betas of all steps */
+    double before = 1, cumprod = 1;
+    if (!all) return -1;
+    for (int t = 0, k = 0; t < total; t++) {
+        cumprod *= 1 - all[t];
+        if (t == 0) d->first_alpha = cumprod;
+        if (kept && !kept[t]) continue;
+        d->betas[k] = 1 - cumprod / before;
+        d->timestep_map[k++] = t;
+        before = cumprod;
     }
-    fclose(f);
-    free(text);
-    return NULL;
+    free(all);
+    cumprod = 1;
+    for (int t = 0; t < d->T; t++) {
+        const double prev = cumprod, beta = d->betas[t];
+        cumprod *= 1 - beta;
+        d->alphas_cumprod_prev[t] = prev, d->alphas_cumprod[t] = cumprod;
+        d->posterior_variance[t] = beta * (1 - prev) / (1 - cumprod);             /* DDPM eq. 7 */
+        d->posterior_mean_coef1[t] = beta * sqrt(prev) / (1 - cumprod);           /* of x_start */
+        d->posterior_mean_coef2[t] = (1 - prev) * sqrt(1 - beta) / (1 - cumprod); /* of x_t */
+    }
+    /* At t = 0 the variance is 0, and its logarithm would not do: that of t = 1 stands in. It is
+     * asked for by the bound only; p_sample adds no noise there. */
+    for (int t = 0; t < d->T; t++) {
+        const int positive = t == 0 && d->T > 1 ? 1 : t;
+        d->posterior_log_variance_clipped[t] = log(d->posterior_variance[positive]);
+    }
+    return 0;
 }
 
-int output_spares(const char *path, const char *input, Error *err)
+/* Networks of any T see t on one scale. */
+real diffusion_timestep(const Diffusion *d, int t)
 {
-    int same = input && !strcmp(path, input);
-#ifdef TDIFF_POSIX
-    struct stat a, b;
-    if (input && !stat(path, &a) && !stat(input, &b)) same = S_ISREG(a.st_mode) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
-#endif
-    return same ? fail(err, "%s: the output would overwrite this input; another --out is needed", input) : 0;
+    return (real)d->timestep_map[t] * ((real)1000 / d->total);
 }
 
-int output_open(Output *o, const char *path, Error *err)
+/* x_t = sqrt(alphas_cumprod[t]) x_start + sqrt(1 - alphas_cumprod[t]) noise (DDPM eq. 4); every
+ * example has its own t. */
+void q_sample(real *x_t, const real *x_start, const real *noise, const int *t, const Diffusion *d,
+              int B, size_t n)
 {
-    memset(o, 0, sizeof *o);
-    if (!*path) return fail(err, "the name of the output file is empty");
-    if (strlen(path) >= sizeof o->path) return fail(err, "%.40s...: the path is too long", path);
-    strcpy(o->path, path);
-    strcpy(o->temporary, path);
-#ifdef TDIFF_POSIX
-    struct stat status;
-    if (stat(path, &status) || S_ISREG(status.st_mode)) /* a device or pipe is written as it is */
-#endif
-        strcat(o->temporary, ".tmp");
-    o->file = fopen(o->temporary, "wb");
-    return o->file ? 0 : fail(err, "%s: cannot write: %s", o->temporary, strerror(errno));
+    for (int b = 0; b < B; b++) {
+        const double a = d->alphas_cumprod[t[b]];
+        combine(x_t + b * n, x_start + b * n, noise + b * n, (real)sqrt(a), (real)sqrt(1 - a), n);
+    }
 }
 
-int output_close(Output *o, int keep, Error *err)
+/* The mean of q(x_{t-1} | x_t, x_start), a Gaussian of variance posterior_variance[t] (DDPM eq. 6
+ * and 7). It lies between the two. In the noise, t = T-1, it is almost all x_t: a guess that is
+ * still poor moves x hardly. At t = 0 it is x_start itself. */
+void q_posterior_mean(real *mean, const real *x_start, const real *x_t, const int *t,
+                      const Diffusion *d, int B, size_t n)
 {
-    int status = 0;
-    if (!o->file) return 0;
-    if (keep && (ferror(o->file) || fflush(o->file))) status = fail(err, "%s: cannot write: %s", o->path, strerror(errno));
-#ifdef TDIFF_POSIX
-    if (keep && !status && fsync(fileno(o->file)) && errno != EINVAL && errno != EROFS)
-        status = fail(err, "%s: cannot write: %s", o->path, strerror(errno));
-#endif
-    if (fclose(o->file) && keep && !status) status = fail(err, "%s: cannot write: %s", o->path, strerror(errno));
-    o->file = NULL;
-    if (!strcmp(o->path, o->temporary)) return status;
-#ifndef TDIFF_POSIX
-    if (keep && !status) remove(o->path); /* elsewhere rename may refuse to replace a file */
-#endif
-    if (keep && !status && rename(o->temporary, o->path))
-        status = fail(err, "%s: cannot replace it: %s", o->path, strerror(errno));
-    if (!keep || status) remove(o->temporary);
-    return status;
+    for (int b = 0; b < B; b++)
+        combine(mean + b * n, x_start + b * n, x_t + b * n, (real)d->posterior_mean_coef1[t[b]],
+                (real)d->posterior_mean_coef2[t[b]], n);
 }
 
-/* ---- 2. elementary functions --------------------------------------------------------------------
- * Branch-free polynomials: they vectorise, and give the same bits under every libm. */
+/* The variance of a step back: posterior_variance[t] or, larger, beta[t]; DDPM sec. 3.2 finds both
+ * alike. beta[0] would be too large for a step that comes near the end; the variance of t = 1
+ * stands in. */
+double p_variance(const Diffusion *d, int t, Variance kind)
+{
+    if (kind == FIXED_SMALL) return d->posterior_variance[t];
+    return t == 0 && d->T > 1 ? d->posterior_variance[1] : d->betas[t];
+}
+
+/* One step back: x_{t-1} is drawn as if the guess of x_start were right (DDPM alg. 2, line 4). At
+ * t = 0 there is no x_{t-1} to draw; the step ends in the guess. */
+void p_sample(real *x_prev, const real *pred_xstart, const real *x_t, const real *noise,
+              const int *t, const Diffusion *d, Variance kind, int B, size_t n)
+{
+    q_posterior_mean(x_prev, pred_xstart, x_t, t, d, B, n);
+    for (int b = 0; b < B; b++) {
+        const real sigma = t[b] == 0 ? 0 : (real)sqrt(p_variance(d, t[b], kind));
+        for (size_t i = b * n; i < (b + 1) * n; i++)
+            x_prev[i] = fmadd(sigma, noise[i], x_prev[i]);
+    }
+}
+
+/* ---- 3. the loss ------------------------------------------------------------------------------
+ * Each term is a pair: forward gives a value for every example, backward ADDS weight[b] times its
+ * gradient. All are means over positions (and dimensions), and then over the batch. */
+
+/* mse = mean (target - out)^2. The bound would weigh the steps differently (by how much the means
+ * of two Gaussians matter at t); the plain mean is what gives good samples, as in DDPM sec. 3.4. */
+void mse_forward(double *mse, const real *target, const real *out, int B, size_t n)
+{
+    for (int b = 0; b < B; b++)
+        mse[b] = (double)square_distance(target + b * n, out + b * n, n) / n;
+}
+
+/* d mse / d target = 2/n (target - out) = -d mse / d out */
+void mse_backward(real *dtarget, real *dout, const real *target, const real *out,
+                  const real *weight, int B, size_t n)
+{
+    for (int b = 0; b < B; b++)
+        for (size_t i = b * n; i < (b + 1) * n; i++) {
+            const real g = 2 * weight[b] / n * (target[i] - out[i]);
+            dtarget[i] += g;
+            dout[i] -= g;
+        }
+}
+
+/* nll = mean over positions of -log softmax(logits)[id] = log(sum of exp(logits)) - logits[id].
+ * The logits become their softmax; its logarithm would not do, since softmax makes the smallest
+ * probabilities 0. */
+static void cross_entropy(double *nll /*(B)*/, real *logits /*(B,N,V)*/, const int *ids /*(B,N)*/,
+                          int B, int N, int V)
+{
+    for (int b = 0; b < B; b++) {
+        nll[b] = 0;
+        for (int i = b * N; i < (b + 1) * N; i++) {
+            real *row = logits + (size_t)i * V, logit = row[ids[i]];
+            nll[b] += (double)(softmax(row, V) - logit) / N;
+        }
+    }
+}
+
+/* logits = x embedding^T + bias: large for the words whose embeddings x is close to. The weight of
+ * this Linear is the table of embeddings (in BERT's words, the two are tied). */
+void lm_head_forward(const Model *m, real *logits, const real *x, int M)
+{
+    linear_forward(logits, x, m->embedding, m->lm_head_bias->data, M, m->config.vocab,
+                   m->config.emb_dim);
+}
+
+/* decoder_nll = mean over positions of -log softmax(lm_head(x))[id] */
+void decoder_nll_forward(double *nll, real *logits, const Model *m, const real *x, const int *ids,
+                         int B, int N)
+{
+    lm_head_forward(m, logits, x, B * N);
+    cross_entropy(nll, logits, ids, B, N, m->config.vocab);
+}
+
+/* d nll / d logits = softmax - onehot; from there on lm_head is a Linear, of which this does the
+ * input, and training_losses the weight. */
+void decoder_nll_backward(real *dx, real *probs, const Model *m, const int *ids, const real *weight,
+                          int B, int N)
+{
+    const int V = m->config.vocab, D = m->config.emb_dim, M = B * N;
+    for (int i = 0; i < M; i++) {
+        real *p = probs + (size_t)i * V, scale = weight[i / N] / N;
+        p[ids[i]] -= 1;
+        for (int v = 0; v < V; v++) p[v] *= scale;
+    }
+    matmul(dx, ADD, NULL, probs, 0, m->embedding, 0, M, D, V);
+}
+
+/* tT = mean (sqrt(alphas_cumprod[T-1]) x_start)^2 */
+void tT_loss_forward(double *tT, const real *x_start, const Diffusion *d, int B, size_t n)
+{
+    const double left = d->alphas_cumprod[d->T - 1];
+    for (int b = 0; b < B; b++)
+        tT[b] = left * (double)square_distance(x_start + b * n, NULL, n) / n;
+}
+
+void tT_loss_backward(real *dx_start, const real *x_start, const Diffusion *d, const real *weight,
+                      int B, size_t n)
+{
+    for (int b = 0; b < B; b++) {
+        const real scale = 2 * weight[b] / n * (real)d->alphas_cumprod[d->T - 1];
+        for (size_t i = b * n; i < (b + 1) * n; i++)
+            dx_start[i] = fmadd(scale, x_start[i], dx_start[i]);
+    }
+}
+
+/* The softmax head: p = softmax(lm_head(out)), and the guess is p @ embedding. p is left in
+ * w->head. head_nll: NULL, or the cross-entropy of p with the words. */
+static void softmax_head_forward(const Model *m, const Workspace *w, real *pred, double *head_nll,
+                                 const real *out, const int *ids, int B, int N)
+{
+    const int V = m->config.vocab, D = m->config.emb_dim, M = B * N;
+    lm_head_forward(m, w->head, out, M);
+    if (head_nll) cross_entropy(head_nll, w->head, ids, B, N, V);
+    else
+        for (int i = 0; i < M; i++) softmax(w->head + (size_t)i * V, V);
+    matmul(pred, SET, NULL, w->head, 0, m->embedding, 0, M, D, V);
+}
+
+/* With g = d loss / d p, that is dpred embedding^T, through the softmax p (g - p . g), and of
+ * head_nll p - onehot. w->dhead is d loss / d logits afterwards. */
+static void softmax_head_backward(const Model *m, const Workspace *w, real *dout, const real *dpred,
+                                  const int *ids, const real *weight, int B, int N)
+{
+    const int V = m->config.vocab, D = m->config.emb_dim, M = B * N;
+    matmul(w->dhead, SET, NULL, dpred, 0, m->embedding, 1, M, V, D);
+    for (int i = 0; i < M; i++) {
+        real *g = w->dhead + (size_t)i * V, scale = weight[i / N] / N;
+        const real *p = w->head + (size_t)i * V, mean = dot(g, p, V);
+        for (int v = 0; v < V; v++) g[v] = p[v] * (g[v] - mean + scale);
+        g[ids[i]] -= scale;
+    }
+    matmul(dout, ADD, NULL, w->dhead, 0, m->embedding, 0, M, D, V);
+}
+
+/* The guess of x_start, pred, from what the network says, out: a distribution of words, x_start
+ * itself (as in Diffusion-LM), or the noise. head_nll: NULL, or 0 where there is no such term. */
+static void predict_xstart(const Model *m, const Workspace *w, real *pred, double *head_nll,
+                           real *out, const real *x_t, const int *ids, const int *t,
+                           const Diffusion *d, int B, int N)
+{
+    const size_t n = (size_t)N * m->config.emb_dim;
+    if (m->config.predict == PREDICT_SOFTMAX) {
+        if (d->evidence_above < HUGE_VAL) add_evidence(out, x_t, d, t, B, n);
+        softmax_head_forward(m, w, pred, head_nll, out, ids, B, N);
+        return;
+    }
+    if (m->config.predict == PREDICT_EPSILON) xstart_from_epsilon(pred, x_t, out, t, d, B, n);
+    else memcpy(pred, out, B * n * sizeof *pred);
+    if (head_nll)
+        for (int b = 0; b < B; b++) head_nll[b] = 0;
+}
+
+/* What the network is to see of the examples: x_start, which is the embedding (in target) with
+ * noise of its own, and x_t. */
+static void noisy_examples(const Model *m, const Workspace *w, const Diffusion *d, const Batch *y)
+{
+    const size_t n = (size_t)y->N * m->config.emb_dim;
+    const real sigma = (real)sqrt(1 - d->first_alpha);
+    embedding_forward(w->target, m->embedding, y->ids, y->B * y->N, m->config.emb_dim);
+    for (size_t i = 0; i < y->B * n; i++)
+        w->x_start[i] = fmadd(sigma, y->noise_x0[i], w->target[i]);
+    q_sample(w->x_t, w->x_start, y->noise_t, y->t, d, y->B, n);
+    for (int b = 0; b < y->B; b++) w->timesteps[b] = diffusion_timestep(d, y->t[b]);
+}
+
+/* The loss of some examples and, with backward, the gradient of all activations. The embeddings
+ * receive gradient by five routes:
+ *
+ *   1 through x_t, the network's input        4 through x_start, the decoder's input
+ *   2 through the target of mse               5 as the weight of the decoder, lm_head
+ *   3 through x_start in tT_loss
+ *
+ * and with the softmax head by two more: 6 as its weight, 7 as what its probabilities average.
+ * Routes 1 to 4 meet in dx_start, as x_start is the embedding plus a constant noise; 5 to 7 are
+ * gradients of weights and are taken in training_losses. Nothing is detached but the estimate for
+ * self-conditioning, which the gradient takes for a constant. */
+static void losses_of_examples(const Model *m, const Workspace *w, const Losses *terms,
+                               const Diffusion *d, const Batch *y, const real *weight, int backward,
+                               Dropout drop)
+{
+    const int D = m->config.emb_dim, B = y->B, N = y->N;
+    const int epsilon = m->config.predict == PREDICT_EPSILON;
+    const size_t n = (size_t)N * D;
+
+    noisy_examples(m, w, d, y);
+    for (int b = 0; b < B; b++) /* at t = 0 the target stays the embedding, without noise */
+        if (y->t[b] > 0) memcpy(w->target + b * n, w->x_start + b * n, n * sizeof *w->target);
+    if (y->self_condition) { /* a guess made without one is read when guessing again */
+        forward_examples(m, w, w->model_out, w->x_t, NULL, w->timesteps, B, N, drop);
+        predict_xstart(m, w, w->estimate, NULL, w->model_out, w->x_t, NULL, y->t, d, B, N);
+    }
+    forward_examples(m, w, w->model_out, w->x_t, y->self_condition ? w->estimate : NULL,
+                     w->timesteps, B, N, drop);
+    predict_xstart(m, w, w->pred_xstart, terms->head_nll, w->model_out, w->x_t, y->ids, y->t, d, B,
+                   N);
+    if (epsilon) noise_mse_forward(w, terms->mse, y, n);
+    else mse_forward(terms->mse, w->target, w->pred_xstart, B, n);
+    decoder_nll_forward(terms->decoder_nll, w->logits, m, w->x_start, y->ids, B, N);
+    tT_loss_forward(terms->tT_loss, w->x_start, d, B, n);
+    for (int b = 0; b < B; b++)
+        terms->loss[b] =
+            terms->mse[b] + terms->decoder_nll[b] + terms->tT_loss[b] + terms->head_nll[b];
+    if (!backward) return;
+
+    memset(w->dx_start, 0, B * n * sizeof *w->dx_start);
+    memset(w->dmodel_out, 0, B * n * sizeof *w->dmodel_out);
+    memset(w->dpred, 0, B * n * sizeof *w->dpred);
+    memset(w->dx_past, 0, B * n * sizeof *w->dx_past); /* reaches x_t past the network */
+    tT_loss_backward(w->dx_start, w->x_start, d, weight, B, n);                      /* route 3 */
+    decoder_nll_backward(w->dx_start, w->logits, m, y->ids, weight, B, N);           /* route 4 */
+    if (epsilon) noise_mse_backward(w, y, weight, n);
+    else mse_backward(w->dx_start, w->dpred, w->target, w->pred_xstart, weight, B, n); /* route 2 */
+    if (m->config.predict == PREDICT_SOFTMAX) {
+        softmax_head_backward(m, w, w->dmodel_out, w->dpred, y->ids, weight, B, N);
+        if (d->evidence_above < HUGE_VAL) add_evidence(w->dx_past, w->dmodel_out, d, y->t, B, n);
+    } else if (epsilon) epsilon_backward(w, y, d, n);
+    else add_to(w->dmodel_out, w->dpred, B * n);
+    backward_examples(m, w, w->dx_t, w->dmodel_out, B, N, drop);
+    for (int b = 0; b < B; b++) { /* route 1: x_t has sqrt(alphas_cumprod) of x_start */
+        const real scale = (real)sqrt(d->alphas_cumprod[y->t[b]]);
+        for (size_t i = b * n; i < (b + 1) * n; i++)
+            w->dx_start[i] = fmadd(scale, w->dx_t[i] + w->dx_past[i], w->dx_start[i]);
+    }
+}
+
+/* Threads. Each takes some of the examples through the whole network, forward and back, alone, and
+ * so hardly ever waits. The gradient of a weight is a sum over all examples; for it, each thread
+ * takes some of the weight's rows and sums over the examples in their order. So no sum depends on
+ * how many threads there are, and the result has the same bits for any number. */
+static void losses_of_piece(Model *m, Workspace *w, const Losses *terms, const Diffusion *d,
+                            const Batch *y, int backward, Dropout drop)
+{
+    const int B = y->B, N = y->N, shares = max_threads() < B ? max_threads() : B;
+    const size_t n = (size_t)N * m->config.emb_dim;
+#pragma omp parallel for schedule(static, 1)
+    for (int k = 0; k < shares; k++) {
+        const int first = share(B, k, shares), count = share(B, k + 1, shares) - first;
+        const Workspace part = from_example(w, &m->config, first);
+        const Losses own = losses_at(terms, first);
+        const Batch mine = part_of_batch(y, first, count, n);
+        losses_of_examples(m, &part, &own, d, &mine, w->weight + first, backward, drop);
+    }
+    if (!backward) return;
+
+    backward_weights(m, w, w->dmodel_out, w->x_t, B, N);
+#pragma omp parallel
+    table_weights(m, m->lm_head_bias->grad, w->logits, w->x_start, B * N);           /* route 5 */
+    if (m->config.predict == PREDICT_SOFTMAX) {
+#pragma omp parallel
+        table_weights(m, m->lm_head_bias->grad, w->dhead, w->model_out, B * N);      /* route 6 */
+#pragma omp parallel
+        table_weights(m, NULL, w->head, w->dpred, B * N);                            /* route 7 */
+    }
+    embedding_backward(m->dembedding, w->dx_start, y->ids, B * N, m->config.emb_dim);
+}
+
+/* Piece by piece, so that a large batch needs no more room for activations: gradients add up. */
+double training_losses(Model *m, Workspace *w, const Losses *terms, const Diffusion *d,
+                       const Batch *y, int backward, Dropout drop)
+{
+    const size_t n = (size_t)y->N * m->config.emb_dim;
+    double mean = 0;
+    assert(y->N == w->N && y->N <= m->config.max_positions);
+    embedding_table_forward(m);
+    for (int first = 0; first < y->B; first += w->B) {
+        const int count = y->B - first < w->B ? y->B - first : w->B;
+        const Batch piece = part_of_batch(y, first, count, n);
+        const Losses own = losses_at(terms, first);
+        for (int b = 0; b < count; b++)
+            w->weight[b] = (y->weight ? y->weight[first + b] : 1) / y->B;
+        losses_of_piece(m, w, &own, d, &piece, backward, dropout_of_piece(drop, first));
+    }
+    if (backward) embedding_table_backward(m);
+    for (int b = 0; b < y->B; b++) mean += terms->loss[b] / y->B;
+    return mean;
+}
+
+/* ---- 4. the denoiser --------------------------------------------------------------------------
+ * A BERT encoder (the LayerNorm behind each sum) between two small projections:
+ *
+ *   x_t (B,N,D) --Linear,tanh,Linear--> (B,N,C)  + position + time  --LayerNorm-->  h
+ *   L times:  h = LayerNorm(h + attention(h));   h = LayerNorm(h + Linear(GELU(Linear(h))))
+ *   h (B,N,C) --Linear,tanh,Linear--> out (B,N,D)
+ *
+ *   t --sines and cosines--> --Linear,SiLU,Linear--> time (B,C), the same at every position
+ *
+ * A Pair is the weight and the bias of a Linear, or gamma and beta of a LayerNorm. */
+
+static void linear_of(real *out, const real *in, Pair p, int M)
+{
+    linear_forward(out, in, p.weight->data, p.bias->data, M, p.weight->shape[0],
+                   p.weight->shape[1]);
+}
+
+static void linear_of_backward(real *din, Pair p, const real *dout, int M)
+{
+    linear_backward_input(din, dout, p.weight->data, M, p.weight->shape[0], p.weight->shape[1]);
+}
+
+/* In place: normed holds the input, and then the input normalised, which the backward needs. */
+static void layernorm_of(real *out, real *normed, real *rstd, Pair p, int M)
+{
+    layernorm_forward(out, normed, rstd, normed, p.weight->data, p.bias->data, M,
+                      (int)p.weight->size);
+}
+
+/* In place. The gradients of gamma and beta stay apart for every example, in partial (B,2,C), until
+ * backward_weights adds them up. */
+static void layernorm_of_backward(real *dx, real *partial, Pair p, const real *normed,
+                                  const real *rstd, int B, int N)
+{
+    const size_t C = p.weight->size;
+    memset(partial, 0, 2 * B * C * sizeof *partial);
+    for (size_t b = 0; b < (size_t)B; b++)
+        layernorm_backward(dx + b * N * C, partial + 2 * b * C, partial + (2 * b + 1) * C,
+                           dx + b * N * C, normed + b * N * C, rstd + b * N, p.weight->data, N,
+                           (int)C);
+}
+
+/* Dropout leaves out a share of the activations at four places of a layer, each with a mask of its
+ * own. offset: the element of the whole batch at which this thread's examples begin. */
+static Dropout dropout_site(Dropout drop, int layer, int place, size_t offset)
+{
+    drop.key = mix64(drop.key + (uint64_t)(4 * layer + place + 1));
+    drop.offset = offset;
+    return drop;
+}
+
+static void add_position_and_time(real *h /*(B,N,C)*/, const real *position /*(N,C)*/,
+                                  const real *time /*(B,C)*/, int B, int N, int C)
+{
+    for (int row = 0; row < B * N; row++) {
+        const real *p = position + (size_t)(row % N) * C, *s = time + (size_t)(row / N) * C;
+        for (int c = 0; c < C; c++) h[(size_t)row * C + c] += p[c] + s[c];
+    }
+}
+
+/* What the network reads: x_t or, with self-conditioning, x_t and the last guess of x_start (NULL:
+ * none yet, zeros) side by side (Chen et al. 2022, arXiv:2208.04202, "Self-Conditioning"). */
+static const real *network_input(const Workspace *w, const real *x_t, const real *estimate, int M,
+                                 int D)
+{
+    if (!w->input) return x_t;
+    for (size_t row = 0; row < (size_t)M; row++) {
+        real *to = w->input + 2 * row * D;
+        memcpy(to, x_t + row * D, D * sizeof *to);
+        if (estimate) memcpy(to + D, estimate + row * D, D * sizeof *to);
+        else memset(to + D, 0, D * sizeof *to);
+    }
+    return w->input;
+}
+
+static void forward_examples(const Model *m, const Workspace *w, real *out, const real *x_t,
+                             const real *estimate, const real *timesteps, int B, int N,
+                             Dropout drop)
+{
+    const Config *c = &m->config;
+    const int C = c->hidden, F = c->ffn, M = B * N, T4 = 4 * c->time_dim;
+    const size_t n = (size_t)M * C, at = (size_t)w->first * N * C;
+    const size_t att_at = (size_t)w->first * c->heads * N * N;
+
+    timestep_embedding(w->temb, timesteps, B, c->time_dim);
+    linear_of(w->time_hidden, w->temb, m->time_in, B);
+    silu_forward(w->time_act, w->time_hidden, (size_t)B * T4);
+    linear_of(w->time, w->time_act, m->time_out, B);
+
+    linear_of(w->up_act, network_input(w, x_t, estimate, M, c->emb_dim), m->up_in, M);
+    tanh_forward(w->up_act, w->up_act, n);
+    linear_of(w->emb_normed, w->up_act, m->up_out, M);
+    add_position_and_time(w->emb_normed, m->position_embeddings->data, w->time, B, N, C);
+    layernorm_of(w->emb, w->emb_normed, w->emb_rstd, m->emb_ln, M);
+    dropout_forward(w->emb, w->emb, n, dropout_site(drop, 0, 0, at));
+
+    const real *h = w->emb;
+    for (int l = 0; l < c->layers; l++) {
+        const Layer *layer = &m->layer[l];
+        const LayerActs a = layer_acts(w, c, l);
+        linear_forward(a.qkv, h, layer->query.weight->data, layer->query.bias->data, M, 3 * C, C);
+        attention_forward(a.context, a.att, w->dropped, a.qkv, dropout_site(drop, l, 1, att_at), B,
+                          N, C, c->heads);
+        linear_of(a.attn_normed, a.context, layer->attn_out, M);
+        dropout_forward(a.attn_normed, a.attn_normed, n, dropout_site(drop, l, 2, at));
+        add_to(a.attn_normed, h, n);
+        layernorm_of(a.attn_out, a.attn_normed, a.attn_rstd, layer->attn_ln, M);
+
+        linear_of(a.ffn_in, a.attn_out, layer->ffn_up, M);
+        gelu_forward(a.ffn_act, a.ffn_in, (size_t)M * F);
+        linear_of(a.normed, a.ffn_act, layer->ffn_down, M);
+        dropout_forward(a.normed, a.normed, n, dropout_site(drop, l, 3, at));
+        add_to(a.normed, a.attn_out, n);
+        layernorm_of(a.out, a.normed, a.rstd, layer->ffn_ln, M);
+        h = a.out;
+    }
+
+    linear_of(w->down_act, h, m->down_in, M);
+    tanh_forward(w->down_act, w->down_act, n);
+    linear_of(out, w->down_act, m->down_out, M);
+}
+
+/* The forward, line by line from its end: the gradient of every activation. In a sum h + branch(h)
+ * the gradient goes both ways: dh collects. backward_weights needs the gradient of each Linear's
+ * output later, so that stays in memory, in place of a forward value that nobody reads any more:
+ *
+ *   a.normed       then  the gradient of ffn_down's output     a.ffn_in  then  of ffn_up's
+ *   a.attn_normed  then  the gradient of attn_out's output     a.qkv     then  of query, key, value
+ *   w->emb_normed  then  the gradient of up_out's output */
+static void backward_examples(const Model *m, const Workspace *w, real *dx_t, const real *dout,
+                              int B, int N, Dropout drop)
+{
+    const Config *c = &m->config;
+    const int C = c->hidden, F = c->ffn, M = B * N, T4 = 4 * c->time_dim;
+    const size_t n = (size_t)M * C, at = (size_t)w->first * N * C;
+    const size_t att_at = (size_t)w->first * c->heads * N * N;
+    real *dh = w->dh;
+
+    linear_of_backward(w->ddown, m->down_out, dout, M);
+    tanh_backward(w->ddown, w->ddown, w->down_act, n);
+    linear_of_backward(dh, m->down_in, w->ddown, M);
+
+    for (int l = c->layers - 1; l >= 0; l--) {
+        const Layer *layer = &m->layer[l];
+        const LayerActs a = layer_acts(w, c, l);
+        real *dffn_down = a.normed, *dffn_up = a.ffn_in, *dattn_out = a.attn_normed, *dqkv = a.qkv;
+
+        layernorm_of_backward(dh, a.dln, layer->ffn_ln, a.normed, a.rstd, B, N);
+        dropout_backward(dffn_down, dh, n, dropout_site(drop, l, 3, at));
+        linear_of_backward(w->dffn, layer->ffn_down, dffn_down, M);
+        gelu_backward(dffn_up, w->dffn, a.ffn_in, (size_t)M * F);
+        linear_of_backward(w->dbranch, layer->ffn_up, dffn_up, M);
+        add_to(dh, w->dbranch, n);
+
+        layernorm_of_backward(dh, a.dattn_ln, layer->attn_ln, a.attn_normed, a.attn_rstd, B, N);
+        dropout_backward(dattn_out, dh, n, dropout_site(drop, l, 2, at));
+        linear_of_backward(w->dcontext, layer->attn_out, dattn_out, M);
+        attention_backward(w->dqkv, w->dscores, w->dropped, w->dcontext, a.att, a.qkv,
+                           dropout_site(drop, l, 1, att_at), B, N, C, c->heads);
+        memcpy(dqkv, w->dqkv, 3 * n * sizeof *dqkv);
+        linear_backward_input(w->dbranch, dqkv, layer->query.weight->data, M, 3 * C, C);
+        add_to(dh, w->dbranch, n);
+    }
+
+    dropout_backward(dh, dh, n, dropout_site(drop, 0, 0, at));
+    layernorm_of_backward(dh, w->demb_ln, m->emb_ln, w->emb_normed, w->emb_rstd, B, N);
+    memcpy(w->emb_normed, dh, n * sizeof *dh);
+    linear_of_backward(w->dup, m->up_out, dh, M);
+    tanh_backward(w->dup, w->dup, w->up_act, n);
+    linear_of_backward(w->dinput ? w->dinput : dx_t, m->up_in, w->dup, M);
+    if (w->dinput) /* of [x_t, estimate]: the estimate is a constant */
+        for (size_t row = 0, D = c->emb_dim; row < (size_t)M; row++)
+            memcpy(dx_t + row * D, w->dinput + 2 * row * D, D * sizeof *dx_t);
+
+    memset(w->dtime, 0, (size_t)B * C * sizeof *w->dtime); /* time was added at every position */
+    for (int b = 0; b < B; b++)
+        add_rows(w->dtime + (size_t)b * C, dh + (size_t)b * N * C, C, N, C);
+    linear_of_backward(w->dtime_act, m->time_out, w->dtime, B);
+    silu_backward(w->dtime_act, w->dtime_act, w->time_hidden, (size_t)B * T4);
+}
+
+/* The gradients of weights. All threads of a parallel region call these: they share the rows of the
+ * weight (O of them, ROWS at a time) and do not wait for each other. */
+enum { ROWS = 192 };
+
+static void linear_weights(real *dw, real *db, const real *dout, const real *in, int M, int O,
+                           int I)
+{
+#pragma omp for schedule(dynamic) nowait
+    for (int from = 0; from < O; from += ROWS)
+        linear_backward_weights(dw, db, dout, in, M, O, I, from, from + ROWS < O ? from + ROWS : O);
+}
+
+static void weights_of(Pair p, int O, const real *dout, const real *in, int M)
+{
+    linear_weights(p.weight->grad, p.bias->grad, dout, in, M, O, p.weight->shape[1]);
+}
+
+/* The table of embeddings as the weight of a Linear; dbias may be NULL. */
+static void table_weights(Model *m, real *dbias, const real *dout /*(M,V)*/,
+                          const real *in /*(M,D)*/, int M)
+{
+    linear_weights(m->dembedding, dbias, dout, in, M, m->config.vocab, m->config.emb_dim);
+}
+
+static void layernorm_weights_of(Pair p, const real *partial, int B)
+{
+    const int C = (int)p.weight->size;
+#pragma omp single nowait
+    {
+        add_rows(p.weight->grad, partial, 2 * C, B, C);
+        add_rows(p.bias->grad, partial + C, 2 * C, B, C);
+    }
+}
+
+/* The gradients of all weights but the embeddings', from what backward_examples left (the table
+ * there): sums over all rows of the batch, in order. key.bias gets 0 but for rounding: it adds the
+ * same to all scores of a row, which softmax does not notice. */
+static void backward_weights(Model *m, const Workspace *w, const real *dout, const real *x_t, int B,
+                             int N)
+{
+    const Config *c = &m->config;
+    const int C = c->hidden, M = B * N;
+#pragma omp parallel
+    {
+        weights_of(m->down_out, c->emb_dim, dout, w->down_act, M);
+        weights_of(m->down_in, C, w->ddown, layer_acts(w, c, c->layers - 1).out, M);
+        for (int l = c->layers - 1; l >= 0; l--) {
+            const Layer *layer = &m->layer[l];
+            const LayerActs a = layer_acts(w, c, l);
+            const real *dffn_down = a.normed, *dffn_up = a.ffn_in, *dattn_out = a.attn_normed;
+            const real *dqkv = a.qkv, *h = l > 0 ? layer_acts(w, c, l - 1).out : w->emb;
+            weights_of(layer->ffn_down, C, dffn_down, a.ffn_act, M);
+            weights_of(layer->ffn_up, c->ffn, dffn_up, a.attn_out, M);
+            weights_of(layer->attn_out, C, dattn_out, a.context, M);
+            weights_of(layer->query, 3 * C, dqkv, h, M);
+            layernorm_weights_of(layer->ffn_ln, a.dln, B);
+            layernorm_weights_of(layer->attn_ln, a.dattn_ln, B);
+        }
+        layernorm_weights_of(m->emb_ln, w->demb_ln, B);
+        weights_of(m->up_out, C, w->emb_normed, w->up_act, M);
+        weights_of(m->up_in, C, w->dup, w->input ? w->input : x_t, M);
+        weights_of(m->time_out, C, w->dtime, w->time_act, B);
+        weights_of(m->time_in, 4 * c->time_dim, w->dtime_act, w->temb, B);
+#pragma omp single nowait
+        add_rows(m->position_embeddings->grad, w->emb_normed, (size_t)N * C, B, N * C);
+    }
+}
+
+/* Share k of B examples begins here. */
+static int share(int B, int k, int shares) { return (int)((int64_t)B * k / shares); }
+
+void denoiser_forward(const Model *m, Workspace *w, real *out, const real *x_t,
+                      const real *estimate, const real *timesteps, int B, int N, Dropout drop)
+{
+    const size_t n = (size_t)N * m->config.emb_dim;
+    const int shares = max_threads() < B ? max_threads() : B;
+    assert(B <= w->B && N == w->N && N <= m->config.max_positions);
+#pragma omp parallel for schedule(static, 1)
+    for (int k = 0; k < shares; k++) {
+        const int first = share(B, k, shares), count = share(B, k + 1, shares) - first;
+        const Workspace part = from_example(w, &m->config, first);
+        forward_examples(m, &part, out + first * n, x_t + first * n,
+                         estimate ? estimate + first * n : NULL, timesteps + first, count, N, drop);
+    }
+}
+
+static void backward_all_examples(const Model *m, Workspace *w, real *dx_t, const real *dout, int B,
+                                  int N, Dropout drop)
+{
+    const size_t n = (size_t)N * m->config.emb_dim;
+    const int shares = max_threads() < B ? max_threads() : B;
+#pragma omp parallel for schedule(static, 1)
+    for (int k = 0; k < shares; k++) {
+        const int first = share(B, k, shares), count = share(B, k + 1, shares) - first;
+        const Workspace part = from_example(w, &m->config, first);
+        backward_examples(m, &part, dx_t + first * n, dout + first * n, count, N, drop);
+    }
+}
+
+void denoiser_backward(Model *m, Workspace *w, real *dx_t, const real *dout, const real *x_t, int B,
+                       int N, Dropout drop)
+{
+    backward_all_examples(m, w, dx_t, dout, B, N, drop);
+    backward_weights(m, w, dout, x_t, B, N);
+}
+
+/* The table of embeddings that everything reads, m->embedding: word_embedding itself or, with
+ * emb_norm, its rows scaled to that norm. (FLT_MIN: a row of zeros stays zeros.) */
+void embedding_table_forward(Model *m)
+{
+    const int D = m->config.emb_dim;
+    if (m->config.emb_norm == 0) return;
+    for (int v = 0; v < m->config.vocab; v++) {
+        const real *e = m->word_embedding->data + (size_t)v * D;
+        const real scale = (real)m->config.emb_norm / real_sqrt(dot(e, e, D) + FLT_MIN);
+        for (int d = 0; d < D; d++) m->embedding[(size_t)v * D + d] = scale * e[d];
+    }
+}
+
+/* With u = e / |e|:  de = emb_norm / |e| (dtable - u (u . dtable)): only what turns a row reaches
+ * it, what would make it longer does not. */
+void embedding_table_backward(Model *m)
+{
+    const int D = m->config.emb_dim;
+    if (m->config.emb_norm == 0) return;
+    for (int v = 0; v < m->config.vocab; v++) {
+        const real *e = m->word_embedding->data + (size_t)v * D;
+        real *de = m->word_embedding->grad + (size_t)v * D, *dtable = m->dembedding + (size_t)v * D;
+        const real square = dot(e, e, D) + FLT_MIN;
+        const real scale = (real)m->config.emb_norm / real_sqrt(square);
+        const real along = dot(e, dtable, D) / square;
+        for (int d = 0; d < D; d++) {
+            de[d] += scale * (dtable[d] - along * e[d]);
+            dtable[d] = 0;
+        }
+    }
+}
+
+/* ---- 5. layers --------------------------------------------------------------------------------
+ * A layer is a pair of functions: outputs first, shapes last, the forward's formula above the
+ * derivative. Layers know nothing of threads. */
+
+/* out = in w^T + b */
+void linear_forward(real *out, const real *in, const real *w, const real *b, int M, int O, int I)
+{
+    matmul(out, SET, b, in, 0, w, 1, M, O, I);
+}
+
+/* din = dout w */
+void linear_backward_input(real *din, const real *dout, const real *w, int M, int O, int I)
+{
+    matmul(din, SET, NULL, dout, 0, w, 0, M, I, O);
+}
+
+/* dw += dout^T in;  db += the sum of dout over its rows; of the outputs from..to-1 */
+void linear_backward_weights(real *dw, real *db, const real *dout, const real *in, int M, int O,
+                             int I, int from, int to)
+{
+    product(dw + (size_t)from * I, I, ADD, columns_of(dout + from, O), rows_of(in, I), to - from, I,
+            M);
+    if (db) add_rows(db + from, dout + from, O, M, to - from);
+}
+
+/* normed = (in - mean) / sqrt(var + eps);  out = normed gamma + beta    (eps as BERT has it) */
+void layernorm_forward(real *out, real *normed, real *rstd, const real *in, const real *gamma,
+                       const real *beta, int M, int C)
+{
+    for (int row = 0; row < M; row++) {
+        const real *x = in + (size_t)row * C;
+        real *xn = normed + (size_t)row * C, *y = out + (size_t)row * C;
+        const real mean = sum(x, C) / C;
+        for (int c = 0; c < C; c++) xn[c] = x[c] - mean;
+        const real scale = rstd[row] = 1 / real_sqrt(dot(xn, xn, C) / C + (real)1e-12);
+        for (int c = 0; c < C; c++) y[c] = fmadd(xn[c] *= scale, gamma[c], beta[c]);
+    }
+}
+
+/* With g = dout gamma:  din = rstd (g - mean(g) - normed mean(g normed)), since the mean and the
+ * variance both move with every input;  dgamma += dout normed;  dbeta += dout */
+void layernorm_backward(real *din, real *dgamma, real *dbeta, const real *dout, const real *normed,
+                        const real *rstd, const real *gamma, int M, int C)
+{
+    for (size_t row = 0; row < (size_t)M; row++)
+        for (int c = 0; c < C; c++) {
+            dbeta[c] += dout[row * C + c];
+            dgamma[c] = fmadd(dout[row * C + c], normed[row * C + c], dgamma[c]);
+        }
+    for (size_t row = 0; row < (size_t)M; row++) {
+        const real *dy = dout + row * C, *xn = normed + row * C;
+        real *dx = din + row * C;
+        for (int c = 0; c < C; c++) dx[c] = dy[c] * gamma[c];
+        const real mean = sum(dx, C) / C, slope = dot(dx, xn, C) / C;
+        for (int c = 0; c < C; c++) dx[c] = (dx[c] - mean - xn[c] * slope) * rstd[row];
+    }
+}
+
+static const double root_half = 0.70710678118654752440, root_two_pi = 2.50662827463100050242;
+
+/* out = x Phi(x), Phi the distribution function of the normal distribution: GELU as in BERT */
+void gelu_forward(real *out, const real *in, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        out[i] = (real)0.5 * in[i] * (1 + r_erf(in[i] * (real)root_half));
+}
+
+/* d/dx x Phi(x) = Phi(x) + x phi(x), phi its density */
+void gelu_backward(real *din, const real *dout, const real *in, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const real x = in[i], cdf = (real)0.5 * (1 + r_erf(x * (real)root_half));
+        const real pdf = r_exp((real)-0.5 * x * x) * (real)(1 / root_two_pi);
+        din[i] = dout[i] * fmadd(x, pdf, cdf);
+    }
+}
+
+void tanh_forward(real *out, const real *in, size_t n)
+{
+    for (size_t i = 0; i < n; i++) out[i] = r_tanh(in[i]);
+}
+
+/* tanh' = 1 - tanh^2 */
+void tanh_backward(real *din, const real *dout, const real *out, size_t n)
+{
+    for (size_t i = 0; i < n; i++) din[i] = dout[i] * (1 - out[i] * out[i]);
+}
+
+/* out = x s(x), s(x) = 1 / (1 + exp(-x)) */
+void silu_forward(real *out, const real *in, size_t n)
+{
+    for (size_t i = 0; i < n; i++) out[i] = in[i] / (1 + r_exp(-in[i]));
+}
+
+/* (x s)' = s (1 + x (1 - s)) */
+void silu_backward(real *din, const real *dout, const real *in, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const real s = 1 / (1 + r_exp(-in[i]));
+        din[i] = dout[i] * s * (1 + in[i] * (1 - s));
+    }
+}
+
+/* What element i is multiplied by: 0 with probability rate, else 1 / (1 - rate), so that the mean
+ * stays. A hash says which: nothing is stored, and the backward finds the same mask. */
+static inline real dropout_scale(Dropout drop, size_t i)
+{
+    const uint32_t hash = hash32(drop.key, (uint32_t)(drop.offset + i)) >> 8;
+    return hash < (uint32_t)(drop.rate * 16777216) ? 0 : (real)(1 / (1 - drop.rate));
+}
+
+void dropout_forward(real *out, const real *in, size_t n, Dropout drop)
+{
+    if (drop.rate == 0) {
+        if (out != in) memcpy(out, in, n * sizeof *out);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) out[i] = in[i] * dropout_scale(drop, i);
+}
+
+void dropout_backward(real *din, const real *dout, size_t n, Dropout drop)
+{
+    dropout_forward(din, dout, n, drop); /* linear in its input, with the same mask */
+}
+
+/* In place: x = exp(x) / sum exp(x); returns log(sum exp(x)). What is 1e-14 of the largest or less
+ * becomes 0: no sum would notice it, but its gradients would be denormal numbers, with which some
+ * processors are a hundred times slower: a training step took 2.5 times as long. */
+static real softmax(real *x, int n)
+{
+    const real top = largest(x, n);
+    for (int i = 0; i < n; i++) x[i] = x[i] - top < -32 ? 0 : r_exp(x[i] - top);
+    const real total = sum(x, n), scale = 1 / total;
+    for (int i = 0; i < n; i++) x[i] *= scale;
+    return top + r_log(total);
+}
+
+/* For every head: p = softmax(q k^T / sqrt(C/H)), out = dropout(p) v (Vaswani et al. 2017,
+ * arXiv:1706.03762, eq. 1). qkv holds q, k and v of a position side by side, each C wide, in which
+ * a head has C/H columns: rows are `stride` apart. */
+void attention_forward(real *out, real *att, real *dropped, const real *qkv, Dropout drop, int B,
+                       int N, int C, int H)
+{
+    const int width = C / H;
+    const size_t stride = 3 * (size_t)C, square = (size_t)N * N;
+    const real scale = 1 / real_sqrt((real)width);
+    for (int bh = 0; bh < B * H; bh++) {
+        const int b = bh / H, h = bh % H;
+        const real *q = qkv + b * N * stride + h * width, *k = q + C, *v = k + C;
+        real *p = att + bh * square, *y = out + (size_t)b * N * C + h * width;
+        product(p, N, SET, rows_of(q, stride), columns_of(k, stride), N, N, width); /* q k^T */
+        for (size_t i = 0; i < square; i++) p[i] *= scale;
+        for (int i = 0; i < N; i++) softmax(p + (size_t)i * N, N);
+        if (drop.rate > 0) dropout_forward(dropped, p, square, drop);
+        const real *kept = drop.rate > 0 ? dropped : p;
+        product(y, C, SET, rows_of(kept, N), rows_of(v, stride), N, width, N); /* kept v */
+        drop.offset += square;
+    }
+}
+
+/* dkept = dout v^T, dp = dkept through the dropout; through the softmax ds = p (dp - p . dp);
+ * dv = kept^T dout;  dq = ds k / sqrt(C/H);  dk = ds^T q / sqrt(C/H) */
+void attention_backward(real *dqkv, real *ds, real *dropped, const real *dout, const real *att,
+                        const real *qkv, Dropout drop, int B, int N, int C, int H)
+{
+    const int width = C / H;
+    const size_t stride = 3 * (size_t)C, square = (size_t)N * N;
+    const real scale = 1 / real_sqrt((real)width);
+    for (int bh = 0; bh < B * H; bh++) {
+        const int b = bh / H, h = bh % H;
+        const real *q = qkv + b * N * stride + h * width, *k = q + C, *v = k + C;
+        const real *p = att + bh * square, *dy = dout + (size_t)b * N * C + h * width;
+        real *dq = dqkv + b * N * stride + h * width, *dk = dq + C, *dv = dk + C;
+        product(ds, N, SET, rows_of(dy, C), columns_of(v, stride), N, N, width); /* dy v^T */
+        if (drop.rate > 0) {
+            dropout_forward(dropped, p, square, drop);
+            dropout_backward(ds, ds, square, drop);
+        }
+        const real *kept = drop.rate > 0 ? dropped : p;
+        product(dv, stride, SET, columns_of(kept, N), rows_of(dy, C), N, width, N); /* kept^T dy */
+        for (int i = 0; i < N; i++) {
+            const real *pi = p + (size_t)i * N;
+            real *row = ds + (size_t)i * N, total = dot(row, pi, N);
+            for (int j = 0; j < N; j++) row[j] = pi[j] * (row[j] - total) * scale;
+        }
+        product(dq, stride, SET, rows_of(ds, N), rows_of(k, stride), N, width, N);    /* ds k */
+        product(dk, stride, SET, columns_of(ds, N), rows_of(q, stride), N, width, N); /* ds^T q */
+        drop.offset += square;
+    }
+}
+
+void embedding_forward(real *out, const real *table, const int *ids, int M, int D)
+{
+    for (size_t row = 0; row < (size_t)M; row++)
+        memcpy(out + row * D, table + (size_t)ids[row] * D, D * sizeof *out);
+}
+
+/* dtable[ids[row]] += dout[row] */
+void embedding_backward(real *dtable, const real *dout, const int *ids, int M, int D)
+{
+    for (size_t row = 0; row < (size_t)M; row++)
+        for (int d = 0; d < D; d++) dtable[(size_t)ids[row] * D + d] += dout[row * D + d];
+}
+
+/* [cos(t f_i) | sin(t f_i)], f_i = 10000^(-i / half): as Transformers number positions. */
+void timestep_embedding(real *out, const real *timesteps, int B, int dim)
+{
+    const int half = dim / 2;
+    const real log_period = (real)9.210340371976184; /* log 10000 */
+    for (int b = 0; b < B; b++) {
+        real *y = out + (size_t)b * dim;
+        for (int i = 0; i < half; i++) {
+            const real angle = timesteps[b] * r_exp(-log_period * i / half);
+            y[i] = r_cos(angle);
+            y[half + i] = r_sin(angle);
+        }
+        if (dim % 2) y[dim - 1] = 0;
+    }
+}
+
+/* ---- 6. learning ------------------------------------------------------------------------------
+ * Which sentences make a batch, and what is done with the gradient. */
+
+/* All sentences once (or `copies` times), in an order that is another with every key, but those of
+ * one length beside each other, so that a batch cut from it has one length, or a few. */
+void epoch_order(int *order, int *scratch, const Corpus *c, int copies, uint64_t key)
+{
+    const int n = c->rows * copies;
+    int *shuffled = scratch, *place = scratch + n; /* where the next one of each length goes */
+    rng_shuffle(shuffled, n, key);
+    memset(place, 0, ((size_t)c->longest + 2) * sizeof *place);
+    for (int i = 0; i < n; i++) place[sentence_length(c, i % c->rows) + 1]++;
+    for (int N = 1; N <= c->longest; N++) place[N] += place[N - 1];
+    for (int i = 0; i < n; i++) {
+        const int row = shuffled[i] % c->rows;
+        order[place[sentence_length(c, row)]++] = row;
+    }
+}
+
+/* A sum over chunks of a fixed size, so that the number of threads does not change it. */
+double gradient_norm(const Model *m, Optimizer *o)
+{
+    const int chunks = (int)(m->num_params / CHUNK + 1);
+    double total = 0;
+#pragma omp parallel for
+    for (int k = 0; k < chunks; k++) {
+        const size_t begin = (size_t)k * CHUNK, rest = m->num_params - begin;
+        o->partial[k] = square_distance(m->grads + begin, NULL, rest < CHUNK ? rest : CHUNK);
+    }
+    for (int k = 0; k < chunks; k++) total += o->partial[k];
+    return sqrt(total);
+}
+
+/* AdamW: m and v are running means of the gradient and of its square, corrected for their start at
+ * 0 (Adam, alg. 1); the weight decays by itself, not through the gradient (AdamW, alg. 2).
+ * EMA, in the same pass over memory: the average of the weights over the last 1 / (1 - ema_rate)
+ * steps or so. It is what samples: single steps jump about, their average does not. */
+void adamw_step(Model *m, Optimizer *o, int step, double lr, double weight_decay,
+                const unsigned char *decay, double ema_rate, double grad_scale)
+{
+    const real beta1 = (real)0.9, beta2 = (real)0.999, eps = (real)1e-8, ema_keep = (real)ema_rate;
+    const real step_size = (real)(lr / (1 - power(0.9, step + 1)));
+    const real root_correction = (real)sqrt(1 - power(0.999, step + 1));
+#pragma omp parallel
+    for (int i = 0; i < m->num_tensors; i++) {
+        const Tensor *t = &m->tensors[i];
+        const size_t place = t->data - m->params;
+        const real keep = decay[i] ? (real)(1 - lr * weight_decay) : 1;
+        real *p = t->data, *g = t->grad, *ema = o->ema + place;
+        real *am = o->adam_m + place, *av = o->adam_v + place;
+#pragma omp for nowait
+        for (size_t j = 0; j < t->size; j++) {
+            const real grad = g[j] * (real)grad_scale;
+            am[j] = fmadd(beta1, am[j], (1 - beta1) * grad);
+            av[j] = fmadd(beta2, av[j], (1 - beta2) * grad * grad);
+            p[j] = p[j] * keep - step_size * am[j] / (real_sqrt(av[j]) / root_correction + eps);
+            ema[j] = fmadd(ema_keep, ema[j], (1 - ema_keep) * p[j]);
+            g[j] = 0;
+        }
+    }
+}
+
+/* What the gradient is multiplied by: 1, or less if it is longer than clip. */
+double clip_factor(double norm, double clip)
+{
+    return clip > 0 && norm + 1e-6 > clip ? clip / (norm + 1e-6) : 1;
+}
+
+/* Up over warmup steps, since Adam's first estimates are poor; then down to 0 at the last step. */
+double learning_rate(double lr, int step, int warmup, int steps)
+{
+    return lr * (step < warmup ? (step + 1.0) / warmup : 1) * (1 - (double)step / steps);
+}
+
+/* The average begins short and grows: with rate .999 from the first step on, the random initial
+ * weights would still be 37 % of it after 1,000 steps. */
+double ema_warmup(double rate, int step) { return fmin(rate, (1.0 + step) / (10.0 + step)); }
+
+/* ---- 7. sampling ------------------------------------------------------------------------------
+ * DDPM alg. 2, with a network that guesses x_start. Whatever else can be wanted of it is one line
+ * in the loop and a function in Part Two. */
+
+/* A length for the next sample: one of from..to, as often as it occurs in the training text. */
+int draw_length(const real *count, int from, int to, double u)
+{
+    double left = 0;
+    if (count)
+        for (int N = from; N <= to; N++) left += count[N];
+    if (left == 0) return from + (int)(u * (to - from + 1)); /* none occurs: all alike */
+    left *= u;
+    while (left >= count[from]) left -= count[from++];
+    return from;
+}
+
+/* w->pred_xstart = the network's guess, from x at w->t; from the second step on it reads the last
+ * one (self-conditioning). */
+static void guess_xstart(const Model *m, Workspace *w, const Diffusion *d, const real *x,
+                         int second, int B, int N)
+{
+    const size_t n = (size_t)N * m->config.emb_dim;
+    const Dropout none = {0, 0, 0};
+    for (int b = 0; b < B; b++) w->timesteps[b] = diffusion_timestep(d, w->t[b]);
+    denoiser_forward(m, w, w->model_out, x, second ? w->pred_xstart : NULL, w->timesteps, B, N,
+                     none);
+    for (int b = 0; b < B; b++) {
+        const Workspace part = from_example(w, &m->config, b);
+        predict_xstart(m, &part, part.pred_xstart, NULL, part.model_out, x + b * n, NULL, w->t + b,
+                       d, 1, N);
+    }
+}
+
+int p_sample_loop(const Model *m, Workspace *w, const Diffusion *d, const Sampler *s, real *x,
+                  int B, int N, Error *err)
+{
+    const int D = m->config.emb_dim, first = s->start ? s->start - 1 : d->T - 1;
+    const size_t n = (size_t)N * D;
+    for (int t = first; t >= 0; t--) {
+        for (int b = 0; b < B; b++) w->t[b] = t;
+        s->noise(s->context, w->noise, t);
+        if (s->known) noise_known_words(s, w, d, x, B, n);
+        guess_xstart(m, w, d, x, t < first, B, N);
+        if (s->clip_denoised) clip(w->pred_xstart, B * n);
+        if (d->timestep_map[t] < s->clamp_from) clamp_to_words(m, w, w->pred_xstart, B * N);
+        if (s->ddim) ddim_sample(x, w->pred_xstart, x, w->noise, w->t, d, s->eta, B, n);
+        else p_sample(x, w->pred_xstart, x, w->noise, w->t, d, s->variance, B, n);
+        if (s->gradient && is_guided(d, t)) guide(s, w, d, x, t, B * n);
+        if (s->known && t == 0) keep_known_words(s, x, B * N, D);
+        if (!all_finite(x, B * n))
+            return fail(err, "step %d of %d: a number is not finite; are the weights?",
+                        d->timestep_map[t], d->total);
+        if (s->show) s->show(s->context, t, w->pred_xstart);
+    }
+    return 0;
+}
+
+/* The word of each point: the one that lm_head finds likeliest, among from..V-1. */
+void nearest_words(const Model *m, Workspace *w, int *ids, const real *x, int B, int N, int from)
+{
+    lm_head_forward(m, w->logits, x, B * N);
+    nearest_rows(ids, w->logits, B * N, m->config.vocab, from);
+}
+
+/* ==== PART TWO: THE WORKSHOP ==================================================================
+ * For looking things up. Each section says what it is, who calls it, and what may be skipped. */
+
+/* ---- 8. numbers -------------------------------------------------------------------------------
+ * What: exp and its kin, random numbers, sums over a row. Who: everybody. May be skipped, but for
+ * this: why they are the project's own. Branch-free polynomials vectorise, and give the same bits
+ * under every C library. */
 
 #ifndef TDIFF_DOUBLE
-static inline uint32_t bits_of(float x) { uint32_t u; memcpy(&u, &x, sizeof u); return u; }
-static inline float float_of(uint32_t u) { float x; memcpy(&x, &u, sizeof x); return x; }
+static inline uint32_t bits_of(float x)
+{
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    return u;
+}
+static inline float float_of(uint32_t u)
+{
+    float x;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
 
-/* Adding 1.5 * 2^23 leaves no bits for a fraction: x is rounded to an integer, in the low bits of the sum. */
+/* Adding 1.5 * 2^23 leaves no bits for a fraction: x is rounded to an integer, in the low bits of
+ * the sum. */
 #define ROUND 12582912.0f
 
-/* exp(x) = 2^k exp(r), |r| <= ln 2 / 2; ln 2 in two parts, the first with so few bits that k times it is exact. */
+/* exp(x) = 2^k exp(r), |r| <= ln 2 / 2; ln 2 in two parts, the first with so few bits that k times
+ * it is exact. */
 static inline float r_exp(float x)
 {
     x = x < -87.0f ? -87.0f : x;
@@ -214,7 +1287,8 @@ static inline float r_exp(float x)
 static inline float r_log(float x)
 {
     float y = x < FLT_MIN ? FLT_MIN : x;
-    uint32_t u = bits_of(y), e = (u + 0x004afb0du) >> 23; /* the constant: 1 - sqrt(1/2) in the bits of a float */
+    uint32_t u = bits_of(y),
+             e = (u + 0x004afb0du) >> 23; /* the constant: 1 - sqrt(1/2) in the bits of a float */
     float f = float_of(u - ((e - 127) << 23)) - 1.0f, k = (float)((int32_t)e - 127), z = f * f;
     float p = 7.0376836292e-2f;
     p = fmadd(p, f, -1.1514610310e-1f);
@@ -236,8 +1310,8 @@ static inline float r_tanh(float x)
     return x < 0.0f ? -y : y;
 }
 
-/* -log(1 - erf(a)) / a is so smooth that a polynomial gives it to 2e-9 on [0, 4] (a least-squares fit,
- * reweighted until the error in erf was even); beyond 4, erf is 1 in float. */
+/* -log(1 - erf(a)) / a is so smooth that a polynomial gives it to 2e-9 on [0, 4] (a least-squares
+ * fit, reweighted until the error in erf was even); beyond 4, erf is 1 in float. */
 static inline float r_erf(float x)
 {
     float a = fabsf(x), p = -8.05407389e-06f, y;
@@ -258,7 +1332,8 @@ static inline float r_erf(float x)
 static inline float cosine(float x, uint32_t shift)
 {
     float z = fmadd(x, 0.636619772f, ROUND), k = z - ROUND;
-    float r = fmadd(k, -7.54978995e-8f, fmadd(k, -4.83751297e-4f, fmadd(k, -1.5703125f, x))), r2 = r * r;
+    float r = fmadd(k, -7.54978995e-8f, fmadd(k, -4.83751297e-4f, fmadd(k, -1.5703125f, x))),
+          r2 = r * r;
     float c = 2.443315712e-5f, s = -1.9515295891e-4f;
     c = fmadd(fmadd(c, r2, -1.388731625e-3f), r2, 4.166664568e-2f);
     c = fmadd(c * r2, r2, fmadd(-0.5f, r2, 1.0f));
@@ -276,7 +1351,8 @@ const char *arithmetic_class(void) { return HAVE_FMA ? "fma" : "plain"; }
 
 int floats_are_exact(void)
 {
-    volatile float large = 16777216; /* 2^24: adding 1 is lost in a float, and not in anything longer */
+    volatile float large =
+        16777216; /* 2^24: adding 1 is lost in a float, and not in anything longer */
     return large + 1.0f - large == 0;
 }
 
@@ -288,9 +1364,9 @@ real real_erf(real x) { return r_erf(x); }
 real real_sin(real x) { return r_sin(x); }
 real real_cos(real x) { return r_cos(x); }
 
-/* ---- 3. random numbers --------------------------------------------------------------------------
- * Counter-based: a number is a hash of what it is for. Nothing has to be saved but the step, any
- * thread can draw any element, and sample i is the same whether 10 or 1,000 are drawn. */
+/* Random numbers are counter-based: a number is a hash of what it is for. Nothing has to be saved
+ * but the step, any thread can draw any element, and sample i is the same whether 10 or 1,000 are
+ * drawn. */
 
 static uint64_t mix64(uint64_t x) /* the finaliser of splitmix64 */
 {
@@ -340,11 +1416,13 @@ static inline void gaussian_pair(real *even, real *odd, uint64_t key, uint32_t p
 void rng_gaussian(real *out, size_t n, uint64_t key)
 {
     real unused;
-    for (size_t i = 0; i < n / 2; i++) gaussian_pair(out + 2 * i, out + 2 * i + 1, key, (uint32_t)i);
+    for (size_t i = 0; i < n / 2; i++)
+        gaussian_pair(out + 2 * i, out + 2 * i + 1, key, (uint32_t)i);
     if (n % 2) gaussian_pair(out + n - 1, &unused, key, (uint32_t)(n / 2));
 }
 
-/* Fisher and Yates: every order of 0..n-1 is equally likely. Position i is filled from what stands at 0..i. */
+/* Fisher and Yates: every order of 0..n-1 is equally likely. Position i is filled from what stands
+ * at 0..i. */
 void rng_shuffle(int *order, int n, uint64_t key)
 {
     for (int i = 0; i < n; i++) order[i] = i;
@@ -355,168 +1433,9 @@ void rng_shuffle(int *order, int n, uint64_t key)
     }
 }
 
-/* ---- 4. matmul -----------------------------------------------------------------------------------
- * Nearly all the time goes here. A core multiplies far faster than it loads, so every number loaded must be used
- * many times: a tile of MR x NR results stays in registers while k runs, and each step of k takes
- * MR + NR numbers for MR * NR multiplications. A block of B, KC x NC, is first copied ("packed") into the order in which
- * tiles read it and serves all rows of C from the second cache; MR rows of A stay in the first one for NC / NR tiles. Tiles
- * follow each other along a row of C, so that the processor foresees what is needed next: tile after tile down a column was
- * 10 % slower, and copying A, too, another 5 %. A result is the sum over blocks of KC of (one accumulator, k in order):
- * MR, NR, NC and the threads never change its bits. */
-
-enum {
-#if defined(__AVX512F__) && defined(__clang__)
-    MR = 8, NR = 32,
-#elif defined(__AVX512F__)
-    MR = 6, NR = 64, /* 24 of the 32 registers; gcc does not keep a larger tile in them, and 8 x 32 is 3 % slower */
-#elif !defined(__AVX__) && !defined(__ARM_NEON)
-    MR = 4, NR = 8, /* 16 registers of 4 numbers: half of them for the tile */
-#elif defined(__clang__)
-    MR = 4, NR = 16,
-#else
-    MR = 5, NR = 16, /* on AVX2, gcc loads b from memory once per row of the tile: a taller tile hides it */
-#endif
-    KC = 256, NC = 512, LINE = 64 / sizeof(real)
-};
-
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC push_options
-#pragma GCC optimize("no-loop-unroll-and-jam") /* it halves the speed of the kernel */
-#endif
-/* c(MR,NR) = start(MR,NR) + a(MR,K) b(K,NR). j before i: gcc and clang then unroll i and vectorise j. */
-static void kernel(real *c, size_t ldc, const real *start, size_t start_row, const real *a, size_t a_row, size_t a_col,
-                   const real *b, int K)
-{
-    real acc[MR][NR] = {{0}}, old[MR][NR];
-    for (int i = 0; i < MR; i++) /* loaded early, added late: the loads are over when they are needed */
-        for (int j = 0; j < NR; j++) old[i][j] = start[i * start_row + j];
-    for (int k = 0; k < K; k++)
-        for (int j = 0; j < NR; j++)
-            for (int i = 0; i < MR; i++) acc[i][j] = fmadd(a[i * a_row + k * a_col], b[k * NR + j], acc[i][j]);
-    for (int i = 0; i < MR; i++)
-        for (int j = 0; j < NR; j++) c[i * ldc + j] = old[i][j] + acc[i][j];
-}
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC pop_options
-#endif
-
-static const real ZEROS[KC]; /* rows beyond the edge of a matrix, and the mark of a C that begins with 0 */
-
-/* out[k * R + l] = x(l,k) for l < 8, of n rows; the others are 0. Compilers make vector shuffles of the first loop over k,
- * because eight is a power of two; writing straight to out, whose stride they cannot shuffle, takes three times as long. */
-static void pack_eight(real *out, int R, const real *x, size_t row, int n, int K)
-{
-    real strip[8 * KC];
-    const real *from[8];
-    for (int l = 0; l < 8; l++) from[l] = l < n ? x + l * row : ZEROS;
-    for (int k = 0; k < K; k++)
-        for (int l = 0; l < 8; l++) strip[k * 8 + l] = from[l][k];
-    for (int k = 0; k < K; k++) memcpy(out + (size_t)k * R, strip + k * 8, 8 * sizeof *out);
-}
-
-/* out[k * R + l] = x(l,k) for l < R, of n rows; the others are 0. */
-static void pack_edge(real *out, int R, const real *x, size_t row, size_t col, int n, int K)
-{
-    for (int k = 0; k < K; k++)
-        for (int l = 0; l < R; l++) out[(size_t)k * R + l] = l < n ? x[l * row + k * col] : 0;
-}
-
-/* Panels of R rows of x(n,K), one behind the other, k by k: out[i / R][k][i % R] = x(i, k). The rows that the last panel has
- * beyond n are 0, or stay as they are: nobody reads what comes of them. x's rows lie `row` and its columns `col` apart, one of
- * which is 1. */
-static void pack(real *out, const int R, const real *x, size_t row, size_t col, int n, int K)
-{
-    const int whole = n / R * R;
-    if (row != 1 && R % 8 == 0)
-        for (int i = 0; i < n; i += 8) pack_eight(out + i / R * R * K + i % R, R, x + i * row, row, n - i, K);
-    else {
-        for (int k = 0; k < K; k++)
-            for (int i = 0; i < whole; i += R) memcpy(out + i * K + k * R, x + k * col + i, R * sizeof *x);
-        if (whole < n) pack_edge(out + whole * K, R, x + whole * row, row, col, n - whole, K);
-    }
-}
-
-/* A block of B, for each thread: too large for the stack of a thread under some C libraries. It begins on a line of the
- * cache, or half of all loads would touch two lines: 10 % slower. */
-static real b_space[NC * KC + LINE];
-#pragma omp threadprivate(b_space)
-
-/* C(M,N) = start + A(M,K) B(K,N), on one thread. start: a row with which all rows begin, ZEROS or, for C itself, NULL. ldc:
- * how far C's rows lie apart; a_row, a_col: A's rows and columns, and so on: all three may lie inside larger matrices. A block
- * of B is packed once for all rows of C. A is read where it lies, if its rows lie along memory. */
-static void matmul_serial(real *c, size_t ldc, const real *start, const real *a, size_t a_row, size_t a_col, const real *b,
-                          size_t b_row, size_t b_col, int M, int N, int K)
-{
-    real a_pack[MR * KC], tile[MR * NR] = {0}; /* tile: for what hangs over the edge of C */
-    real *b_pack = b_space + (LINE - (uintptr_t)b_space / sizeof(real) % LINE) % LINE;
-    for (int k0 = 0; k0 < K; k0 += KC)
-        for (int j0 = 0; j0 < N; j0 += NC) {
-            const int kc = K - k0 < KC ? K - k0 : KC, nc = N - j0 < NC ? N - j0 : NC;
-            pack(b_pack, NR, b + k0 * b_row + j0 * b_col, b_col, b_row, nc, kc);
-            for (int i = 0; i < M; i += MR) {
-                const int rows = M - i < MR ? M - i : MR, in_place = a_col == 1 && rows == MR;
-                const real *panel = a + i * a_row + k0 * a_col;
-                if (!in_place) pack(a_pack, MR, panel, a_row, a_col, rows, kc);
-                for (int j = 0; j < nc; j += NR) {
-                    const int columns = nc - j < NR ? nc - j : NR, whole = rows == MR && columns == NR;
-                    real *dst = c + i * ldc + j0 + j;
-                    const real *from = k0 || !start ? dst : start == ZEROS ? ZEROS : start + j0 + j;
-                    const size_t from_row = from == dst ? ldc : 0;
-                    for (int r = 0; !whole && r < rows; r++) memcpy(tile + r * NR, from + r * from_row, columns * sizeof *c);
-                    kernel(whole ? dst : tile, whole ? ldc : NR, whole ? from : tile, whole ? from_row : NR,
-                           in_place ? panel : a_pack, in_place ? a_row : 1, in_place ? 1 : MR, b_pack + j * kc, kc);
-                    for (int r = 0; !whole && r < rows; r++) memcpy(dst + r * ldc, tile + r * NR, columns * sizeof *c);
-                }
-            }
-        }
-}
-
-/* Threads take rows of C, or columns where there are more of them. */
-static void matmul_from(real *c, const real *start, const real *a, int ta, const real *b, int tb, int M, int N, int K)
-{
-    const size_t a_row = ta ? 1 : K, a_col = ta ? M : 1, b_row = tb ? 1 : N, b_col = tb ? K : 1;
-    const int shares = max_threads(), by_rows = M >= N, per_share = ((by_rows ? M : N) + shares - 1) / shares;
-    const int grain = by_rows ? MR : NR, step = (per_share + grain - 1) / grain * grain;
-#pragma omp parallel for if ((double)M * N * K > 1e5)
-    for (int from = 0; from < (by_rows ? M : N); from += step) {
-        const int i = by_rows ? from : 0, j = by_rows ? 0 : from;
-        matmul_serial(c + (size_t)i * N + j, N, start && start != ZEROS ? start + j : start, a + i * a_row, a_row, a_col,
-                      b + j * b_col, b_row, b_col, by_rows && M - i > step ? step : M - i, !by_rows && N - j > step ? step : N - j,
-                      K);
-    }
-}
-
-void matmul(real *c, const real *a, int ta, const real *b, int tb, int M, int N, int K)
-{
-    matmul_from(c, NULL, a, ta, b, tb, M, N, K);
-}
-
-void set_threads(int n)
-{
-#ifdef _OPENMP
-    omp_set_num_threads(n);
-#else
-    (void)n;
-#endif
-}
-
-int max_threads(void)
-{
-#ifdef _OPENMP
-    return omp_in_parallel() ? 1 : omp_get_max_threads();
-#else
-    return 1;
-#endif
-}
-
-/* ---- 5. layers -----------------------------------------------------------------------------------
- * Sums over a row run in LANES accumulators, added up pairwise at the end: a fixed order that vectorises. Layers know
- * nothing of threads: a thread takes some sentences of the batch through all of them (see training_losses). What is not
- * declared inline here must not be: gcc inlines only so much in a file, and where it leaves out r_exp, a loop takes 6 times
- * as long (make bench; gcc -Winline tells). */
-
-enum { LANES = 16, CHUNK = 4096 /* elements that one thread takes at a time */, PIECE = 2048 /* positions: see piece_of_batch */,
-       ROWS = 192 /* of a gradient that one thread takes at a time */ };
+/* Sums over a row run in LANES accumulators, added up pairwise at the end: a fixed order that
+ * vectorises. gcc inlines only so much of a file: were these declared inline, too, it would leave
+ * out r_exp, and a loop with it takes 6 times as long (make bench; gcc -Winline tells). */
 
 static inline real lanes_sum(real *acc)
 {
@@ -546,7 +1465,7 @@ static real sum(const real *x, int n)
     return lanes_sum(acc);
 }
 
-static real max(const real *x, int n)
+static real largest(const real *x, int n)
 {
     real acc[LANES], best;
     int i = 0;
@@ -559,7 +1478,7 @@ static real max(const real *x, int n)
     return best;
 }
 
-static void add(real *out, const real *in, size_t n) /* out += in */
+static void add_to(real *out, const real *in, size_t n)
 {
     for (size_t i = 0; i < n; i++) out[i] += in[i];
 }
@@ -567,216 +1486,243 @@ static void add(real *out, const real *in, size_t n) /* out += in */
 /* out(columns) += the sum of x(M,columns) over its rows, which lie `stride` apart */
 static void add_rows(real *out, const real *x, size_t stride, int M, int columns)
 {
-    for (int m = 0; m < M; m++)
-        for (int c = 0; c < columns; c++) out[c] += x[m * stride + c];
+    for (int row = 0; row < M; row++)
+        for (int c = 0; c < columns; c++) out[c] += x[row * stride + c];
 }
 
-/* out = in w^T + b */
-void linear_forward(real *out, const real *in, const real *w, const real *b, int M, int O, int I)
+/* sum of (x - y)^2; y NULL: of x^2 */
+static real square_distance(const real *x, const real *y, size_t n)
 {
-    matmul_from(out, b, in, 0, w, 1, M, O, I);
-}
-
-/* din = dout w */
-void linear_backward_input(real *din, const real *dout, const real *w, int M, int O, int I)
-{
-    matmul_from(din, ZEROS, dout, 0, w, 0, M, I, O);
-}
-
-/* dw += dout^T in;  db += sum of dout over rows; only of the outputs from..to-1, so that threads can share the work */
-void linear_backward_weights(real *dw, real *db, const real *dout, const real *in, int M, int O, int I, int from, int to)
-{
-    matmul_serial(dw + (size_t)from * I, I, NULL, dout + from, 1, O, in, I, 1, to - from, I, M);
-    if (db) add_rows(db + from, dout + from, O, M, to - from);
-}
-
-/* normed = (in - mean) / sqrt(var + eps);  out = normed gamma + beta   (eps as BERT has it) */
-void layernorm_forward(real *out, real *normed, real *rstd, const real *in, const real *gamma, const real *beta, int M,
-                       int C)
-{
-    for (int m = 0; m < M; m++) {
-        const real *x = in + (size_t)m * C;
-        real *xn = normed + (size_t)m * C, *y = out + (size_t)m * C;
-        real mean = sum(x, C) / C;
-        for (int c = 0; c < C; c++) xn[c] = x[c] - mean;
-        const real scale = rstd[m] = 1 / real_sqrt(dot(xn, xn, C) / C + (real)1e-12);
-        for (int c = 0; c < C; c++) y[c] = fmadd(xn[c] *= scale, gamma[c], beta[c]);
-    }
-}
-
-/* With g = dout gamma:  din = rstd (g - mean(g) - normed mean(g normed)), since mean and variance
- * both move with every input. */
-void layernorm_backward(real *din, real *dgamma, real *dbeta, const real *dout, const real *normed, const real *rstd,
-                        const real *gamma, int M, int C)
-{
-    for (int m = 0; m < M; m++)
-        for (int c = 0; c < C; c++) {
-            dbeta[c] += dout[(size_t)m * C + c];
-            dgamma[c] = fmadd(dout[(size_t)m * C + c], normed[(size_t)m * C + c], dgamma[c]);
+    real acc[LANES] = {0};
+    for (size_t i = 0; i < n; i += LANES) {
+        int lanes = n - i < LANES ? (int)(n - i) : LANES;
+        for (int l = 0; l < lanes; l++) {
+            real e = y ? x[i + l] - y[i + l] : x[i + l];
+            acc[l] = fmadd(e, e, acc[l]);
         }
-    for (int m = 0; m < M; m++) {
-        const real *dy = dout + (size_t)m * C, *xn = normed + (size_t)m * C;
-        real *dx = din + (size_t)m * C;
-        for (int c = 0; c < C; c++) dx[c] = dy[c] * gamma[c];
-        real mean = sum(dx, C) / C, slope = dot(dx, xn, C) / C;
-        for (int c = 0; c < C; c++) dx[c] = (dx[c] - mean - xn[c] * slope) * rstd[m];
+    }
+    return lanes_sum(acc);
+}
+
+/* out = cx x + cy y */
+static void combine(real *out, const real *x, const real *y, real cx, real cy, size_t n)
+{
+    for (size_t i = 0; i < n; i++) out[i] = fmadd(cx, x[i], cy * y[i]);
+}
+
+static double power(double base, int n) /* pow's last bit differs between libraries */
+{
+    double result = 1;
+    for (; n; n >>= 1, base *= base)
+        if (n & 1) result *= base;
+    return result;
+}
+
+static int all_finite(const real *x, size_t n)
+{
+    real zero = 0; /* 0 times infinity or NaN is NaN */
+    for (size_t i = 0; i < n; i++) zero += x[i] * 0;
+    return zero == 0;
+}
+
+/* ---- 9. the product ---------------------------------------------------------------------------
+ * What: C = A B, of matrices, in which nearly all the time goes. Who: the layers. May be skipped
+ * when one believes that these lines are what it computes:
+ *
+ *     for (i < M) for (j < N) for (k < K) C[i][j] += A[i][k] * B[k][j];
+ *
+ * A core multiplies far faster than it loads, so every number loaded must be used many times: a
+ * tile of MR x NR results stays in registers while k runs, and each step of k takes MR + NR numbers
+ * for MR * NR multiplications. A block of B, KC x NC, is first copied ("packed") into the order in
+ * which tiles read it and serves all rows of C from the second cache; MR rows of A stay in the
+ * first one for NC / NR tiles. Tiles follow each other along a row of C, so that the processor
+ * foresees what is needed next: tile after tile down a column was 10 % slower, and copying A, too,
+ * another 5 %. A result is the sum over blocks of KC of (one accumulator, k in order): MR, NR, NC
+ * and the threads never change its bits. */
+
+enum {
+#if defined(__AVX512F__) && defined(__clang__)
+    MR = 8,
+    NR = 32,
+#elif defined(__AVX512F__)
+    MR = 6,
+    NR = 64, /* 24 of the 32 registers; gcc does not keep a larger tile in them, and 8 x 32 is 3 %
+                slower */
+#elif !defined(__AVX__) && !defined(__ARM_NEON)
+    MR = 4,
+    NR = 8, /* 16 registers of 4 numbers: half of them for the tile */
+#elif defined(__clang__)
+    MR = 4,
+    NR = 16,
+#else
+    MR = 5,
+    NR = 16, /* on AVX2, gcc loads b from memory once per row of the tile: a taller tile hides it */
+#endif
+    KC = 256,
+    NC = 512,
+    LINE = 64 / sizeof(real)
+};
+
+static Matrix rows_of(const real *x, size_t apart) { return (Matrix){x, apart, 1}; }
+static Matrix columns_of(const real *x, size_t apart) { return (Matrix){x, 1, apart}; }
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC push_options
+#pragma GCC optimize("no-loop-unroll-and-jam") /* it halves the speed of the kernel */
+#endif
+/* c(MR,NR) = start(MR,NR) + a(MR,K) b(K,NR). start is c itself, or a row that stands for all
+ * (start_row 0). j before i: gcc and clang then unroll i and vectorise j. */
+static void kernel(real *c, size_t ldc, const real *start, size_t start_row, const real *a,
+                   size_t a_row, size_t a_col, const real *b, int K)
+{
+    real acc[MR][NR] = {{0}}, old[MR][NR];
+    for (int i = 0; i < MR;
+         i++) /* loaded early, added late: the loads are over when they are needed */
+        for (int j = 0; j < NR; j++) old[i][j] = start[i * start_row + j];
+    for (int k = 0; k < K; k++)
+        for (int j = 0; j < NR; j++)
+            for (int i = 0; i < MR; i++)
+                acc[i][j] = fmadd(a[i * a_row + k * a_col], b[k * NR + j], acc[i][j]);
+    for (int i = 0; i < MR; i++)
+        for (int j = 0; j < NR; j++) c[i * ldc + j] = old[i][j] + acc[i][j];
+}
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC pop_options
+#endif
+
+static const real ZEROS[KC > NC ? KC : NC]; /* rows beyond the edge of a matrix, and a bias of 0 */
+
+/* out[k * R + l] = x(l,k) for l < 8, of n rows; the others are 0. Compilers make vector shuffles of
+ * the first loop over k, because eight is a power of two; writing straight to out, whose stride
+ * they cannot shuffle, takes three times as long. */
+static void pack_eight(real *out, int R, const real *x, size_t row, int n, int K)
+{
+    real strip[8 * KC];
+    const real *from[8];
+    for (int l = 0; l < 8; l++) from[l] = l < n ? x + l * row : ZEROS;
+    for (int k = 0; k < K; k++)
+        for (int l = 0; l < 8; l++) strip[k * 8 + l] = from[l][k];
+    for (int k = 0; k < K; k++) memcpy(out + (size_t)k * R, strip + k * 8, 8 * sizeof *out);
+}
+
+/* out[k * R + l] = x(l,k) for l < R, of n rows; the others are 0. */
+static void pack_edge(real *out, int R, const real *x, size_t row, size_t col, int n, int K)
+{
+    for (int k = 0; k < K; k++)
+        for (int l = 0; l < R; l++) out[(size_t)k * R + l] = l < n ? x[l * row + k * col] : 0;
+}
+
+/* Panels of R rows of x(n,K), one behind the other, k by k: out[i / R][k][i % R] = x(i, k). The
+ * rows that the last panel has beyond n are 0, or stay as they are: nobody reads what comes of
+ * them. x's rows lie `row` and its columns `col` apart, one of which is 1. */
+static void pack(real *out, const int R, const real *x, size_t row, size_t col, int n, int K)
+{
+    const int whole = n / R * R;
+    if (row != 1 && R % 8 == 0)
+        for (int i = 0; i < n; i += 8)
+            pack_eight(out + i / R * R * K + i % R, R, x + i * row, row, n - i, K);
+    else {
+        for (int k = 0; k < K; k++)
+            for (int i = 0; i < whole; i += R)
+                memcpy(out + i * K + k * R, x + k * col + i, R * sizeof *x);
+        if (whole < n) pack_edge(out + whole * K, R, x + whole * row, row, col, n - whole, K);
     }
 }
 
-static const double root_half = 0.70710678118654752440, root_two_pi = 2.50662827463100050242;
+/* A block of B, for each thread: too large for the stack of a thread under some C libraries. It
+ * begins on a line of the cache, or half of all loads would touch two lines: 10 % slower. */
+static real b_space[NC * KC + LINE];
+#pragma omp threadprivate(b_space)
 
-/* out = x Phi(x), Phi the normal distribution function: GELU by erf, as in BERT */
-void gelu_forward(real *out, const real *in, size_t n)
+/* C = A B + bias, a row added to every row (NULL: 0), or C += A B; on one thread. A block of B is
+ * packed once for all rows of C. A is read where it lies, if its rows lie along memory. */
+static void product_and_bias(real *c, size_t apart, int add, const real *bias, Matrix a, Matrix b,
+                             int M, int N, int K)
 {
-    for (size_t i = 0; i < n; i++) out[i] = (real)0.5 * in[i] * (1 + r_erf(in[i] * (real)root_half));
-}
-
-/* d/dx x Phi(x) = Phi(x) + x phi(x) */
-void gelu_backward(real *din, const real *dout, const real *in, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        real x = in[i], cdf = (real)0.5 * (1 + r_erf(x * (real)root_half));
-        real pdf = r_exp((real)-0.5 * x * x) * (real)(1 / root_two_pi);
-        din[i] = dout[i] * fmadd(x, pdf, cdf);
-    }
-}
-
-void tanh_forward(real *out, const real *in, size_t n)
-{
-    for (size_t i = 0; i < n; i++) out[i] = r_tanh(in[i]);
-}
-
-/* tanh' = 1 - tanh^2 */
-void tanh_backward(real *din, const real *dout, const real *out, size_t n)
-{
-    for (size_t i = 0; i < n; i++) din[i] = dout[i] * (1 - out[i] * out[i]);
-}
-
-/* out = x s(x), s(x) = 1 / (1 + exp(-x)) */
-void silu_forward(real *out, const real *in, size_t n)
-{
-    for (size_t i = 0; i < n; i++) out[i] = in[i] / (1 + r_exp(-in[i]));
-}
-
-/* (x s)' = s (1 + x (1 - s)) */
-void silu_backward(real *din, const real *dout, const real *in, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        real s = 1 / (1 + r_exp(-in[i]));
-        din[i] = dout[i] * s * (1 + in[i] * (1 - s));
-    }
-}
-
-/* What element i is multiplied by: 0 with probability rate, else 1 / (1 - rate), so that the mean stays. */
-static inline real dropout_scale(Dropout drop, size_t i)
-{
-    return hash32(drop.key, (uint32_t)(drop.offset + i)) >> 8 < (uint32_t)(drop.rate * 16777216) ? 0 : (real)(1 / (1 - drop.rate));
-}
-
-void dropout_forward(real *out, const real *in, size_t n, Dropout drop)
-{
-    if (drop.rate == 0) {
-        if (out != in) memcpy(out, in, n * sizeof *out);
-        return;
-    }
-    for (size_t i = 0; i < n; i++) out[i] = in[i] * dropout_scale(drop, i);
-}
-
-void dropout_backward(real *din, const real *dout, size_t n, Dropout drop)
-{
-    dropout_forward(din, dout, n, drop); /* linear in its input, with the same mask */
-}
-
-/* in place: x = exp(x) / sum exp(x); returns log(sum exp(x)). What is 1e-14 of the largest or less becomes 0: no sum would
- * notice it, but its gradients could be so small that they are denormal numbers, with which Intel's processors multiply
- * some hundred times more slowly: a training step took 2.5 times as long. */
-static real softmax(real *x, int n)
-{
-    real top = max(x, n);
-    for (int i = 0; i < n; i++) x[i] = x[i] - top < -32 ? 0 : r_exp(x[i] - top);
-    real total = sum(x, n), scale = 1 / total;
-    for (int i = 0; i < n; i++) x[i] *= scale;
-    return top + r_log(total);
-}
-
-/* Per head: att = softmax(q k^T / sqrt(C/H));  out = dropout(att) v   (Vaswani et al. 2017, arXiv:1706.03762, eq. 1) */
-void attention_forward(real *out, real *att, real *dropped, const real *qkv, Dropout drop, int B, int N, int C, int H)
-{
-    const int width = C / H;
-    const size_t stride = 3 * (size_t)C, square = (size_t)N * N;
-    const real scale = 1 / real_sqrt((real)width);
-    for (int bh = 0; bh < B * H; bh++) {
-        const int b = bh / H, h = bh % H;
-        const real *q = qkv + b * N * stride + h * width, *k = q + C, *v = k + C;
-        real *p = att + bh * square;
-        matmul_serial(p, N, ZEROS, q, stride, 1, k, 1, stride, N, N, width);
-        for (size_t i = 0; i < square; i++) p[i] *= scale;
-        for (int i = 0; i < N; i++) softmax(p + (size_t)i * N, N);
-        if (drop.rate > 0) dropout_forward(dropped, p, square, drop);
-        matmul_serial(out + (size_t)b * N * C + h * width, C, ZEROS, drop.rate > 0 ? dropped : p, N, 1, v, stride, 1, N, width, N);
-        drop.offset += square;
-    }
-}
-
-/* With s the scores before softmax:  datt = dout v^T, masked;  ds = att (datt - sum datt att);
- * dv = dropout(att)^T dout;  dq = ds k / sqrt(C/H);  dk = ds^T q / sqrt(C/H) */
-void attention_backward(real *dqkv, real *ds, real *dropped, const real *dout, const real *att, const real *qkv, Dropout drop,
-                        int B, int N, int C, int H)
-{
-    const int width = C / H;
-    const size_t stride = 3 * (size_t)C, square = (size_t)N * N;
-    const real scale = 1 / real_sqrt((real)width);
-    for (int bh = 0; bh < B * H; bh++) {
-        const int b = bh / H, h = bh % H;
-        const real *q = qkv + b * N * stride + h * width, *k = q + C, *v = k + C;
-        const real *p = att + bh * square, *dy = dout + (size_t)b * N * C + h * width;
-        real *dq = dqkv + b * N * stride + h * width, *dk = dq + C, *dv = dk + C;
-        matmul_serial(ds, N, ZEROS, dy, C, 1, v, 1, stride, N, N, width);
-        if (drop.rate > 0) dropout_forward(dropped, p, square, drop), dropout_backward(ds, ds, square, drop);
-        matmul_serial(dv, stride, ZEROS, drop.rate > 0 ? dropped : p, 1, N, dy, C, 1, N, width, N);
-        for (int i = 0; i < N; i++) {
-            const real *pi = p + (size_t)i * N;
-            real *row = ds + (size_t)i * N, total = dot(row, pi, N);
-            for (int j = 0; j < N; j++) row[j] = pi[j] * (row[j] - total) * scale;
+    real a_pack[MR * KC], tile[MR * NR] = {0}; /* tile: for what hangs over the edge of C */
+    real *b_pack = b_space + (LINE - (uintptr_t)b_space / sizeof(real) % LINE) % LINE;
+    for (int k0 = 0; k0 < K; k0 += KC)
+        for (int j0 = 0; j0 < N; j0 += NC) {
+            const int kc = K - k0 < KC ? K - k0 : KC, nc = N - j0 < NC ? N - j0 : NC;
+            pack(b_pack, NR, b.x + k0 * b.row + j0 * b.col, b.col, b.row, nc, kc);
+            for (int i = 0; i < M; i += MR) {
+                const int rows = M - i < MR ? M - i : MR, in_place = a.col == 1 && rows == MR;
+                const real *panel = a.x + i * a.row + k0 * a.col;
+                if (!in_place) pack(a_pack, MR, panel, a.row, a.col, rows, kc);
+                for (int j = 0; j < nc; j += NR) {
+                    const int columns = nc - j < NR ? nc - j : NR;
+                    const int whole = rows == MR && columns == NR, onto_c = k0 > 0 || add;
+                    real *dst = c + i * apart + j0 + j;
+                    const real *from = onto_c ? dst : bias ? bias + j0 + j : ZEROS;
+                    const size_t from_row = onto_c ? apart : 0;
+                    if (whole) {
+                        kernel(dst, apart, from, from_row, in_place ? panel : a_pack,
+                               in_place ? a.row : 1, in_place ? 1 : MR, b_pack + j * kc, kc);
+                        continue;
+                    }
+                    for (int r = 0; r < rows; r++)
+                        memcpy(tile + r * NR, from + r * from_row, columns * sizeof *c);
+                    kernel(tile, NR, tile, NR, in_place ? panel : a_pack, in_place ? a.row : 1,
+                           in_place ? 1 : MR, b_pack + j * kc, kc);
+                    for (int r = 0; r < rows; r++)
+                        memcpy(dst + r * apart, tile + r * NR, columns * sizeof *c);
+                }
+            }
         }
-        matmul_serial(dq, stride, ZEROS, ds, N, 1, k, stride, 1, N, width, N);
-        matmul_serial(dk, stride, ZEROS, ds, 1, N, q, stride, 1, N, width, N);
-        drop.offset += square;
+}
+
+static void product(real *c, size_t apart, int add, Matrix a, Matrix b, int M, int N, int K)
+{
+    product_and_bias(c, apart, add, NULL, a, b, M, N, K);
+}
+
+/* Threads take rows of C, or columns where there are more of them. */
+void matmul(real *c, int add, const real *bias, const real *a, int ta, const real *b, int tb, int M,
+            int N, int K)
+{
+    const Matrix left = ta ? columns_of(a, M) : rows_of(a, K);
+    const Matrix right = tb ? columns_of(b, K) : rows_of(b, N);
+    const int by_rows = M >= N, all = by_rows ? M : N, shares = max_threads();
+    const int grain = by_rows ? MR : NR, per_share = (all + shares - 1) / shares;
+    const int step = (per_share + grain - 1) / grain * grain;
+#pragma omp parallel for if ((double)M * N * K > 1e5)
+    for (int from = 0; from < all; from += step) {
+        const int count = all - from < step ? all - from : step;
+        const int i = by_rows ? from : 0, j = by_rows ? 0 : from;
+        const Matrix mine = {left.x + i * left.row, left.row, left.col};
+        const Matrix its = {right.x + j * right.col, right.row, right.col};
+        product_and_bias(c + (size_t)i * N + j, N, add, bias ? bias + j : NULL, mine, its,
+                         by_rows ? count : M, by_rows ? N : count, K);
     }
 }
 
-void embedding_forward(real *out, const real *table, const int *ids, int M, int D)
+void set_threads(int n)
 {
-    for (int m = 0; m < M; m++) memcpy(out + (size_t)m * D, table + (size_t)ids[m] * D, D * sizeof *out);
+#ifdef _OPENMP
+    omp_set_num_threads(n);
+#else
+    (void)n;
+#endif
 }
 
-/* dtable[ids[m]] += dout[m] */
-void embedding_backward(real *dtable, const real *dout, const int *ids, int M, int D)
+int max_threads(void)
 {
-    for (int m = 0; m < M; m++)
-        for (int d = 0; d < D; d++) dtable[(size_t)ids[m] * D + d] += dout[(size_t)m * D + d];
+#ifdef _OPENMP
+    return omp_in_parallel() ? 1 : omp_get_max_threads();
+#else
+    return 1;
+#endif
 }
 
-void timestep_embedding(real *out, const real *timesteps, int B, int dim)
-{
-    const int half = dim / 2;
-    const real log_period = (real)9.210340371976184; /* log 10000 */
-    for (int b = 0; b < B; b++) {
-        real *y = out + (size_t)b * dim;
-        for (int i = 0; i < half; i++) {
-            real angle = timesteps[b] * r_exp(-log_period * i / half);
-            y[i] = r_cos(angle);
-            y[half + i] = r_sin(angle);
-        }
-        if (dim % 2) y[dim - 1] = 0;
-    }
-}
+/* ---- 10. parameters and memory ----------------------------------------------------------------
+ * What: where the numbers are. Who: the programs at their start. May be skipped but for
+ * list_tensors, which names every tensor once. Called while m->tensors is NULL it only counts;
+ * called again it fills the table and places each tensor in the arenas. There is no second list:
+ * initial values, checkpoint, optimiser and gradient check all walk this table. A new tensor comes
+ * last: the initial values are drawn by place in the table. */
 
-/* ---- 6. the parameter table ----------------------------------------------------------------------
- * list_tensors names every tensor once. Called while m->tensors is NULL it only counts; called again it
- * fills the table and places each tensor in the arenas. There is no second list. */
-
-static Tensor *tensor(Model *m, const char *prefix, const char *name, Init init, int fan_in, int rank, int rows, int columns)
+static Tensor *tensor(Model *m, const char *prefix, const char *name, Init init, int fan_in,
+                      int rank, int rows, int columns)
 {
     size_t size = (size_t)rows * columns, place = m->num_params;
     m->num_params += size;
@@ -825,29 +1771,31 @@ static void list_tensors(Model *m)
     const Config *c = &m->config;
     const int C = c->hidden;
     m->num_tensors = 0, m->num_params = 0;
-    m->word_embedding = tensor(m, "", "word_embedding.weight", INIT_NORMAL, 0, 2, c->vocab, c->emb_dim);
+    m->word_embedding =
+        tensor(m, "", "word_embedding.weight", INIT_NORMAL, 0, 2, c->vocab, c->emb_dim);
     m->lm_head_bias = linear_bias(m, "", "lm_head.bias", c->vocab, c->emb_dim);
     m->time_in = linear(m, "", "time_embed.0", 4 * c->time_dim, c->time_dim);
     m->time_out = linear(m, "", "time_embed.2", C, 4 * c->time_dim);
     m->up_in = linear(m, "", "input_up_proj.0", C, c->emb_dim * (1 + c->self_conditioning));
     m->up_out = linear(m, "", "input_up_proj.2", C, C);
-    m->position_embeddings = tensor(m, "", "position_embeddings.weight", INIT_NORMAL, 0, 2, c->max_positions, C);
+    m->position_embeddings =
+        tensor(m, "", "position_embeddings.weight", INIT_NORMAL, 0, 2, c->max_positions, C);
     m->emb_ln = layernorm(m, "", "LayerNorm", C);
     for (int l = 0; l < c->layers; l++) {
-        Layer *y = &m->layer[l];
+        Layer *layer = &m->layer[l];
         char prefix[40];
         snprintf(prefix, sizeof prefix, "input_transformers.layer.%d.", l);
-        y->query.weight = linear_weight(m, prefix, "attention.self.query.weight", C, C);
-        y->key.weight = linear_weight(m, prefix, "attention.self.key.weight", C, C);
-        y->value.weight = linear_weight(m, prefix, "attention.self.value.weight", C, C);
-        y->query.bias = linear_bias(m, prefix, "attention.self.query.bias", C, C);
-        y->key.bias = linear_bias(m, prefix, "attention.self.key.bias", C, C);
-        y->value.bias = linear_bias(m, prefix, "attention.self.value.bias", C, C);
-        y->attn_out = linear(m, prefix, "attention.output.dense", C, C);
-        y->attn_ln = layernorm(m, prefix, "attention.output.LayerNorm", C);
-        y->ffn_up = linear(m, prefix, "intermediate.dense", c->ffn, C);
-        y->ffn_down = linear(m, prefix, "output.dense", C, c->ffn);
-        y->ffn_ln = layernorm(m, prefix, "output.LayerNorm", C);
+        layer->query.weight = linear_weight(m, prefix, "attention.self.query.weight", C, C);
+        layer->key.weight = linear_weight(m, prefix, "attention.self.key.weight", C, C);
+        layer->value.weight = linear_weight(m, prefix, "attention.self.value.weight", C, C);
+        layer->query.bias = linear_bias(m, prefix, "attention.self.query.bias", C, C);
+        layer->key.bias = linear_bias(m, prefix, "attention.self.key.bias", C, C);
+        layer->value.bias = linear_bias(m, prefix, "attention.self.value.bias", C, C);
+        layer->attn_out = linear(m, prefix, "attention.output.dense", C, C);
+        layer->attn_ln = layernorm(m, prefix, "attention.output.LayerNorm", C);
+        layer->ffn_up = linear(m, prefix, "intermediate.dense", c->ffn, C);
+        layer->ffn_down = linear(m, prefix, "output.dense", C, c->ffn);
+        layer->ffn_ln = layernorm(m, prefix, "output.LayerNorm", C);
     }
     m->down_in = linear(m, "", "output_down_proj.0", C, C);
     m->down_out = linear(m, "", "output_down_proj.2", c->emb_dim, C);
@@ -861,11 +1809,15 @@ static int config_check(const Config *c, Error *err)
     if (c->hidden % c->heads)
         return fail(err, "hidden %d is not a multiple of heads %d", c->hidden, c->heads);
     if (c->predict == PREDICT_SOFTMAX && c->emb_norm <= 0)
-        return fail(err, "predict softmax weighs words by their distance and needs them at one norm: emb-norm must be above 0");
+        return fail(err, "predict softmax weighs words by their distance and needs them at one "
+                         "norm: emb-norm must be above 0");
     if ((double)c->vocab * c->emb_dim > UINT32_MAX)
-        return fail(err, "%d words of %d numbers: an embedding table has %.0f numbers at most, as many as are random", c->vocab,
-                    c->emb_dim, (double)UINT32_MAX);
-    params = c->layers * C * (4 * C + 2 * F + 13) + C * (3 * C + 2.0 * c->emb_dim + 5.0 * c->time_dim + c->max_positions) +
+        return fail(err,
+                    "%d words of %d numbers: an embedding table has %.0f numbers at most, as many "
+                    "as are random",
+                    c->vocab, c->emb_dim, (double)UINT32_MAX);
+    params = c->layers * C * (4 * C + 2 * F + 13) +
+             C * (3 * C + 2.0 * c->emb_dim + 5.0 * c->time_dim + c->max_positions) +
              c->vocab * (c->emb_dim + 1.0) + 4.0 * c->time_dim * c->time_dim;
     if (params * 8 * sizeof(real) > (double)((size_t)-1 / 4))
         return fail(err, "a model of %.3g parameters is too large for this machine", params);
@@ -885,8 +1837,9 @@ int model_init(Model *m, const Config *c, Error *err)
         return -1;
     list_tensors(m);
     m->embedding = m->word_embedding->data, m->dembedding = m->word_embedding->grad;
-    if (c->emb_norm > 0 && (!(m->embedding = checked_alloc(m->word_embedding->size, sizeof *m->embedding, err)) ||
-                            !(m->dembedding = checked_alloc(m->word_embedding->size, sizeof *m->dembedding, err))))
+    if (c->emb_norm > 0 &&
+        (!(m->embedding = checked_alloc(m->word_embedding->size, sizeof *m->embedding, err)) ||
+         !(m->dembedding = checked_alloc(m->word_embedding->size, sizeof *m->dembedding, err))))
         return -1;
     return 0;
 }
@@ -909,7 +1862,8 @@ void model_random(Model *m, uint64_t seed)
     for (int i = 0; i < m->num_tensors; i++) {
         Tensor *t = &m->tensors[i];
         uint64_t key = rng_key(seed, RNG_INIT, 0, i);
-        if (t->init == INIT_NORMAL) rng_gaussian(t->data, t->size, key);
+        if (t->init == INIT_NORMAL)
+            rng_gaussian(t->data, t->size, key);
         else if (t->init == INIT_UNIFORM) {
             real bound = 1 / real_sqrt((real)t->fan_in);
             for (size_t j = 0; j < t->size; j++)
@@ -919,43 +1873,11 @@ void model_random(Model *m, uint64_t seed)
     }
 }
 
-/* The table of embeddings that everything reads: word_embedding itself or, with emb_norm, its rows scaled to that
- * norm. The norm decides how much noise hides a word, and so at which t words are decided; free embeddings of D dimensions have
- * a norm near sqrt(D), which leaves hardly any t at which a word is in doubt. */
-void embedding_table_forward(Model *m)
-{
-    const int D = m->config.emb_dim;
-    for (int v = 0; v < m->config.vocab && m->config.emb_norm > 0; v++) {
-        const real *e = m->word_embedding->data + (size_t)v * D;
-        real scale = (real)m->config.emb_norm / real_sqrt(dot(e, e, D) + FLT_MIN);
-        for (int d = 0; d < D; d++) m->embedding[(size_t)v * D + d] = scale * e[d];
-    }
-}
+/* The arrays that a batch needs lie in one arena. list_arrays names each once; while there is no
+ * arena it only counts. */
 
-/* With u = e / |e|:  de = emb_norm / |e| (dtable - u (u . dtable)) */
-void embedding_table_backward(Model *m)
-{
-    const int D = m->config.emb_dim;
-    for (int v = 0; v < m->config.vocab && m->config.emb_norm > 0; v++) {
-        const real *e = m->word_embedding->data + (size_t)v * D;
-        real *de = m->word_embedding->grad + (size_t)v * D, *dtable = m->dembedding + (size_t)v * D;
-        real square = dot(e, e, D) + FLT_MIN, scale = (real)m->config.emb_norm / real_sqrt(square);
-        real along = dot(e, dtable, D) / square;
-        for (int d = 0; d < D; d++) {
-            de[d] += scale * (dtable[d] - along * e[d]);
-            dtable[d] = 0;
-        }
-    }
-}
-
-/* ---- 7. the denoiser ------------------------------------------------------------------------------
- * A BERT encoder (post-LayerNorm) between two small projections:
- *
- *   x_t (B,N,D) --Linear,tanh,Linear--> (B,N,C) + position + time --LayerNorm--> L layers --Linear,tanh,Linear--> (B,N,D)
- *   timesteps --sin/cos--> --Linear,SiLU,Linear--> time (B,C), the same at every position
- *   a layer:  h = LayerNorm(h + attention(h));  h = LayerNorm(h + Linear(GELU(Linear(h)))) */
-
-/* The next array of the arena, of so many numbers for each example; while there is no arena, only counts. */
+/* The next array of the arena, of so many numbers for each example; while there is no arena, only
+ * counts. */
 static real *take(const Workspace *w, size_t *at, size_t each)
 {
     real *p = w->arena ? w->arena + *at + w->first * each : NULL;
@@ -967,8 +1889,10 @@ static LayerActs list_layer(const Workspace *w, const Config *c, size_t *at)
 {
     const size_t N = w->N, C = c->hidden, F = c->ffn;
     LayerActs a = {0};
-    a.qkv = take(w, at, 3 * N * C), a.att = take(w, at, N * c->heads * N), a.context = take(w, at, N * C);
-    a.attn_normed = take(w, at, N * C), a.attn_rstd = take(w, at, N), a.attn_out = take(w, at, N * C);
+    a.qkv = take(w, at, 3 * N * C), a.att = take(w, at, N * c->heads * N),
+    a.context = take(w, at, N * C);
+    a.attn_normed = take(w, at, N * C), a.attn_rstd = take(w, at, N),
+    a.attn_out = take(w, at, N * C);
     a.ffn_in = take(w, at, N * F), a.ffn_act = w->training ? take(w, at, N * F) : a.ffn_in;
     a.normed = take(w, at, N * C), a.rstd = take(w, at, N), a.out = take(w, at, N * C);
     if (w->training) a.dattn_ln = take(w, at, 2 * C), a.dln = take(w, at, 2 * C);
@@ -977,23 +1901,29 @@ static LayerActs list_layer(const Workspace *w, const Config *c, size_t *at)
 
 LayerActs layer_acts(const Workspace *w, const Config *c, int l)
 {
-    size_t at = w->layers + (w->training ? l * w->layer_size : 0); /* without a backward all layers share the arrays of one */
+    size_t at =
+        w->layers + (w->training ? l * w->layer_size
+                                 : 0); /* without a backward all layers share the arrays of one */
     return list_layer(w, c, &at);
 }
 
 static size_t list_arrays(Workspace *w, const Config *c)
 {
-    const size_t N = w->N, C = c->hidden, D = c->emb_dim, V = c->vocab, T4 = 4 * (size_t)c->time_dim;
+    const size_t N = w->N, C = c->hidden, D = c->emb_dim, V = c->vocab,
+                 T4 = 4 * (size_t)c->time_dim;
     const int twice = c->self_conditioning, head = c->predict == PREDICT_SOFTMAX;
     size_t n = 0;
-    w->temb = take(w, &n, c->time_dim), w->time_hidden = take(w, &n, T4), w->time_act = take(w, &n, T4);
+    w->temb = take(w, &n, c->time_dim), w->time_hidden = take(w, &n, T4),
+    w->time_act = take(w, &n, T4);
     w->time = take(w, &n, C), w->up_act = take(w, &n, N * C);
     w->emb_normed = take(w, &n, N * C), w->emb_rstd = take(w, &n, N), w->emb = take(w, &n, N * C);
     w->down_act = take(w, &n, N * C), w->dropped = take(w, &n, N * N);
     w->timesteps = take(w, &n, 1), w->noise = take(w, &n, N * D), w->target = take(w, &n, N * D);
     w->x_start = take(w, &n, N * D), w->x_t = take(w, &n, N * D), w->model_out = take(w, &n, N * D);
-    w->logits = take(w, &n, N * V), w->pred_xstart = take(w, &n, N * D), w->estimate = take(w, &n, N * D);
-    w->input = twice ? take(w, &n, 2 * N * D) : NULL, w->head = head ? take(w, &n, N * V) : NULL, w->weight = take(w, &n, 1);
+    w->logits = take(w, &n, N * V), w->pred_xstart = take(w, &n, N * D),
+    w->estimate = take(w, &n, N * D);
+    w->input = twice ? take(w, &n, 2 * N * D) : NULL, w->head = head ? take(w, &n, N * V) : NULL,
+    w->weight = take(w, &n, 1);
     w->layers = n;
     list_layer(w, c, &n);
     w->layer_size = n - w->layers;
@@ -1001,14 +1931,19 @@ static size_t list_arrays(Workspace *w, const Config *c)
     n += (c->layers - 1) * w->layer_size;
     w->dpred = take(w, &n, N * D), w->dx_past = take(w, &n, N * D);
     w->dinput = twice ? take(w, &n, 2 * N * D) : NULL, w->dhead = head ? take(w, &n, N * V) : NULL;
-    w->dmodel_out = take(w, &n, N * D), w->dx_start = take(w, &n, N * D), w->dx_t = take(w, &n, N * D);
-    w->ddown = take(w, &n, N * C), w->dh = take(w, &n, N * C), w->dbranch = take(w, &n, N * C), w->dcontext = take(w, &n, N * C);
-    w->dqkv = take(w, &n, 3 * N * C), w->dscores = take(w, &n, N * N), w->dffn = take(w, &n, N * c->ffn);
-    w->dup = take(w, &n, N * C), w->demb_ln = take(w, &n, 2 * C), w->dtime = take(w, &n, C), w->dtime_act = take(w, &n, T4);
+    w->dmodel_out = take(w, &n, N * D), w->dx_start = take(w, &n, N * D),
+    w->dx_t = take(w, &n, N * D);
+    w->ddown = take(w, &n, N * C), w->dh = take(w, &n, N * C), w->dbranch = take(w, &n, N * C),
+    w->dcontext = take(w, &n, N * C);
+    w->dqkv = take(w, &n, 3 * N * C), w->dscores = take(w, &n, N * N),
+    w->dffn = take(w, &n, N * c->ffn);
+    w->dup = take(w, &n, N * C), w->demb_ln = take(w, &n, 2 * C), w->dtime = take(w, &n, C),
+    w->dtime_act = take(w, &n, T4);
     return n;
 }
 
-/* The arrays as they begin at example `first`: what a thread sees that takes the examples from there on. */
+/* The arrays as they begin at example `first`: what a thread sees that takes the examples from
+ * there on. */
 static Workspace from_example(const Workspace *all, const Config *c, int first)
 {
     Workspace w = *all;
@@ -1034,12 +1969,13 @@ int workspace_fit(Workspace *w, const Config *c, int B, int N, Error *err)
         if (!(w->arena = checked_alloc(size, sizeof *w->arena, err))) return -1;
         w->size = size;
     }
-    if ((size_t)B * N > w->positions) {
+    if ((size_t)B * N > w->positions) { /* B more: for t */
         free(w->nearest);
         w->positions = 0;
-        if (!(w->nearest = checked_alloc((size_t)B * N, sizeof *w->nearest, err))) return -1;
+        if (!(w->nearest = checked_alloc(2 * (size_t)B * N, sizeof *w->nearest, err))) return -1;
         w->positions = (size_t)B * N;
     }
+    w->t = w->nearest + w->positions;
     list_arrays(w, c);
     return 0;
 }
@@ -1060,258 +1996,113 @@ void workspace_free(Workspace *w)
     memset(w, 0, sizeof *w);
 }
 
-/* Every place of dropout has a mask of its own; offset: the element at which this thread begins. */
-static Dropout dropout_site(Dropout drop, int layer, int place, size_t offset)
+enum { PIECE = 2048 /* positions */ };
+
+int piece_of_batch(int B, int N)
 {
-    drop.key = mix64(drop.key + (uint64_t)(4 * layer + place + 1));
-    drop.offset = offset;
+    const int most = PIECE / N > 1 ? PIECE / N : 1;
+    return B < most ? B : most;
+}
+
+/* The examples first..first+count-1 of a batch, and their terms. */
+static Batch part_of_batch(const Batch *y, int first, int count, size_t n)
+{
+    return (Batch){y->ids + (size_t)first * y->N,
+                   y->t + first,
+                   y->noise_x0 + first * n,
+                   y->noise_t + first * n,
+                   NULL,
+                   y->self_condition,
+                   count,
+                   y->N};
+}
+
+Losses losses_at(const Losses *terms, int first)
+{
+    return (Losses){terms->mse + first, terms->decoder_nll + first, terms->tT_loss + first,
+                    terms->head_nll + first, terms->loss + first};
+}
+
+/* Every piece of a batch has dropout masks of its own. */
+static Dropout dropout_of_piece(Dropout drop, int first)
+{
+    drop.key += (uint64_t)first << 32;
     return drop;
 }
 
-static void add_position_and_time(real *h /*(B,N,C)*/, const real *position /*(N,C)*/, const real *time /*(B,C)*/, int B,
-                                  int N, int C)
+int optimizer_init(Optimizer *o, const Model *m, Error *err)
 {
-    for (int m = 0; m < B * N; m++) {
-        const real *p = position + (size_t)(m % N) * C, *t = time + (size_t)(m / N) * C;
-        for (int c = 0; c < C; c++) h[(size_t)m * C + c] += p[c] + t[c];
+    memset(o, 0, sizeof *o);
+    if (!(o->adam_m = checked_alloc(m->num_params, sizeof *o->adam_m, err)) ||
+        !(o->adam_v = checked_alloc(m->num_params, sizeof *o->adam_v, err)) ||
+        !(o->ema = checked_alloc(m->num_params, sizeof *o->ema, err)) ||
+        !(o->partial = checked_alloc(m->num_params / CHUNK + 1, sizeof *o->partial, err)))
+        return -1;
+    memcpy(o->ema, m->params, m->num_params * sizeof *o->ema);
+    return 0;
+}
+
+void optimizer_free(Optimizer *o)
+{
+    free(o->adam_m);
+    free(o->adam_v);
+    free(o->ema);
+    free(o->partial);
+    memset(o, 0, sizeof *o);
+}
+
+/* Counts the steps and makes room for the tables of all of them. Returns the betas of the schedule,
+ * (total), which the caller frees, or NULL: they must leave something of x_start at every t. */
+static double *diffusion_alloc(Diffusion *d, int schedule, int total, const unsigned char *kept,
+                               Error *err)
+{
+    const char *name = noise_schedule_names[schedule];
+    double *betas = checked_alloc(total, sizeof *betas, err), cumprod = 1;
+    int bad = !betas;
+    memset(d, 0, sizeof *d);
+    for (int t = 0; t < total; t++) d->T += !kept || kept[t];
+    d->total = total, d->evidence_above = HUGE_VAL;
+    d->timestep_map = checked_alloc(d->T, sizeof *d->timestep_map, err);
+    d->betas = checked_alloc(d->T, 7 * sizeof *d->betas, err);
+    if (bad || !d->timestep_map || !d->betas) goto failed;
+    double **const table[] = {&d->betas,
+                              &d->alphas_cumprod,
+                              &d->alphas_cumprod_prev,
+                              &d->posterior_variance,
+                              &d->posterior_log_variance_clipped,
+                              &d->posterior_mean_coef1,
+                              &d->posterior_mean_coef2};
+    for (int i = 1; i < 7; i++) *table[i] = *table[i - 1] + d->T;
+    noise_schedule_betas(betas, schedule, total);
+    for (int t = 0; t < total && !bad; t++) {
+        cumprod *= 1 - betas[t];
+        if (!(betas[t] > 0 && betas[t] <= 1))
+            bad = fail(
+                err, "noise schedule %s cannot have %d steps: beta[%d] would be %g, outside (0, 1]",
+                name, total, t, betas[t]);
+        else if (!(1 / cumprod <= FLT_MAX))
+            bad = fail(err,
+                       "noise schedule %s cannot have %d steps: at t = %d nothing is left of "
+                       "x_start (alphas_cumprod %g)",
+                       name, total, t, cumprod);
     }
+    if (!bad) return betas;
+failed:
+    free(betas);
+    diffusion_free(d);
+    return NULL;
 }
 
-/* The layers with the shapes of a Pair. */
-static void linear_of(real *out, const real *in, Pair p, int M)
+void diffusion_free(Diffusion *d)
 {
-    linear_forward(out, in, p.weight->data, p.bias->data, M, p.weight->shape[0], p.weight->shape[1]);
+    free(d->timestep_map);
+    free(d->betas);
+    memset(d, 0, sizeof *d);
 }
 
-static void linear_of_backward(real *din, Pair p, const real *dout, int M)
-{
-    linear_backward_input(din, dout, p.weight->data, M, p.weight->shape[0], p.weight->shape[1]);
-}
-
-static void layernorm_of(real *out, real *normed, real *rstd, Pair p, int M) /* of what normed holds */
-{
-    layernorm_forward(out, normed, rstd, normed, p.weight->data, p.bias->data, M, (int)p.weight->size);
-}
-
-/* In place. The gradients of gamma and beta stay apart for every example, in partial (B,2,C): see backward_weights. */
-static void layernorm_of_backward(real *dx, real *partial, Pair p, const real *normed, const real *rstd, int B, int N)
-{
-    const size_t C = p.weight->size;
-    memset(partial, 0, 2 * B * C * sizeof *partial);
-    for (size_t b = 0; b < (size_t)B; b++)
-        layernorm_backward(dx + b * N * C, partial + 2 * b * C, partial + (2 * b + 1) * C, dx + b * N * C,
-                           normed + b * N * C, rstd + b * N, p.weight->data, N, (int)C);
-}
-
-/* What the network reads: x_t or, with self-conditioning, x_t and the last estimate of x_start (NULL: none yet) side by
- * side (Analog Bits: Chen et al. 2022, arXiv:2208.04202, "Self-Conditioning"). */
-static const real *network_input(const Workspace *w, const real *x_t, const real *estimate, int M, int D)
-{
-    if (!w->input) return x_t;
-    for (size_t m = 0; m < (size_t)M; m++) {
-        memcpy(w->input + 2 * m * D, x_t + m * D, D * sizeof *x_t);
-        if (estimate) memcpy(w->input + (2 * m + 1) * D, estimate + m * D, D * sizeof *x_t);
-        else memset(w->input + (2 * m + 1) * D, 0, D * sizeof *x_t);
-    }
-    return w->input;
-}
-
-static void forward_examples(const Model *m, const Workspace *w, real *out, const real *x_t, const real *estimate,
-                             const real *timesteps, int B, int N, Dropout drop)
-{
-    const Config *c = &m->config;
-    const int C = c->hidden, F = c->ffn, M = B * N, T4 = 4 * c->time_dim;
-    const size_t n = (size_t)M * C, at = (size_t)w->first * N * C, att_at = (size_t)w->first * c->heads * N * N;
-
-    timestep_embedding(w->temb, timesteps, B, c->time_dim);
-    linear_of(w->time_hidden, w->temb, m->time_in, B);
-    silu_forward(w->time_act, w->time_hidden, (size_t)B * T4);
-    linear_of(w->time, w->time_act, m->time_out, B);
-
-    linear_of(w->up_act, network_input(w, x_t, estimate, M, c->emb_dim), m->up_in, M);
-    tanh_forward(w->up_act, w->up_act, n);
-    linear_of(w->emb_normed, w->up_act, m->up_out, M);
-    add_position_and_time(w->emb_normed, m->position_embeddings->data, w->time, B, N, C);
-    layernorm_of(w->emb, w->emb_normed, w->emb_rstd, m->emb_ln, M);
-    dropout_forward(w->emb, w->emb, n, dropout_site(drop, 0, 0, at));
-
-    const real *h = w->emb;
-    for (int l = 0; l < c->layers; l++) {
-        const Layer *y = &m->layer[l];
-        const LayerActs a = layer_acts(w, c, l);
-        linear_forward(a.qkv, h, y->query.weight->data, y->query.bias->data, M, 3 * C, C);
-        attention_forward(a.context, a.att, w->dropped, a.qkv, dropout_site(drop, l, 1, att_at), B, N, C, c->heads);
-        linear_of(a.attn_normed, a.context, y->attn_out, M);
-        dropout_forward(a.attn_normed, a.attn_normed, n, dropout_site(drop, l, 2, at));
-        add(a.attn_normed, h, n);
-        layernorm_of(a.attn_out, a.attn_normed, a.attn_rstd, y->attn_ln, M);
-        linear_of(a.ffn_in, a.attn_out, y->ffn_up, M);
-        gelu_forward(a.ffn_act, a.ffn_in, (size_t)M * F);
-        linear_of(a.normed, a.ffn_act, y->ffn_down, M);
-        dropout_forward(a.normed, a.normed, n, dropout_site(drop, l, 3, at));
-        add(a.normed, a.attn_out, n);
-        layernorm_of(a.out, a.normed, a.rstd, y->ffn_ln, M);
-        h = a.out;
-    }
-
-    linear_of(w->down_act, h, m->down_in, M);
-    tanh_forward(w->down_act, w->down_act, n);
-    linear_of(out, w->down_act, m->down_out, M);
-}
-
-/* The forward, line by line from the end: the gradient of every activation, and of no weight. A residual
- * h + branch(h) sends its gradient both ways: dh collects. The gradient of a Linear's output stays where backward_weights
- * will look for it, mostly in place of what nobody needs any more (qkv, ffn_in, normed). */
-static void backward_examples(const Model *m, const Workspace *w, real *dx_t, const real *dout, int B, int N, Dropout drop)
-{
-    const Config *c = &m->config;
-    const int C = c->hidden, F = c->ffn, M = B * N, T4 = 4 * c->time_dim;
-    const size_t n = (size_t)M * C, at = (size_t)w->first * N * C, att_at = (size_t)w->first * c->heads * N * N;
-    real *dh = w->dh;
-
-    linear_of_backward(w->ddown, m->down_out, dout, M);
-    tanh_backward(w->ddown, w->ddown, w->down_act, n);
-    linear_of_backward(dh, m->down_in, w->ddown, M);
-
-    for (int l = c->layers - 1; l >= 0; l--) {
-        const Layer *y = &m->layer[l];
-        const LayerActs a = layer_acts(w, c, l);
-        layernorm_of_backward(dh, a.dln, y->ffn_ln, a.normed, a.rstd, B, N);
-        dropout_backward(a.normed, dh, n, dropout_site(drop, l, 3, at));
-        linear_of_backward(w->dffn, y->ffn_down, a.normed, M);
-        gelu_backward(a.ffn_in, w->dffn, a.ffn_in, (size_t)M * F);
-        linear_of_backward(w->dbranch, y->ffn_up, a.ffn_in, M);
-        add(dh, w->dbranch, n);
-        layernorm_of_backward(dh, a.dattn_ln, y->attn_ln, a.attn_normed, a.attn_rstd, B, N);
-        dropout_backward(a.attn_normed, dh, n, dropout_site(drop, l, 2, at));
-        linear_of_backward(w->dcontext, y->attn_out, a.attn_normed, M);
-        attention_backward(w->dqkv, w->dscores, w->dropped, w->dcontext, a.att, a.qkv, dropout_site(drop, l, 1, att_at), B, N,
-                           C, c->heads);
-        memcpy(a.qkv, w->dqkv, 3 * n * sizeof *a.qkv);
-        linear_backward_input(w->dbranch, a.qkv, y->query.weight->data, M, 3 * C, C);
-        add(dh, w->dbranch, n);
-    }
-
-    dropout_backward(dh, dh, n, dropout_site(drop, 0, 0, at));
-    layernorm_of_backward(dh, w->demb_ln, m->emb_ln, w->emb_normed, w->emb_rstd, B, N);
-    memcpy(w->emb_normed, dh, n * sizeof *dh);
-    linear_of_backward(w->dup, m->up_out, dh, M);
-    tanh_backward(w->dup, w->dup, w->up_act, n);
-    linear_of_backward(w->dinput ? w->dinput : dx_t, m->up_in, w->dup, M);
-    for (size_t row = 0, D = c->emb_dim; row < (size_t)M && w->dinput; row++) /* the estimate is a constant */
-        memcpy(dx_t + row * D, w->dinput + 2 * row * D, D * sizeof *dx_t);
-
-    memset(w->dtime, 0, (size_t)B * C * sizeof *w->dtime);
-    for (int b = 0; b < B; b++) add_rows(w->dtime + (size_t)b * C, dh + (size_t)b * N * C, C, N, C);
-    linear_of_backward(w->dtime_act, m->time_out, w->dtime, B);
-    silu_backward(w->dtime_act, w->dtime_act, w->time_hidden, (size_t)B * T4);
-}
-
-/* Called by all threads of a region: they share the rows of the weight (O of them), and do not wait for each other. */
-static void weights_of(Pair p, int O, const real *dout, const real *in, int M)
-{
-#pragma omp for schedule(dynamic) nowait
-    for (int from = 0; from < O; from += ROWS)
-        linear_backward_weights(p.weight->grad, p.bias->grad, dout, in, M, O, p.weight->shape[1], from,
-                                from + ROWS < O ? from + ROWS : O);
-}
-
-/* The same for the table of embeddings, as the weight of a Linear; dbias may be NULL. */
-static void table_weights(Model *m, real *dbias, const real *dout /*(M,V)*/, const real *in /*(M,D)*/, int M)
-{
-    const int V = m->config.vocab;
-#pragma omp for schedule(dynamic) nowait
-    for (int from = 0; from < V; from += ROWS)
-        linear_backward_weights(m->dembedding, dbias, dout, in, M, V, m->config.emb_dim, from, from + ROWS < V ? from + ROWS : V);
-}
-
-static void layernorm_weights_of(Pair p, const real *partial, int B)
-{
-    const int C = (int)p.weight->size;
-#pragma omp single nowait
-    {
-        add_rows(p.weight->grad, partial, 2 * C, B, C);
-        add_rows(p.bias->grad, partial + C, 2 * C, B, C);
-    }
-}
-
-/* The gradients of all weights, from what backward_examples left: sums over all rows of the batch, in order. */
-static void backward_weights(Model *m, const Workspace *w, const real *dout, const real *x_t, int B, int N)
-{
-    const Config *c = &m->config;
-    const int C = c->hidden, M = B * N;
-#pragma omp parallel
-    {
-        weights_of(m->down_out, c->emb_dim, dout, w->down_act, M);
-        weights_of(m->down_in, C, w->ddown, layer_acts(w, c, c->layers - 1).out, M);
-        for (int l = c->layers - 1; l >= 0; l--) {
-            const Layer *y = &m->layer[l];
-            const LayerActs a = layer_acts(w, c, l);
-            weights_of(y->ffn_down, C, a.normed, a.ffn_act, M);
-            weights_of(y->ffn_up, c->ffn, a.ffn_in, a.attn_out, M);
-            weights_of(y->attn_out, C, a.attn_normed, a.context, M);
-            weights_of(y->query, 3 * C, a.qkv, l ? layer_acts(w, c, l - 1).out : w->emb, M);
-            layernorm_weights_of(y->ffn_ln, a.dln, B);
-            layernorm_weights_of(y->attn_ln, a.dattn_ln, B);
-        }
-        layernorm_weights_of(m->emb_ln, w->demb_ln, B);
-        weights_of(m->up_out, C, w->emb_normed, w->up_act, M);
-        weights_of(m->up_in, C, w->dup, w->input ? w->input : x_t, M);
-        weights_of(m->time_out, C, w->dtime, w->time_act, B);
-        weights_of(m->time_in, 4 * c->time_dim, w->dtime_act, w->temb, B);
-#pragma omp single nowait
-        add_rows(m->position_embeddings->grad, w->emb_normed, (size_t)N * C, B, N * C);
-    }
-}
-
-/* Threads take whole examples, in as many shares as there are threads: share k of B begins here. */
-static int share(int B, int k, int shares) { return (int)((int64_t)B * k / shares); }
-
-void denoiser_forward(const Model *m, Workspace *w, real *out, const real *x_t, const real *estimate,
-                      const real *timesteps, int B, int N, Dropout drop)
-{
-    const size_t n = (size_t)N * m->config.emb_dim;
-    const int shares = max_threads() < B ? max_threads() : B;
-    assert(B <= w->B && N == w->N && N <= m->config.max_positions);
-#pragma omp parallel for schedule(static, 1)
-    for (int k = 0; k < shares; k++) {
-        int first = share(B, k, shares), count = share(B, k + 1, shares) - first;
-        const Workspace part = from_example(w, &m->config, first);
-        forward_examples(m, &part, out + first * n, x_t + first * n, estimate ? estimate + first * n : NULL,
-                         timesteps + first, count, N, drop);
-    }
-}
-
-static void backward_all_examples(const Model *m, Workspace *w, real *dx_t, const real *dout, int B, int N, Dropout drop)
-{
-    const size_t n = (size_t)N * m->config.emb_dim;
-    const int shares = max_threads() < B ? max_threads() : B;
-#pragma omp parallel for schedule(static, 1)
-    for (int k = 0; k < shares; k++) {
-        int first = share(B, k, shares), count = share(B, k + 1, shares) - first;
-        const Workspace part = from_example(w, &m->config, first);
-        backward_examples(m, &part, dx_t + first * n, dout + first * n, count, N, drop);
-    }
-}
-
-void denoiser_backward(Model *m, Workspace *w, real *dx_t, const real *dout, const real *x_t, int B, int N, Dropout drop)
-{
-    backward_all_examples(m, w, dx_t, dout, B, N, drop);
-    backward_weights(m, w, dout, x_t, B, N);
-}
-
-void lm_head_forward(const Model *m, real *logits, const real *x, int M)
-{
-    linear_forward(logits, x, m->embedding, m->lm_head_bias->data, M, m->config.vocab, m->config.emb_dim);
-}
-
-/* ---- 8. the diffusion process --------------------------------------------------------------------- */
-
-/* beta[i] from a function alpha_bar(s), s in 0..1: how much of the signal (squared) is left */
-static void betas_for_alpha_bar(double *betas, int T, double (*alpha_bar)(double))
-{
-    for (int i = 0; i < T; i++) betas[i] = fmin(1 - alpha_bar((i + 1.0) / T) / alpha_bar((double)i / T), 0.999);
-}
+/* ---- 11. other objectives and schedules, the bound --------------------------------------------
+ * What: what the options of ./train choose in place of the default, which of the steps ./sample
+ * takes, and how probable a text is (./sample --eval). May be skipped as a whole. */
 
 static void straight_line(double *betas, int T, double from, double to)
 {
@@ -1319,40 +2110,54 @@ static void straight_line(double *betas, int T, double from, double to)
 }
 
 static double square(double x) { return x * x; }
-static double sqrt_alpha_bar(double s) /* from s = .9999 on the formula is below 0, and a line towards 0 takes its place */
+static double cosine_alpha_bar(double s)
 {
-    return fmax(1 - sqrt(s + 0.0001), 1e-5 * (1 - s));
+    return square(cos((s + 0.008) / 1.008 * 1.57079632679489661923));
 }
-static double cosine_alpha_bar(double s) { return square(cos((s + 0.008) / 1.008 * 1.57079632679489661923)); }
-static double trunc_cos_alpha_bar(double s) { return square(cos((s + 0.1) / 1.1 * 1.57079632679489661923)); }
+static double trunc_cos_alpha_bar(double s)
+{
+    return square(cos((s + 0.1) / 1.1 * 1.57079632679489661923));
+}
 
-/* Diffusion-LM app. A: much noise at once, since a word survives little noise as well as none */
 static void schedule_sqrt(double *betas, int T) { betas_for_alpha_bar(betas, T, sqrt_alpha_bar); }
 /* Improved DDPM eq. 17 */
-static void schedule_cosine(double *betas, int T) { betas_for_alpha_bar(betas, T, cosine_alpha_bar); }
+static void schedule_cosine(double *betas, int T)
+{
+    betas_for_alpha_bar(betas, T, cosine_alpha_bar);
+}
 /* DDPM sec. 4, which has T = 1000 */
 static void schedule_linear(double *betas, int T) { straight_line(betas, T, 0.1 / T, 20.0 / T); }
-static void schedule_trunc_lin(double *betas, int T) { straight_line(betas, T, 0.1 / T + 0.01, 20.0 / T + 0.01); }
+static void schedule_trunc_lin(double *betas, int T)
+{
+    straight_line(betas, T, 0.1 / T + 0.01, 20.0 / T + 0.01);
+}
 
-static void schedule_trunc_cos(double *betas, int T) /* Diffusion-LM's code: the first step has noise already */
+static void schedule_trunc_cos(double *betas,
+                               int T) /* Diffusion-LM's code: the first step has noise already */
 {
     betas_for_alpha_bar(betas, T, trunc_cos_alpha_bar);
     memmove(betas + 1, betas, (T - 1) * sizeof *betas);
     betas[0] = fmin(1 - trunc_cos_alpha_bar(0), 0.999);
 }
 
-static void schedule_pw_lin(double *betas, int T) /* Diffusion-LM's code: down over 10 steps, then up */
+static void schedule_pw_lin(double *betas,
+                            int T) /* Diffusion-LM's code: down over 10 steps, then up */
 {
     int first = T < 10 ? T : 10;
     straight_line(betas, first, 0.1 / T + 0.01, 0.1 / T);
     straight_line(betas + first, T - first, 0.1 / T, 20.0 / T);
 }
 
-static void (*const noise_schedules[])(double *betas, int T) = {schedule_sqrt,      schedule_cosine,    schedule_linear,
-                                                                schedule_trunc_cos, schedule_trunc_lin, schedule_pw_lin};
-const char *const noise_schedule_names[] = {"sqrt", "cosine", "linear", "trunc_cos", "trunc_lin", "pw_lin", NULL};
+static void (*const noise_schedules[])(double *betas, int T) = {
+    schedule_sqrt,      schedule_cosine,    schedule_linear,
+    schedule_trunc_cos, schedule_trunc_lin, schedule_pw_lin};
+const char *const noise_schedule_names[] = {"sqrt",      "cosine", "linear", "trunc_cos",
+                                            "trunc_lin", "pw_lin", NULL};
 
-void noise_schedule_betas(double *betas, int schedule, int T) { noise_schedules[schedule](betas, T); }
+void noise_schedule_betas(double *betas, int schedule, int T)
+{
+    noise_schedules[schedule](betas, T);
+}
 
 /* A count from a section list, or -1 */
 static int section_count(const char **text)
@@ -1372,7 +2177,8 @@ int space_timesteps(unsigned char *kept, int total, const char *sections, Error 
     if (!strncmp(sections, "ddim", 4)) {
         p += 4;
         int count = section_count(&p);
-        if (count < 1 || *p) return fail(err, "steps '%s': expected a whole number behind 'ddim'", sections);
+        if (count < 1 || *p)
+            return fail(err, "steps '%s': expected a whole number behind 'ddim'", sections);
         int fewer = 0, more = total;
         for (int stride = 1; stride < total; stride++) {
             int reached = (total - 1) / stride + 1;
@@ -1383,19 +2189,26 @@ int space_timesteps(unsigned char *kept, int total, const char *sections, Error 
             if (reached < count && reached > fewer) fewer = reached;
             if (reached > count && reached < more) more = reached;
         }
-        if (count < 2 || count > total) return fail(err, "steps '%s': %d steps allow ddim2 to ddim%d", sections, total, total);
-        return fail(err, "steps '%s': no whole stride takes %d of %d steps; the nearest it takes are %d and %d", sections, count,
-                    total, fewer, more);
+        if (count < 2 || count > total)
+            return fail(err, "steps '%s': %d steps allow ddim2 to ddim%d", sections, total, total);
+        return fail(
+            err,
+            "steps '%s': no whole stride takes %d of %d steps; the nearest it takes are %d and %d",
+            sections, count, total, fewer, more);
     }
     for (; *p; p++) parts += *p == ',';
     p = sections;
     for (int i = 0; i < parts; i++) {
         int size = total / parts + (i < total % parts), count = section_count(&p);
         if (count < 0 || *p != (i + 1 < parts ? ',' : '\0'))
-            return fail(err, "steps '%s': expected a number, numbers with commas between, or ddimN", sections);
-        if (count > size) return fail(err, "steps '%s': section %d has only %d steps, not %d", sections, i + 1, size, count);
+            return fail(err, "steps '%s': expected a number, numbers with commas between, or ddimN",
+                        sections);
+        if (count > size)
+            return fail(err, "steps '%s': section %d has only %d steps, not %d", sections, i + 1,
+                        size, count);
         double stride = count <= 1 ? 1 : (size - 1.0) / (count - 1), position = 0;
-        for (int k = 0; k < count; k++, position += stride) /* half to even: nearbyint, as Python rounds */
+        for (int k = 0; k < count;
+             k++, position += stride) /* half to even: nearbyint, as Python rounds */
             kept[start + (int)nearbyint(position)] = 1;
         start += size;
         p++;
@@ -1415,103 +2228,29 @@ int steps_from_noise(unsigned char *kept, int total, const char *sections, Error
     return found;
 }
 
-int diffusion_init(Diffusion *d, int schedule, int total, const unsigned char *kept, Error *err)
-{
-    double *all = NULL, before = 1, cumprod = 1;
-    memset(d, 0, sizeof *d);
-    if (!(all = checked_alloc(total, sizeof *all, err))) goto failed;
-    for (int t = 0; t < total; t++) d->T += !kept || kept[t];
-    d->total = total, d->evidence_above = HUGE_VAL;
-    if (!(d->timestep_map = checked_alloc(d->T, sizeof *d->timestep_map, err)) ||
-        !(d->betas = checked_alloc(d->T, 7 * sizeof *d->betas, err)))
-        goto failed;
-    d->alphas_cumprod = d->betas + d->T, d->alphas_cumprod_prev = d->alphas_cumprod + d->T;
-    d->posterior_variance = d->alphas_cumprod_prev + d->T;
-    d->posterior_log_variance_clipped = d->posterior_variance + d->T;
-    d->posterior_mean_coef1 = d->posterior_log_variance_clipped + d->T;
-    d->posterior_mean_coef2 = d->posterior_mean_coef1 + d->T;
-
-    noise_schedule_betas(all, schedule, total);
-    for (int t = 0, k = 0; t < total; t++) {
-        if (!(all[t] > 0 && all[t] <= 1)) {
-            fail(err, "noise schedule %s cannot have %d steps: beta[%d] would be %g, outside (0, 1]",
-                 noise_schedule_names[schedule], total, t, all[t]);
-            goto failed;
-        }
-        cumprod *= 1 - all[t];
-        if (!(1 / cumprod <= FLT_MAX)) {
-            fail(err, "noise schedule %s cannot have %d steps: at t = %d nothing is left of x_start (alphas_cumprod %g)",
-                 noise_schedule_names[schedule], total, t, cumprod);
-            goto failed;
-        }
-        if (!t) d->first_alpha = cumprod;
-        if (kept && !kept[t]) continue;
-        d->betas[k] = 1 - cumprod / before; /* respacing: the same alphas_cumprod at the steps kept (Improved DDPM sec. 4) */
-        d->timestep_map[k++] = t;
-        before = cumprod;
-    }
-    cumprod = 1;
-    for (int t = 0; t < d->T; t++) {
-        double prev = cumprod, beta = d->betas[t];
-        cumprod *= 1 - beta;
-        d->alphas_cumprod_prev[t] = prev, d->alphas_cumprod[t] = cumprod;
-        d->posterior_variance[t] = beta * (1 - prev) / (1 - cumprod);         /* DDPM eq. 7 */
-        d->posterior_mean_coef1[t] = beta * sqrt(prev) / (1 - cumprod);       /* of x_start */
-        d->posterior_mean_coef2[t] = (1 - prev) * sqrt(1 - beta) / (1 - cumprod); /* of x_t */
-    }
-    /* the variance is 0 at t = 0, whose logarithm would not do: that of t = 1 stands in, and is not used to sample */
-    for (int t = 0; t < d->T; t++)
-        d->posterior_log_variance_clipped[t] = log(d->posterior_variance[t ? t : d->T > 1]);
-    free(all);
-    return 0;
-failed:
-    free(all);
-    diffusion_free(d);
-    return -1;
-}
-
-void diffusion_free(Diffusion *d)
-{
-    free(d->timestep_map);
-    free(d->betas);
-    memset(d, 0, sizeof *d);
-}
-
-real diffusion_timestep(const Diffusion *d, int t) { return (real)d->timestep_map[t] * ((real)1000 / d->total); }
-
-/* out(B,n) = cx[b] x + cy[b] y */
-static void combine(real *out, const real *x, const real *y, real cx, real cy, size_t n)
-{
-    for (size_t i = 0; i < n; i++) out[i] = fmadd(cx, x[i], cy * y[i]);
-}
-
-void q_sample(real *x_t, const real *x_start, const real *noise, const int *t, const Diffusion *d, int B, size_t n)
-{
-    for (int b = 0; b < B; b++) {
-        double a = d->alphas_cumprod[t[b]];
-        combine(x_t + b * n, x_start + b * n, noise + b * n, (real)sqrt(a), (real)sqrt(1 - a), n);
-    }
-}
-
 /* DDPM eq. 4 solved for x_start, and for the noise */
-void xstart_from_epsilon(real *x_start, const real *x_t, const real *epsilon, const int *t, const Diffusion *d, int B, size_t n)
+void xstart_from_epsilon(real *x_start, const real *x_t, const real *epsilon, const int *t,
+                         const Diffusion *d, int B, size_t n)
 {
     for (int b = 0; b < B; b++) {
         double a = d->alphas_cumprod[t[b]];
-        combine(x_start + b * n, x_t + b * n, epsilon + b * n, (real)sqrt(1 / a), -(real)sqrt(1 / a - 1), n);
+        combine(x_start + b * n, x_t + b * n, epsilon + b * n, (real)sqrt(1 / a),
+                -(real)sqrt(1 / a - 1), n);
     }
 }
 
-void epsilon_from_xstart(real *epsilon, const real *x_t, const real *x_start, const int *t, const Diffusion *d, int B, size_t n)
+void epsilon_from_xstart(real *epsilon, const real *x_t, const real *x_start, const int *t,
+                         const Diffusion *d, int B, size_t n)
 {
     for (int b = 0; b < B; b++) {
         double a = d->alphas_cumprod[t[b]];
-        combine(epsilon + b * n, x_t + b * n, x_start + b * n, (real)(1 / sqrt(1 - a)), -(real)sqrt(a / (1 - a)), n);
+        combine(epsilon + b * n, x_t + b * n, x_start + b * n, (real)(1 / sqrt(1 - a)),
+                -(real)sqrt(a / (1 - a)), n);
     }
 }
 
-void q_mean_variance(real *mean, double *variance, double *log_variance, const real *x_start, const int *t,
-                     const Diffusion *d, int B, size_t n)
+void q_mean_variance(real *mean, double *variance, double *log_variance, const real *x_start,
+                     const int *t, const Diffusion *d, int B, size_t n)
 {
     for (int b = 0; b < B; b++) {
         double a = d->alphas_cumprod[t[b]];
@@ -1521,70 +2260,68 @@ void q_mean_variance(real *mean, double *variance, double *log_variance, const r
     }
 }
 
-void q_posterior_mean_variance(real *mean, double *variance, double *log_variance, const real *x_start, const real *x_t,
-                               const int *t, const Diffusion *d, int B, size_t n)
+void q_posterior_mean_variance(real *mean, double *variance, double *log_variance,
+                               const real *x_start, const real *x_t, const int *t,
+                               const Diffusion *d, int B, size_t n)
 {
+    q_posterior_mean(mean, x_start, x_t, t, d, B, n);
     for (int b = 0; b < B; b++) {
-        combine(mean + b * n, x_start + b * n, x_t + b * n, (real)d->posterior_mean_coef1[t[b]],
-                (real)d->posterior_mean_coef2[t[b]], n);
         variance[b] = d->posterior_variance[t[b]];
         log_variance[b] = d->posterior_log_variance_clipped[t[b]];
     }
 }
 
-void p_mean_variance(real *mean, double *variance, double *log_variance, const real *pred_xstart, const real *x_t,
-                     const int *t, const Diffusion *d, Variance kind, int B, size_t n)
+void p_mean_variance(real *mean, double *variance, double *log_variance, const real *pred_xstart,
+                     const real *x_t, const int *t, const Diffusion *d, Variance kind, int B,
+                     size_t n)
 {
     q_posterior_mean_variance(mean, variance, log_variance, pred_xstart, x_t, t, d, B, n);
-    for (int b = 0; b < B && kind == FIXED_LARGE; b++) {
-        variance[b] = t[b] || d->T == 1 ? d->betas[t[b]] : d->posterior_variance[1];
+    if (kind == FIXED_SMALL) return;
+    for (int b = 0; b < B; b++) {
+        variance[b] = p_variance(d, t[b], kind);
         log_variance[b] = log(variance[b]);
     }
 }
 
-void p_sample(real *x_prev, const real *pred_xstart, const real *x_t, const real *noise, const int *t, const Diffusion *d,
-              Variance kind, int B, size_t n)
+/* With PREDICT_EPSILON the network says the noise in x_t, and mse compares that (DDPM eq. 14); but
+ * at t = 0 the guess of x_start that follows from it, with the embedding. */
+static void noise_mse_forward(const Workspace *w, double *mse, const Batch *y, size_t n)
 {
-    for (int b = 0; b < B; b++) {
-        double variance, log_variance;
-        p_mean_variance(x_prev + b * n, &variance, &log_variance, pred_xstart + b * n, x_t + b * n, t + b, d, kind, 1, n);
-        real sigma = t[b] ? (real)sqrt(variance) : 0;
-        for (size_t i = 0; i < n; i++) x_prev[b * n + i] = fmadd(sigma, noise[b * n + i], x_prev[b * n + i]);
+    for (int b = 0; b < y->B; b++)
+        if (y->t[b] > 0)
+            mse_forward(mse + b, y->noise_t + b * n, w->model_out + b * n, 1, n);
+        else
+            mse_forward(mse + b, w->target + b * n, w->pred_xstart + b * n, 1, n);
+}
+
+static void noise_mse_backward(const Workspace *w, const Batch *y, const real *weight, size_t n)
+{
+    for (int b = 0; b < y->B; b++) {
+        real *unwanted =
+            w->dx_t + b * n; /* the gradient of the noise; backward_examples writes over it */
+        if (y->t[b] > 0)
+            mse_backward(unwanted, w->dmodel_out + b * n, y->noise_t + b * n, w->model_out + b * n,
+                         weight + b, 1, n);
+        else
+            mse_backward(w->dx_start + b * n, w->dpred + b * n, w->target + b * n,
+                         w->pred_xstart + b * n, weight + b, 1, n);
     }
 }
 
-/* Song et al. 2020, arXiv:2010.02502, eq. 12 and 16: eta = 0 goes back without new noise, eta = 1 is DDPM again. More
- * replaces more of x_t's noise by new noise, at most all of it, which is q_sample of the guess: so errors are washed out. */
-void ddim_sample(real *x_prev, const real *pred_xstart, const real *x_t, const real *noise, const int *t, const Diffusion *d,
-                 double eta, int B, size_t n)
+/* pred = (x_t - sqrt(1 - a) out) / sqrt(a): dpred goes to out, and past the network to x_t. */
+static void epsilon_backward(const Workspace *w, const Batch *y, const Diffusion *d, size_t n)
 {
-    for (int b = 0; b < B; b++) {
-        const double a = d->alphas_cumprod[t[b]], prev = d->alphas_cumprod_prev[t[b]];
-        const double sigma = fmin(eta * sqrt((1 - prev) / (1 - a)) * sqrt(1 - a / prev), sqrt(1 - prev));
-        const real of_x = (real)(1 / sqrt(1 - a)), of_start = -(real)sqrt(a / (1 - a));
-        const real root = (real)sqrt(prev), rest = (real)sqrt(fmax(1 - prev - sigma * sigma, 0)), add = t[b] ? (real)sigma : 0;
+    for (int b = 0; b < y->B; b++) {
+        const double a = d->alphas_cumprod[y->t[b]];
+        const real of_out = -(real)sqrt(1 / a - 1), of_x = (real)sqrt(1 / a);
         for (size_t i = b * n; i < (b + 1) * n; i++) {
-            real epsilon = fmadd(of_x, x_t[i], of_start * pred_xstart[i]);
-            x_prev[i] = fmadd(root, pred_xstart[i], fmadd(rest, epsilon, add * noise[i]));
+            w->dmodel_out[i] = fmadd(of_out, w->dpred[i], w->dmodel_out[i]);
+            w->dx_past[i] = fmadd(of_x, w->dpred[i], w->dx_past[i]);
         }
     }
 }
 
-/* Diffusion-LM's code: what lies outside of [-limit, limit] is drawn again, in order, until it does not. Narrower noise makes
- * likelier and less varied sentences. */
-void truncate_noise(real *noise, size_t n, double limit, real (*draw)(void *context), void *context)
-{
-    for (int outside = 1; outside;) {
-        outside = 0;
-        for (size_t i = 0; i < n; i++) {
-            if (!(noise[i] > limit || noise[i] < -limit)) continue;
-            noise[i] = draw(context);
-            outside = 1;
-        }
-    }
-}
-
-/* ---- which t to train on: Improved DDPM sec. 3.3 ---- */
+/* Which t to train on: Improved DDPM sec. 3.3. */
 
 int resampler_init(Resampler *r, int T, int per_step, Error *err)
 {
@@ -1609,10 +2346,13 @@ void resampler_update(Resampler *r, const int *t, const double *loss, int B)
     const int K = r->per_step;
     double sum = 0;
     int full = 1;
-    for (int b = 0; b < B; b++) { /* a row: how many losses it holds, then these, the oldest first */
+    for (int b = 0; b < B;
+         b++) { /* a row: how many losses it holds, then these, the oldest first */
         real *row = r->history + (size_t)t[b] * (1 + K);
-        if ((int)row[0] == K) memmove(row + 1, row + 2, (K - 1) * sizeof *row);
-        else row[0] += 1;
+        if ((int)row[0] == K)
+            memmove(row + 1, row + 2, (K - 1) * sizeof *row);
+        else
+            row[0] += 1;
         row[(int)row[0]] = (real)loss[b];
     }
     for (int i = 0; i < r->T; i++) {
@@ -1631,7 +2371,8 @@ int resampler_restore(Resampler *r, Error *err)
     for (int i = 0; i < r->T; i++) {
         const real count = r->history[(size_t)i * (1 + r->per_step)];
         if (!(count >= 0 && count <= r->per_step && count == (int)count))
-            return fail(err, "loss_history: row %d says it holds %g losses, expected 0 to %d", i, (double)count, r->per_step);
+            return fail(err, "loss_history: row %d says it holds %g losses, expected 0 to %d", i,
+                        (double)count, r->per_step);
     }
     resampler_update(r, NULL, NULL, 0);
     return 0;
@@ -1644,345 +2385,70 @@ int resampler_draw(const Resampler *r, double u)
     return t;
 }
 
-/* ---- 9. the loss -----------------------------------------------------------------------------------
- * Three terms, or four with the softmax head, each the mean over positions (and dimensions), then over the batch: see the essay. */
-
-/* sum of (x - y)^2; y NULL: of x^2 */
-static real square_distance(const real *x, const real *y, size_t n)
-{
-    real acc[LANES] = {0};
-    for (size_t i = 0; i < n; i += LANES) {
-        int lanes = n - i < LANES ? (int)(n - i) : LANES;
-        for (int l = 0; l < lanes; l++) {
-            real e = y ? x[i + l] - y[i + l] : x[i + l];
-            acc[l] = fmadd(e, e, acc[l]);
-        }
-    }
-    return lanes_sum(acc);
-}
-
-/* mse = mean (target - out)^2 */
-void mse_forward(double *mse, const real *target, const real *out, int B, size_t n)
-{
-    for (int b = 0; b < B; b++) mse[b] = (double)square_distance(target + b * n, out + b * n, n) / n;
-}
-
-void mse_backward(real *dtarget, real *dout, const real *target, const real *out, const real *weight, int B, size_t n)
-{
-    for (int b = 0; b < B; b++)
-        for (size_t i = b * n; i < (b + 1) * n; i++) {
-            real g = 2 * weight[b] / n * (target[i] - out[i]);
-            dtarget[i] += g;
-            dout[i] -= g;
-        }
-}
-
-/* nll = mean over positions of -log softmax(logits)[id] = log(sum of exp(logits)) - logits[id]; logits become their softmax.
- * The logarithm of a probability that softmax has made 0 would not do. */
-static void cross_entropy(double *nll /*(B)*/, real *logits /*(B,N,V)*/, const int *ids /*(B,N)*/, int B, int N, int V)
+/* x_t's own evidence. As x_t = sqrt(a) e + noise of variance 1 - a a0 (x_start's is a part of it),
+ * log q(x_t | word) = k x_t . e + what all words have in common (their norm among it), with
+ * k = sqrt(a) / (1 - a a0): from 0 in pure noise to 34 at t = 0 of 2,000 steps of sqrt. By Bayes'
+ * rule p(word | x_t) ~ p(word | the rest) q(x_t | word). lm_head, too, is a product with the
+ * embeddings, so the network's output takes k x_t up in place. A network finds it hard to be as
+ * sure as it could be where there is hardly any noise; so what k has above d->evidence_above is
+ * added. (With 0, that is Plaid's output prior: Gulrajani & Hashimoto 2023, arXiv:2305.18619. In
+ * training it is a hindrance: the network then only sees its own word as something to keep silent
+ * about.) */
+static void add_evidence(real *out, const real *x, const Diffusion *d, const int *t, int B,
+                         size_t n)
 {
     for (int b = 0; b < B; b++) {
-        nll[b] = 0;
-        for (int i = b * N; i < (b + 1) * N; i++) {
-            real *row = logits + (size_t)i * V, logit = row[ids[i]];
-            nll[b] += (double)(softmax(row, V) - logit) / N;
-        }
+        const double a = d->alphas_cumprod[t[b]], all = sqrt(a) / (1 - a * d->first_alpha);
+        combine(out + b * n, x + b * n, out + b * n, (real)fmax(all - d->evidence_above, 0), 1, n);
     }
-}
-
-/* nll = mean over positions of -log softmax(lm_head(x))[id] */
-void decoder_nll_forward(double *nll, real *logits, const Model *m, const real *x, const int *ids, int B, int N)
-{
-    lm_head_forward(m, logits, x, B * N);
-    cross_entropy(nll, logits, ids, B, N, m->config.vocab);
-}
-
-/* d nll / d logits = softmax - onehot; from there on lm_head is a Linear, of which this does the input */
-void decoder_nll_backward(real *dx, real *probs, const Model *m, const int *ids, const real *weight, int B, int N)
-{
-    const int V = m->config.vocab, D = m->config.emb_dim, M = B * N;
-    for (int i = 0; i < M; i++) {
-        real *p = probs + (size_t)i * V, scale = weight[i / N] / N;
-        p[ids[i]] -= 1;
-        for (int v = 0; v < V; v++) p[v] *= scale;
-    }
-    matmul(dx, probs, 0, m->embedding, 0, M, D, V);
-}
-
-/* tT = mean (sqrt(alphas_cumprod[T-1]) x_start)^2 */
-void tT_loss_forward(double *tT, const real *x_start, const Diffusion *d, int B, size_t n)
-{
-    for (int b = 0; b < B; b++)
-        tT[b] = d->alphas_cumprod[d->T - 1] * (double)square_distance(x_start + b * n, NULL, n) / n;
-}
-
-void tT_loss_backward(real *dx_start, const real *x_start, const Diffusion *d, const real *weight, int B, size_t n)
-{
-    for (int b = 0; b < B; b++) {
-        const real scale = 2 * weight[b] / n * (real)d->alphas_cumprod[d->T - 1];
-        for (size_t i = b * n; i < (b + 1) * n; i++) dx_start[i] = fmadd(scale, x_start[i], dx_start[i]);
-    }
-}
-
-real real_clip(real x) { return x < -1 ? -1 : x > 1 ? 1 : x; }
-
-/* How strongly x_t speaks for a word: as x_t = sqrt(a) e + noise of variance 1 - a a0 (that of x_start within it),
- * log q(x_t | word) = sqrt(a) / (1 - a a0) x_t . e, but for what all words have in common, among it their norm. This factor
- * goes from 0 in pure noise to 34 or so at t = 0 (of 2,000 steps of sqrt). What it has above d->evidence_above can be added to what the network says. */
-static real evidence(const Diffusion *d, int t)
-{
-    const double all = sqrt(d->alphas_cumprod[t]) / (1 - d->alphas_cumprod[t] * d->first_alpha);
-    return (real)fmax(all - d->evidence_above, 0);
-}
-
-/* From the network's output to the estimate of x_start: with softmax, the mean of the embeddings under softmax(lm_head(out)).
- * A network finds it hard to be as sure of a word as it could be where there is hardly any noise. Bayes' rule is not:
- * p(word | x_t) ~ p(word | the rest) q(x_t | word), and as the evidence is a product with the embeddings, like lm_head, out
- * takes it up in place. (With evidence_above 0 that is Plaid's output prior: Gulrajani & Hashimoto 2023, arXiv:2305.18619. In
- * training it is a hindrance: the network then only sees its own word as something to keep silent about.)
- * head_nll: NULL, or the cross-entropy of that softmax with ids, 0 without it. */
-static void predict_xstart(const Model *m, const Workspace *w, real *pred, double *head_nll /*(B)*/, real *out, const real *x_t,
-                           const int *ids, const int *t, const Diffusion *d, int B, int N)
-{
-    const int V = m->config.vocab, D = m->config.emb_dim, M = B * N;
-    const size_t n = (size_t)N * D;
-    if (m->config.predict == PREDICT_SOFTMAX) {
-        for (int b = 0; b < B; b++) combine(out + b * n, x_t + b * n, out + b * n, evidence(d, t[b]), 1, n);
-        lm_head_forward(m, w->head, out, M);
-        if (head_nll) cross_entropy(head_nll, w->head, ids, B, N, V);
-        else for (int i = 0; i < M; i++) softmax(w->head + (size_t)i * V, V);
-        matmul_from(pred, ZEROS, w->head, 0, m->embedding, 0, M, D, V);
-        return;
-    }
-    for (int b = 0; head_nll && b < B; b++) head_nll[b] = 0;
-    if (m->config.predict == PREDICT_EPSILON) xstart_from_epsilon(pred, x_t, out, t, d, B, n);
-    else memcpy(pred, out, B * n * sizeof *pred);
-}
-
-/* dpred -> dout, and what reaches x_t past the network is added to dx_t. With softmax, the gradient weight/N (p - onehot) of its
- * cross-entropy is added on the way; w->dhead is d loss / d logits afterwards. */
-static void predict_xstart_backward(const Model *m, const Workspace *w, real *dout, real *dx_t, const real *dpred,
-                                    const int *ids, const int *t, const Diffusion *d, const real *weight, int B, int N)
-{
-    const int V = m->config.vocab, D = m->config.emb_dim, M = B * N;
-    const size_t n = (size_t)N * D;
-    if (m->config.predict == PREDICT_SOFTMAX) {
-        matmul_from(w->dhead, ZEROS, dpred, 0, m->embedding, 1, M, V, D);
-        for (int i = 0; i < M; i++) {
-            real *g = w->dhead + (size_t)i * V, scale = weight[i / N] / N;
-            const real *p = w->head + (size_t)i * V;
-            real mean = dot(g, p, V);
-            for (int v = 0; v < V; v++) g[v] = p[v] * (g[v] - mean + scale);
-            g[ids[i]] -= scale;
-        }
-        matmul(dout, w->dhead, 0, m->embedding, 0, M, D, V);
-        for (int b = 0; b < B; b++) combine(dx_t + b * n, dout + b * n, dx_t + b * n, evidence(d, t[b]), 1, n);
-    } else
-        for (int b = 0; b < B; b++) {
-            const double a = d->alphas_cumprod[t[b]];
-            const int epsilon = m->config.predict == PREDICT_EPSILON;
-            const real of_out = epsilon ? -(real)sqrt(1 / a - 1) : 1, of_x = epsilon ? (real)sqrt(1 / a) : 0;
-            for (size_t i = b * n; i < (b + 1) * n; i++) {
-                dout[i] = fmadd(of_out, dpred[i], dout[i]);
-                dx_t[i] = fmadd(of_x, dpred[i], dx_t[i]);
-            }
-        }
-}
-
-/* What the network is to see of the examples: x_start, its embedding (in target) with a little noise, and x_t. */
-static void noisy_examples(const Model *m, const Workspace *w, const Diffusion *d, const Batch *y)
-{
-    const size_t n = (size_t)y->N * m->config.emb_dim;
-    const real sigma = (real)sqrt(1 - d->first_alpha);
-    embedding_forward(w->target, m->embedding, y->ids, y->B * y->N, m->config.emb_dim);
-    for (size_t i = 0; i < y->B * n; i++) w->x_start[i] = fmadd(sigma, y->noise_x0[i], w->target[i]);
-    q_sample(w->x_t, w->x_start, y->noise_t, y->t, d, y->B, n);
-    for (int b = 0; b < y->B; b++) w->timesteps[b] = diffusion_timestep(d, y->t[b]);
-}
-
-/* The embeddings receive gradient by five routes; nothing is detached:
- *   1 through x_t, the network's input        4 through x_start, the decoder's input
- *   2 through the target of mse               5 as the weight of the decoder, lm_head
- *   3 through x_start in tT_loss
- * Routes 1 to 4 meet in dx_start, because x_start is the embedding plus a constant noise. (The softmax head adds two: as its
- * weight, and as what its probabilities average.) */
-static void losses_of_examples(const Model *m, const Workspace *w, const Losses *terms, const Diffusion *d, const Batch *y,
-                               const real *weight, int backward, Dropout drop)
-{
-    const int D = m->config.emb_dim, B = y->B, N = y->N;
-    const size_t n = (size_t)N * D;
-    const int epsilon = m->config.predict == PREDICT_EPSILON;
-
-    noisy_examples(m, w, d, y);
-    for (int b = 0; b < B; b++) /* at t = 0 the target is the clean embedding */
-        if (y->t[b]) memcpy(w->target + b * n, w->x_start + b * n, n * sizeof *w->target);
-    if (y->self_condition) { /* an estimate to start from, itself made from none; no gradient goes through it */
-        forward_examples(m, w, w->model_out, w->x_t, NULL, w->timesteps, B, N, drop);
-        predict_xstart(m, w, w->estimate, NULL, w->model_out, w->x_t, NULL, y->t, d, B, N);
-    }
-    forward_examples(m, w, w->model_out, w->x_t, y->self_condition ? w->estimate : NULL, w->timesteps, B, N, drop);
-    predict_xstart(m, w, w->pred_xstart, terms->head_nll, w->model_out, w->x_t, y->ids, y->t, d, B, N);
-    for (int b = 0; b < B; b++) {
-        const int of_noise = epsilon && y->t[b]; /* then the network is to predict the noise: DDPM eq. 14 */
-        const real *target = of_noise ? y->noise_t : w->target, *out = of_noise ? w->model_out : w->pred_xstart;
-        mse_forward(terms->mse + b, target + b * n, out + b * n, 1, n);
-    }
-    decoder_nll_forward(terms->decoder_nll, w->logits, m, w->x_start, y->ids, B, N);
-    tT_loss_forward(terms->tT_loss, w->x_start, d, B, n);
-    for (int b = 0; b < B; b++)
-        terms->loss[b] = terms->mse[b] + terms->decoder_nll[b] + terms->tT_loss[b] + terms->head_nll[b];
-    if (!backward) return;
-
-    memset(w->dx_start, 0, B * n * sizeof *w->dx_start);
-    memset(w->dmodel_out, 0, B * n * sizeof *w->dmodel_out);
-    memset(w->dpred, 0, B * n * sizeof *w->dpred);
-    tT_loss_backward(w->dx_start, w->x_start, d, weight, B, n);                               /* route 3 */
-    decoder_nll_backward(w->dx_start, w->logits, m, y->ids, weight, B, N);                    /* route 4 */
-    for (int b = 0; b < B; b++) {                                                             /* route 2 */
-        real *dx = w->dx_start + b * n;
-        if (epsilon && y->t[b]) /* the gradient of the noise goes to dx_t, where it is overwritten: nobody wants it */
-            mse_backward(w->dx_t + b * n, w->dmodel_out + b * n, y->noise_t + b * n, w->model_out + b * n, weight + b, 1, n);
-        else
-            mse_backward(dx, w->dpred + b * n, w->target + b * n, w->pred_xstart + b * n, weight + b, 1, n);
-    }
-    memset(w->dx_past, 0, B * n * sizeof *w->dx_past);
-    predict_xstart_backward(m, w, w->dmodel_out, w->dx_past, w->dpred, y->ids, y->t, d, weight, B, N);
-    backward_examples(m, w, w->dx_t, w->dmodel_out, B, N, drop);
-    for (int b = 0; b < B; b++) {                                                             /* route 1 */
-        real scale = (real)sqrt(d->alphas_cumprod[y->t[b]]);
-        for (size_t i = b * n; i < (b + 1) * n; i++)
-            w->dx_start[i] = fmadd(scale, w->dx_t[i] + w->dx_past[i], w->dx_start[i]);
-    }
-}
-
-/* The examples first..first+count-1 of a batch, and their terms. */
-static Batch part_of_batch(const Batch *y, int first, int count, size_t n)
-{
-    return (Batch){y->ids + (size_t)first * y->N, y->t + first, y->noise_x0 + first * n, y->noise_t + first * n, NULL,
-                   y->self_condition, count, y->N};
-}
-
-Losses losses_at(const Losses *terms, int first)
-{
-    return (Losses){terms->mse + first, terms->decoder_nll + first, terms->tT_loss + first, terms->head_nll + first,
-                    terms->loss + first};
-}
-
-/* The terms of as many examples as the workspace holds and, with backward, their gradients. */
-static void losses_of_piece(Model *m, Workspace *w, const Losses *terms, const Diffusion *d, const Batch *y, int backward,
-                            Dropout drop)
-{
-    const int B = y->B, N = y->N, shares = max_threads() < B ? max_threads() : B;
-    const size_t n = (size_t)N * m->config.emb_dim;
-#pragma omp parallel for schedule(static, 1)
-    for (int k = 0; k < shares; k++) {
-        int b = share(B, k, shares), count = share(B, k + 1, shares) - b;
-        const Workspace part = from_example(w, &m->config, b);
-        const Losses own = losses_at(terms, b);
-        const Batch mine = part_of_batch(y, b, count, n);
-        losses_of_examples(m, &part, &own, d, &mine, w->weight + b, backward, drop);
-    }
-    if (!backward) return;
-
-    backward_weights(m, w, w->dmodel_out, w->x_t, B, N);
-#pragma omp parallel
-    table_weights(m, m->lm_head_bias->grad, w->logits, w->x_start, B * N);                     /* route 5 */
-    if (m->config.predict == PREDICT_SOFTMAX) {
-#pragma omp parallel
-        table_weights(m, m->lm_head_bias->grad, w->dhead, w->model_out, B * N);
-#pragma omp parallel
-        table_weights(m, NULL, w->head, w->dpred, B * N);
-    }
-    embedding_backward(m->dembedding, w->dx_start, y->ids, B * N, m->config.emb_dim);
-}
-
-/* Every piece of a batch has masks of its own. */
-static Dropout dropout_of_piece(Dropout drop, int first)
-{
-    drop.key += (uint64_t)first << 32;
-    return drop;
-}
-
-/* Piece by piece, so that a large batch needs no more room for activations: gradients add up. */
-double training_losses(Model *m, Workspace *w, const Losses *terms, const Diffusion *d, const Batch *y, int backward, Dropout drop)
-{
-    const int N = y->N;
-    const size_t n = (size_t)N * m->config.emb_dim;
-    double mean = 0;
-    assert(N == w->N && N <= m->config.max_positions);
-    embedding_table_forward(m);
-    for (int first = 0; first < y->B; first += w->B) {
-        const Batch piece = part_of_batch(y, first, y->B - first < w->B ? y->B - first : w->B, n);
-        const Losses own = losses_at(terms, first);
-        const Dropout own_drop = dropout_of_piece(drop, first);
-        for (int b = 0; b < piece.B; b++) w->weight[b] = (y->weight ? y->weight[first + b] : 1) / y->B;
-        losses_of_piece(m, w, &own, d, &piece, backward, own_drop);
-    }
-    if (backward) embedding_table_backward(m);
-    for (int b = 0; b < y->B; b++) mean += terms->loss[b] / y->B;
-    return mean;
-}
-
-int piece_of_batch(int B, int N)
-{
-    const int most = PIECE / N > 1 ? PIECE / N : 1;
-    return B < most ? B : most;
 }
 
 /* The variational bound: Diffusion-LM eq. 2, DDPM eq. 5, as KL divergences between Gaussians,
- *   KL(q(x_T | x_start) || N(0,1)) + sum over t of KL(q(x_{t-1} | x_t, x_start) || p(x_{t-1} | x_t)) - log p(words | x_start),
- * and at t = 0, KL(q(x_start | words) || p(x_start | x_0)). For words whose x_start has noise of its own that is the bound of a
- * model that has to guess this noise, too. The softmax head does not: there, the noise of x_start is taken as a part of
- * q(x_t | words), with signal-to-noise ratio a_t / (1 - a_t a0), and of Gaussians with the same variance only the means
- * differ: half the fall of that ratio times their squared distance (Kingma et al. 2021, arXiv:2107.00630). */
-void variational_bound(Model *m, Workspace *w, const Losses *terms, double *kl, double *prior, const Diffusion *d, const Batch *y,
-                       Variance kind, int clip_denoised)
+ *   KL(q(x_T | x_start) || N(0,1)) + sum over t of KL(q(x_{t-1} | x_t, x_start) || p(x_{t-1} |
+ * x_t)) - log p(words | x_start), and at t = 0, KL(q(x_start | words) || p(x_start | x_0)). For
+ * words whose x_start has noise of its own that is the bound of a model that has to guess this
+ * noise, too. The softmax head does not: there, the noise of x_start is taken as a part of q(x_t |
+ * words), with signal-to-noise ratio a_t / (1 - a_t a0), and of Gaussians with the same variance
+ * only the means differ: half the fall of that ratio times their squared distance (Kingma et al.
+ * 2021, arXiv:2107.00630). */
+void variational_bound(Model *m, Workspace *w, const Losses *terms, double *kl, double *prior,
+                       const Diffusion *d, const Batch *y, Variance kind, int clip_denoised)
 {
     const size_t n = (size_t)y->N * m->config.emb_dim;
     const int marginal = m->config.predict == PREDICT_SOFTMAX;
     const Dropout none = {0, 0, 0};
     training_losses(m, w, terms, d, y, 0, none);
-    if (marginal) embedding_forward(w->target, m->embedding, y->ids, y->B * y->N, m->config.emb_dim);
+    if (marginal)
+        embedding_forward(w->target, m->embedding, y->ids, y->B * y->N, m->config.emb_dim);
     for (int b = 0; b < y->B; b++) {
         const int t = y->t[b];
-        const double last = d->alphas_cumprod[d->T - 1], left = 1 - last * (marginal ? d->first_alpha : 1);
-        const real *target = w->target + b * n; /* x_start, at t = 0 the embeddings; with softmax always these */
+        const double last = d->alphas_cumprod[d->T - 1],
+                     left = 1 - last * (marginal ? d->first_alpha : 1);
+        const real *target =
+            w->target + b * n; /* x_start, at t = 0 the embeddings; with softmax always these */
         real *pred = w->pred_xstart + b * n;
         double variance, p_log;
-        for (size_t i = 0; i < n && clip_denoised; i++) pred[i] = real_clip(pred[i]);
-        prior[b] = 0.5 * (n * (left - 1 - log(left)) + last * square_distance(marginal ? target : w->x_start + b * n, NULL, n));
+        if (clip_denoised) clip(pred, n);
+        prior[b] = 0.5 * (n * (left - 1 - log(left)) +
+                          last * square_distance(marginal ? target : w->x_start + b * n, NULL, n));
         kl[b] = square_distance(target, pred, n);
         if (marginal) {
             const double a = d->alphas_cumprod[t], prev = d->alphas_cumprod_prev[t];
             kl[b] *= 0.5 * (prev / (1 - prev * d->first_alpha) - a / (1 - a * d->first_alpha));
         } else {
             const double q_log = t ? d->posterior_log_variance_clipped[t] : log(1 - d->first_alpha);
-            p_mean_variance(w->noise + b * n, &variance, &p_log, pred, w->x_t + b * n, &t, d, kind, 1, n);
+            p_mean_variance(w->noise + b * n, &variance, &p_log, pred, w->x_t + b * n, &t, d, kind,
+                            1, n);
             kl[b] = 0.5 * (n * (p_log - q_log - 1 + exp(q_log - p_log)) +
                            exp(-p_log) * square(d->posterior_mean_coef1[t]) * kl[b]);
         }
     }
 }
 
-/* ---- batches and lengths: a sentence has its own length ----------------------------------------------- */
-
-void epoch_order(int *order, int *scratch, const Corpus *c, int copies, uint64_t key)
-{
-    const int n = c->rows * copies;
-    int *shuffled = scratch, *place = scratch + n; /* where in order the next sentence of each length goes */
-    rng_shuffle(shuffled, n, key);
-    memset(place, 0, ((size_t)c->longest + 2) * sizeof *place);
-    for (int i = 0; i < n; i++) place[sentence_length(c, i % c->rows) + 1]++;
-    for (int N = 1; N <= c->longest; N++) place[N] += place[N - 1];
-    for (int i = 0; i < n; i++) {
-        const int row = shuffled[i] % c->rows;
-        order[place[sentence_length(c, row)]++] = row;
-    }
-}
-
 Tensor length_tensor(int most)
 {
-    return (Tensor){.name = "length_counts", .rank = 1, .shape = {most + 1, 1}, .size = (size_t)most + 1};
+    return (Tensor){
+        .name = "length_counts", .rank = 1, .shape = {most + 1, 1}, .size = (size_t)most + 1};
 }
 
 double length_probability(const real *count, int most, int N)
@@ -1993,100 +2459,87 @@ double length_probability(const real *count, int most, int N)
     return (count[N] + 1 / lengths) / (total + 1);
 }
 
-int draw_length(const real *count, int from, int to, double u)
+/* ---- 12. control ------------------------------------------------------------------------------
+ * What: all that p_sample_loop can do beyond DDPM's algorithm, a line of it each, and the
+ * classifier for guidance. May be skipped. */
+
+/* The given words, as noisy as everything else is at t. They take the part of w->noise that falls
+ * on them: of what step t will draw there nothing is kept. */
+static void noise_known_words(const Sampler *s, const Workspace *w, const Diffusion *d, real *x,
+                              int B, size_t n)
 {
-    double left = 0;
-    for (int N = from; N <= to && count; N++) left += count[N];
-    if (left == 0) return from + (int)(u * (to - from + 1));
-    left *= u;
-    while (left >= count[from]) left -= count[from++];
-    return from;
+    const int D = (int)(n / w->N);
+    q_sample(w->x_t, s->known_x, w->noise, w->t, d, B, n);
+    for (size_t i = 0; i < B * (size_t)w->N; i++)
+        if (s->known[i]) memcpy(x + i * D, w->x_t + i * D, D * sizeof *x);
 }
 
-/* ---- 10. the optimiser ------------------------------------------------------------------------------ */
-
-int optimizer_init(Optimizer *o, const Model *m, Error *err)
+/* At the end they are there without noise. */
+static void keep_known_words(const Sampler *s, real *x, int M, int D)
 {
-    memset(o, 0, sizeof *o);
-    if (!(o->adam_m = checked_alloc(m->num_params, sizeof *o->adam_m, err)) ||
-        !(o->adam_v = checked_alloc(m->num_params, sizeof *o->adam_v, err)) ||
-        !(o->ema = checked_alloc(m->num_params, sizeof *o->ema, err)) ||
-        !(o->partial = checked_alloc(m->num_params / CHUNK + 1, sizeof *o->partial, err)))
-        return -1;
-    memcpy(o->ema, m->params, m->num_params * sizeof *o->ema);
-    return 0;
+    for (size_t i = 0; i < (size_t)M; i++)
+        if (s->known[i]) memcpy(x + i * D, s->known_x + i * D, D * sizeof *x);
 }
 
-void optimizer_free(Optimizer *o)
+real real_clip(real x) { return x < -1 ? -1 : x > 1 ? 1 : x; }
+
+static void clip(real *x, size_t n)
 {
-    free(o->adam_m);
-    free(o->adam_v);
-    free(o->ema);
-    free(o->partial);
-    memset(o, 0, sizeof *o);
+    for (size_t i = 0; i < n; i++) x[i] = real_clip(x[i]);
 }
 
-double gradient_norm(const Model *m, Optimizer *o)
+/* Clamping (Diffusion-LM sec. 4.2): x becomes the embedding nearest to it, by |x - e|^2 = |x|^2 - 2
+ * (x e - |e|^2 / 2). */
+static void clamp_to_words(const Model *m, Workspace *w, real *x, int M)
 {
-    const int chunks = (int)(m->num_params / CHUNK + 1); /* of a fixed size, so that threads do not change the sum */
-    double total = 0;
-#pragma omp parallel for
-    for (int k = 0; k < chunks; k++) {
-        size_t begin = (size_t)k * CHUNK, rest = m->num_params - begin;
-        o->partial[k] = square_distance(m->grads + begin, NULL, rest < CHUNK ? rest : CHUNK);
-    }
-    for (int k = 0; k < chunks; k++) total += o->partial[k];
-    return sqrt(total);
+    const int V = m->config.vocab, D = m->config.emb_dim;
+    for (int v = 0; v < V; v++)
+        w->half_squares[v] =
+            -dot(m->embedding + (size_t)v * D, m->embedding + (size_t)v * D, D) / 2;
+    linear_forward(w->logits, x, m->embedding, w->half_squares, M, V, D);
+    nearest_rows(w->nearest, w->logits, M, V, 0);
+    embedding_forward(x, m->embedding, w->nearest, M, D);
 }
 
-static double power(double base, int n) /* by repeated squaring: no pow, whose last bit differs between libraries */
+/* Song et al. 2020, arXiv:2010.02502, eq. 12 and 16: eta = 0 goes back without new noise, eta = 1
+ * is DDPM again. More replaces more of x_t's noise by new noise, at most all of it, which is
+ * q_sample of the guess: so errors are washed out. */
+void ddim_sample(real *x_prev, const real *pred_xstart, const real *x_t, const real *noise,
+                 const int *t, const Diffusion *d, double eta, int B, size_t n)
 {
-    double result = 1;
-    for (; n; n >>= 1, base *= base)
-        if (n & 1) result *= base;
-    return result;
-}
-
-/* AdamW: m and v are running means of the gradient and its square, corrected for their start at 0 (Adam, alg. 1);
- * the weight decays by itself, not through the gradient (AdamW, alg. 2). EMA in the same pass over memory. */
-void adamw_step(Model *m, Optimizer *o, int step, double lr, double weight_decay, const unsigned char *decay,
-                double ema_rate, double grad_scale)
-{
-    const real beta1 = (real)0.9, beta2 = (real)0.999, eps = (real)1e-8, ema_keep = (real)ema_rate;
-    const real step_size = (real)(lr / (1 - power(0.9, step + 1)));
-    const real root_correction = (real)sqrt(1 - power(0.999, step + 1));
-#pragma omp parallel
-    for (int i = 0; i < m->num_tensors; i++) {
-        const Tensor *t = &m->tensors[i];
-        const size_t place = t->data - m->params;
-        const real keep = decay[i] ? (real)(1 - lr * weight_decay) : 1;
-        real *p = t->data, *g = t->grad, *am = o->adam_m + place, *av = o->adam_v + place, *ema = o->ema + place;
-#pragma omp for nowait
-        for (size_t j = 0; j < t->size; j++) {
-            real grad = g[j] * (real)grad_scale;
-            am[j] = fmadd(beta1, am[j], (1 - beta1) * grad);
-            av[j] = fmadd(beta2, av[j], (1 - beta2) * grad * grad);
-            p[j] = p[j] * keep - step_size * am[j] / (real_sqrt(av[j]) / root_correction + eps);
-            ema[j] = fmadd(ema_keep, ema[j], (1 - ema_keep) * p[j]);
-            g[j] = 0;
+    for (int b = 0; b < B; b++) {
+        const double a = d->alphas_cumprod[t[b]], prev = d->alphas_cumprod_prev[t[b]];
+        const double sigma =
+            fmin(eta * sqrt((1 - prev) / (1 - a)) * sqrt(1 - a / prev), sqrt(1 - prev));
+        const real of_x = (real)(1 / sqrt(1 - a)), of_start = -(real)sqrt(a / (1 - a));
+        const real root = (real)sqrt(prev), rest = (real)sqrt(fmax(1 - prev - sigma * sigma, 0)),
+                   add = t[b] ? (real)sigma : 0;
+        for (size_t i = b * n; i < (b + 1) * n; i++) {
+            real epsilon = fmadd(of_x, x_t[i], of_start * pred_xstart[i]);
+            x_prev[i] = fmadd(root, pred_xstart[i], fmadd(rest, epsilon, add * noise[i]));
         }
     }
 }
 
-double clip_factor(double norm, double clip) { return clip > 0 && norm + 1e-6 > clip ? clip / (norm + 1e-6) : 1; }
-
-double learning_rate(double lr, int step, int warmup, int steps)
+/* Diffusion-LM's code: what lies outside of [-limit, limit] is drawn again, in order, until it does
+ * not. Narrower noise makes likelier and less varied sentences. */
+void truncate_noise(real *noise, size_t n, double limit, real (*draw)(void *context), void *context)
 {
-    return lr * (step < warmup ? (step + 1.0) / warmup : 1) * (1 - (double)step / steps);
+    for (int outside = 1; outside;) {
+        outside = 0;
+        for (size_t i = 0; i < n; i++) {
+            if (!(noise[i] > limit || noise[i] < -limit)) continue;
+            noise[i] = draw(context);
+            outside = 1;
+        }
+    }
 }
 
-double ema_warmup(double rate, int step) { return fmin(rate, (1.0 + step) / (10.0 + step)); }
-
-/* ---- 11. the classifier ------------------------------------------------------------------------------
- * Guidance needs p(label | x_t) for noisy x_t at every t. The classifier is a denoiser of its own whose words are the labels: the
- * same encoder, of whose output only the first position is read, and lm_head, which compares that with the embedding of each
- * label. (So its head is Linear, tanh, and two Linear without anything between them. The special tokens are among its
- * labels, too; never seen, they soon have no probability.) */
+/* Guidance needs p(label | x_t) for noisy x_t at every t. The classifier is a denoiser of its own
+ * whose words are the labels: the same encoder, of whose output only the first position is read,
+ * and lm_head, which compares that with the embedding of each label. (So its head is Linear, tanh,
+ * and two Linear without anything between them. The special tokens are among its labels, too; never
+ * seen, they soon have no probability.) */
 
 static void nearest_rows(int *ids, const real *scores, int M, int V, int from) /* of from..V-1 */
 {
@@ -2103,36 +2556,42 @@ static void first_positions(real *out /*(B,D)*/, const real *x /*(B,N,D)*/, int 
     for (int b = 0; b < B; b++) memcpy(out + (size_t)b * D, x + (size_t)b * N * D, D * sizeof *out);
 }
 
-void classifier_forward(const Model *m, Workspace *w, double *nll, const real *x_t, const real *timesteps, const int *label, int B,
-                        int N, Dropout drop)
+void classifier_forward(const Model *m, Workspace *w, double *nll, const real *x_t,
+                        const real *timesteps, const int *label, int B, int N, Dropout drop)
 {
     denoiser_forward(m, w, w->model_out, x_t, NULL, timesteps, B, N, drop);
     first_positions(w->pred_xstart, w->model_out, B, N, m->config.emb_dim);
     decoder_nll_forward(nll, w->logits, m, w->pred_xstart, label, B, 1);
 }
 
-void classifier_backward(const Model *m, Workspace *w, real *dx_t, const int *label, const real *weight, int B, int N, Dropout drop)
+void classifier_backward(const Model *m, Workspace *w, real *dx_t, const int *label,
+                         const real *weight, int B, int N, Dropout drop)
 {
     const size_t D = m->config.emb_dim;
     memset(w->dpred, 0, B * D * sizeof *w->dpred);
     memset(w->dmodel_out, 0, (size_t)B * N * D * sizeof *w->dmodel_out);
     decoder_nll_backward(w->dpred, w->logits, m, label, weight, B, 1);
-    for (int b = 0; b < B; b++) memcpy(w->dmodel_out + b * N * D, w->dpred + b * D, D * sizeof *w->dpred);
+    for (int b = 0; b < B; b++)
+        memcpy(w->dmodel_out + b * N * D, w->dpred + b * D, D * sizeof *w->dpred);
     backward_all_examples(m, w, dx_t, w->dmodel_out, B, N, drop);
 }
 
-double classifier_losses(Model *m, Workspace *w, double *nll, int *guess, const Model *denoiser, const Diffusion *d, const Batch *y,
-                         const int *label, int backward, Dropout drop)
+double classifier_losses(Model *m, Workspace *w, double *nll, int *guess, const Model *denoiser,
+                         const Diffusion *d, const Batch *y, const int *label, int backward,
+                         Dropout drop)
 {
     const int N = y->N;
     double mean = 0;
     for (int first = 0; first < y->B; first += w->B) {
-        const Batch piece = part_of_batch(y, first, y->B - first < w->B ? y->B - first : w->B, (size_t)N * m->config.emb_dim);
+        const Batch piece = part_of_batch(y, first, y->B - first < w->B ? y->B - first : w->B,
+                                          (size_t)N * m->config.emb_dim);
         const Dropout own_drop = dropout_of_piece(drop, first);
         noisy_examples(denoiser, w, d, &piece);
-        classifier_forward(m, w, nll + first, w->x_t, w->timesteps, label + first, piece.B, N, own_drop);
+        classifier_forward(m, w, nll + first, w->x_t, w->timesteps, label + first, piece.B, N,
+                           own_drop);
         nearest_rows(guess + first, w->logits, piece.B, m->config.vocab, 0);
-        for (int b = 0; b < piece.B; b++) w->weight[b] = (y->weight ? y->weight[first + b] : 1) / y->B;
+        for (int b = 0; b < piece.B; b++)
+            w->weight[b] = (y->weight ? y->weight[first + b] : 1) / y->B;
         if (!backward) continue;
         classifier_backward(m, w, w->dx_t, label + first, w->weight, piece.B, N, own_drop);
 #pragma omp parallel
@@ -2143,130 +2602,77 @@ double classifier_losses(Model *m, Workspace *w, double *nll, int *guess, const 
     return mean;
 }
 
-/* ---- 12. the sampling loop ---------------------------------------------------------------------------
- * DDPM alg. 2, with f predicting x_start. Everything that can be done differently is a field of Sampler. */
-
-void nearest_words(const Model *m, Workspace *w, int *ids, const real *x, int B, int N, int from)
+/* In the last 1/200 of the trained steps there is next to no noise left and the words are decided;
+ * and t = 0 has no t-1, whatever trained step respacing makes it. */
+static int is_guided(const Diffusion *d, int t)
 {
-    lm_head_forward(m, w->logits, x, B * N);
-    nearest_rows(ids, w->logits, B * N, m->config.vocab, from);
+    enum { UNGUIDED = 200 };
+    return t > 0 && d->timestep_map[t] >= d->total / UNGUIDED;
 }
 
-/* Clamping (Diffusion-LM sec. 4.2): x becomes the embedding nearest to it, by |x - e|^2 = |x|^2 - 2 (x e - |e|^2 / 2). */
-static void clamp_to_words(const Model *m, Workspace *w, real *x, int M)
+/* By Bayes' rule p(x_{t-1} | x_t, label) ~ p(x_{t-1} | x_t) p(label | x_{t-1}). The first is a
+ * Gaussian; a Gaussian times exp(g . x) is the same one moved by variance g. So with g = the
+ * gradient of log p(label | x_{t-1}) it is enough to move what p_sample has drawn (Dhariwal &
+ * Nichol 2021, arXiv:2105.05233, alg. 1, but g is taken where x has come to); variance and spread
+ * of the samples stay what the model says. */
+void guide(const Sampler *s, const Workspace *w, const Diffusion *d, real *x, int t, size_t n)
 {
-    const int V = m->config.vocab, D = m->config.emb_dim;
-    for (int v = 0; v < V; v++) w->half_squares[v] = -dot(m->embedding + (size_t)v * D, m->embedding + (size_t)v * D, D) / 2;
-    linear_forward(w->logits, x, m->embedding, w->half_squares, M, V, D);
-    nearest_rows(w->nearest, w->logits, M, V, 0);
-    embedding_forward(x, m->embedding, w->nearest, M, D);
+    const real variance = (real)p_variance(d, t, s->variance);
+    s->gradient(s->context, w->x_start, x, t - 1);
+    for (size_t i = 0; i < n; i++) x[i] = fmadd(variance, w->x_start[i], x[i]);
 }
 
-/* out = x at the known positions */
-static void keep_known(real *out, const real *x, const unsigned char *known /*(B,N)*/, int M, int D)
-{
-    for (size_t i = 0; i < (size_t)M; i++)
-        if (known[i]) memcpy(out + i * D, x + i * D, D * sizeof *out);
-}
+/* ---- 13. the checkpoint -----------------------------------------------------------------------
+ * What: safetensors in and out: 8 bytes of header length, a JSON header, raw little-endian float32
+ * without gaps. Who: the programs. May be skipped; who reads a checkpoint elsewhere should know:
+ * names and shapes are those of the original's PyTorch state_dict; there is no lm_head.weight,
+ * because it is word_embedding.weight; with emb-norm the rows of that are stored before they are
+ * scaled; with self-conditioning input_up_proj.0 is (C,2D) and reads [x_t, guess]; t is told to the
+ * network as t * 1000 / T; timestep embeddings are cosines, then sines; LayerNorm has eps 1e-12. */
 
-/* Classifier guidance. By Bayes' rule p(x_{t-1} | x_t, label) ~ p(x_{t-1} | x_t) p(label | x_{t-1}). The first is a Gaussian; a
- * Gaussian times exp(g . x) is the same one moved by variance g, so with g = the gradient of log p(label | x_{t-1}) it is enough
- * to move what p_sample has drawn (Dhariwal & Nichol 2021, alg. 1, but g is taken where x has come to). With guide_steps K, x
- * goes there in K parts and g is taken anew for each. Variance and spread of the samples stay what the model says.
- *
- * guide_adagrad: as Diffusion-LM sec. 5.1 does it. x climbs on log p(label | x) + fluency log p(x | x_t) by K steps of
- * Adagrad, which knows no length of a gradient and so needs the second term to hold x near the mean of p_sample.
- *
- * At the last few trained steps there is next to no noise left and the words are decided; t = 0 has no t-1, whatever trained step
- * respacing makes it. */
-enum { UNGUIDED = 200 /* one in so many of the trained steps */ };
-
-void guide(const Sampler *s, Workspace *w, real *x, const real *mean, double variance, int t, size_t n)
-{
-    const real step = (real)(variance / s->guide_steps), back = (real)(s->fluency / variance), lr = (real)s->guide_adagrad;
-    real *g = w->x_start, *sum = w->estimate;
-    memset(sum, 0, n * sizeof *sum);
-    for (int k = 0; k < s->guide_steps; k++) {
-        s->gradient(s->context, g, x, t - 1);
-        for (size_t i = 0; i < n && !lr; i++) x[i] = fmadd(step, g[i], x[i]);
-        for (size_t i = 0; i < n && lr; i++) {
-            g[i] -= back * (x[i] - mean[i]);
-            sum[i] = fmadd(g[i], g[i], sum[i]);
-            x[i] += lr * g[i] / (real_sqrt(sum[i]) + FLT_MIN);
-        }
-    }
-}
-
-static int all_finite(const real *x, size_t n)
-{
-    real sum = 0; /* NaN if any of x is infinite or NaN */
-    for (size_t i = 0; i < n; i++) sum += x[i] * 0;
-    return sum == 0;
-}
-
-int p_sample_loop(const Model *m, Workspace *w, const Diffusion *d, const Sampler *s, real *x, int B, int N, Error *err)
-{
-    const int D = m->config.emb_dim, first = s->start ? s->start - 1 : d->T - 1;
-    const size_t n = (size_t)N * D;
-    const Dropout none = {0, 0, 0};
-    double variance, log_variance;
-    for (int t = first; t >= 0; t--) {
-        s->noise(s->context, w->noise, t);
-        if (s->known) { /* the given words, as noisy as everything else is at t; of the noise no other position has that part */
-            for (int b = 0; b < B; b++) q_sample(w->x_t + b * n, s->known_x + b * n, w->noise + b * n, &t, d, 1, n);
-            keep_known(x, w->x_t, s->known, B * N, D);
-        }
-        for (int b = 0; b < B; b++) w->timesteps[b] = diffusion_timestep(d, t);
-        denoiser_forward(m, w, w->model_out, x, t < first ? w->pred_xstart : NULL, w->timesteps, B, N, none);
-        for (int b = 0; b < B; b++) {
-            const Workspace part = from_example(w, &m->config, b);
-            predict_xstart(m, &part, part.pred_xstart, NULL, part.model_out, x + b * n, NULL, &t, d, 1, N);
-        }
-        for (size_t i = 0; i < B * n && s->clip_denoised; i++) w->pred_xstart[i] = real_clip(w->pred_xstart[i]);
-        if (d->timestep_map[t] < s->clamp_from) clamp_to_words(m, w, w->pred_xstart, B * N);
-        if (s->gradient) p_mean_variance(w->target, &variance, &log_variance, w->pred_xstart, x, &t, d, s->variance, 1, B * n);
-        for (int b = 0; b < B; b++)
-            if (s->ddim) ddim_sample(x + b * n, w->pred_xstart + b * n, x + b * n, w->noise + b * n, &t, d, s->eta, 1, n);
-            else p_sample(x + b * n, w->pred_xstart + b * n, x + b * n, w->noise + b * n, &t, d, s->variance, 1, n);
-        if (s->gradient && t && d->timestep_map[t] >= d->total / UNGUIDED) guide(s, w, x, w->target, variance, t, B * n);
-        if (s->known && !t) keep_known(x, s->known_x, s->known, B * N, D);
-        if (!all_finite(x, B * n))
-            return fail(err, "step %d of %d: a number is not finite; are the weights?", d->timestep_map[t], d->total);
-        if (s->show) s->show(s->context, t, w->pred_xstart);
-    }
-    return 0;
-}
-
-/* ---- 13. the checkpoint ------------------------------------------------------------------------------
- * safetensors: 8 bytes of header length, a JSON header, raw little-endian float32 without gaps. */
-
-static const char *const predict_names[] = {"x-start", "epsilon", "softmax", NULL}; /* in the order of Predict */
+static const char *const predict_names[] = {"x-start", "epsilon", "softmax",
+                                            NULL}; /* in the order of Predict */
 static const char *const off_on[] = {"off", "on", NULL};
 static const char *const format_version = "tdiff 1";
 
 void config_options(Option out[CONFIG_OPTIONS], Config *c)
 {
     const Option options[CONFIG_OPTIONS] = {
-        {"seq-len", OPT_INT, &c->seq_len, 3, 4096, "positions of a sentence at most, [CLS] and [SEP] included: the rest is cut",
-         NULL, NULL, 1, 0},
-        {"max-positions", OPT_INT, &c->max_positions, 3, 65536, "rows of position_embeddings", "the longest sentence", NULL, 1, 0},
-        {"emb-dim", OPT_INT, &c->emb_dim, 1, 8192, "embedding dimension D", NULL, NULL, 1, 0},
-        {"hidden", OPT_INT, &c->hidden, 1, 16384, "model width C", NULL, NULL, 1, 0},
-        {"layers", OPT_INT, &c->layers, 1, 256, "transformer layers L", NULL, NULL, 1, 0},
-        {"heads", OPT_INT, &c->heads, 1, 256, "attention heads H; hidden must be a multiple", NULL, NULL, 1, 0},
-        {"ffn", OPT_INT, &c->ffn, 1, 65536, "feed-forward width F", NULL, NULL, 1, 0},
-        {"time-dim", OPT_INT, &c->time_dim, 1, 8192, "width of the time embedding", NULL, NULL, 1, 0},
-        {"diffusion-steps", OPT_INT, &c->diffusion_steps, 2, 100000, "diffusion steps T", NULL, NULL, 1, 0},
-        {"predict", OPT_CHOICE, &c->predict, 0, 0, "what the network's output is", NULL, predict_names, 1, 0},
-        {"self-conditioning", OPT_CHOICE, &c->self_conditioning, 0, 0, "the network reads its last estimate, too", NULL,
-         off_on, 1, 0},
-        {"emb-norm", OPT_REAL, &c->emb_norm, 0, 1000, "embeddings are scaled to this norm; 0: they are free", NULL, NULL, 1, 0},
-        {"noise-schedule", OPT_CHOICE, &c->noise_schedule, 0, 0, "how noise grows with t", NULL, noise_schedule_names, 1, 0},
+        {"seq-len", OPT_INT, &c->seq_len, .min = 3, .max = 4096,
+         .help = "positions of a sentence at most, [CLS] and [SEP] included: the rest is cut",
+         .result = 1},
+        {"max-positions", OPT_INT, &c->max_positions, .min = 3, .max = 65536,
+         .help = "rows of position_embeddings", .deflt = "the longest sentence", .result = 1},
+        {"emb-dim", OPT_INT, &c->emb_dim, .min = 1, .max = 8192, .help = "embedding dimension D",
+         .result = 1},
+        {"hidden", OPT_INT, &c->hidden, .min = 1, .max = 16384, .help = "model width C",
+         .result = 1},
+        {"layers", OPT_INT, &c->layers, .min = 1, .max = 256, .help = "transformer layers L",
+         .result = 1},
+        {"heads", OPT_INT, &c->heads, .min = 1, .max = 256,
+         .help = "attention heads H; hidden must be a multiple", .result = 1},
+        {"ffn", OPT_INT, &c->ffn, .min = 1, .max = 65536, .help = "feed-forward width F",
+         .result = 1},
+        {"time-dim", OPT_INT, &c->time_dim, .min = 1, .max = 8192,
+         .help = "width of the time embedding", .result = 1},
+        {"diffusion-steps", OPT_INT, &c->diffusion_steps, .min = 2, .max = 100000,
+         .help = "diffusion steps T", .result = 1},
+        {"predict", OPT_CHOICE, &c->predict, .choices = predict_names,
+         .help = "what the network's output is", .result = 1},
+        {"self-conditioning", OPT_CHOICE, &c->self_conditioning, .choices = off_on,
+         .help = "the network reads its last estimate, too", .result = 1},
+        {"emb-norm", OPT_REAL, &c->emb_norm, .max = 1000,
+         .help = "embeddings are scaled to this norm; 0: they are free", .result = 1},
+        {"noise-schedule", OPT_CHOICE, &c->noise_schedule, .choices = noise_schedule_names,
+         .help = "how noise grows with t", .result = 1},
     };
     memcpy(out, options, sizeof options);
 }
 
-static void write_bytes(Output *o, const void *bytes, size_t n) { fwrite(bytes, 1, n, o->file); } /* output_close checks */
+static void write_bytes(Output *o, const void *bytes, size_t n)
+{
+    fwrite(bytes, 1, n, o->file);
+} /* output_close checks */
 
 static void write_floats(Output *o, const real *x, size_t n)
 {
@@ -2283,18 +2689,21 @@ static void write_floats(Output *o, const real *x, size_t n)
     }
 }
 
-static const char *const families[] = {"", "raw.", "adam_m.", "adam_v."}; /* "": the EMA weights, the ones to use */
+static const char *const families[] = {"", "raw.", "adam_m.",
+                                       "adam_v."}; /* "": the EMA weights, the ones to use */
 
 static void header_tensor(Buffer *header, const char *prefix, const Tensor *x, size_t *offset)
 {
-    buffer_print(header, ",\"%s%s\":{\"dtype\":\"F32\",\"shape\":[%d", prefix, x->name, x->shape[0]);
+    buffer_print(header, ",\"%s%s\":{\"dtype\":\"F32\",\"shape\":[%d", prefix, x->name,
+                 x->shape[0]);
     if (x->rank == 2) buffer_print(header, ",%d", x->shape[1]);
     buffer_print(header, "],\"data_offsets\":[%zu,%zu]}", *offset, *offset + 4 * x->size);
     *offset += 4 * x->size;
 }
 
-int checkpoint_save(const char *path, const Model *m, const Optimizer *o, const Tensor *extra, int extras, const Tokenizer *t,
-                    const Option *options, int steps_done, Error *err)
+int checkpoint_save(const char *path, const Model *m, const Optimizer *o, const Tensor *extra,
+                    int extras, const Tokenizer *t, const Option *options, int steps_done,
+                    Error *err)
 {
     const real *arenas[] = {o->ema, m->params, o->adam_m, o->adam_v};
     Buffer header = {0}, value = {0};
@@ -2303,7 +2712,8 @@ int checkpoint_save(const char *path, const Model *m, const Optimizer *o, const 
     size_t offset = 0;
     int status = -1;
 
-    buffer_print(&header, "{\"__metadata__\":{\"format\":\"%s\",\"steps-done\":\"%d\"", format_version, steps_done);
+    buffer_print(&header, "{\"__metadata__\":{\"format\":\"%s\",\"steps-done\":\"%d\"",
+                 format_version, steps_done);
     for (; options->name; options++) {
         if (!options->result) continue;
         value.length = 0;
@@ -2317,18 +2727,21 @@ int checkpoint_save(const char *path, const Model *m, const Optimizer *o, const 
     if (!value.failed) buffer_json_string(&header, value.text, value.length);
     buffer_print(&header, "}");
     for (int f = 0; f < 4; f++)
-        for (int i = 0; i < m->num_tensors; i++) header_tensor(&header, families[f], &m->tensors[i], &offset);
+        for (int i = 0; i < m->num_tensors; i++)
+            header_tensor(&header, families[f], &m->tensors[i], &offset);
     for (int i = 0; i < extras; i++) header_tensor(&header, "", &extra[i], &offset);
     buffer_print(&header, "}");
     while (header.length % 8 && !header.failed) buffer_add(&header, " ", 1);
-    if (header.failed || value.failed) fail(err, "%s: out of memory for the header", path);
+    if (header.failed || value.failed)
+        fail(err, "%s: out of memory for the header", path);
     else if (!output_open(&out, path, err)) {
         for (int k = 0; k < 8; k++) length[k] = (unsigned char)((uint64_t)header.length >> 8 * k);
         write_bytes(&out, length, 8);
         write_bytes(&out, header.text, header.length);
         for (int f = 0; f < 4; f++)
             for (int i = 0; i < m->num_tensors; i++)
-                write_floats(&out, arenas[f] + (m->tensors[i].data - m->params), m->tensors[i].size);
+                write_floats(&out, arenas[f] + (m->tensors[i].data - m->params),
+                             m->tensors[i].size);
         for (int i = 0; i < extras; i++) write_floats(&out, extra[i].data, extra[i].size);
         status = output_close(&out, 1, err);
     }
@@ -2338,29 +2751,39 @@ int checkpoint_save(const char *path, const Model *m, const Optimizer *o, const 
 }
 
 /* The header's entry of one tensor, checked; *rank and shape and *begin are filled. */
-static int checkpoint_entry(const Checkpoint *c, int node, int *rank, int64_t shape[2], uint64_t *begin, Error *err)
+static int checkpoint_entry(const Checkpoint *c, int node, int *rank, int64_t shape[2],
+                            uint64_t *begin, Error *err)
 {
     const Json *j = &c->json;
-    int dtype = json_find(j, node, "dtype"), dims = json_find(j, node, "shape"), offsets = json_find(j, node, "data_offsets");
+    int dtype = json_find(j, node, "dtype"), dims = json_find(j, node, "shape"),
+        offsets = json_find(j, node, "data_offsets");
     int64_t from = -1, to = -1, count = 1;
-    if (dtype < 0 || j->node[dtype].end - j->node[dtype].begin != 3 || memcmp(j->text + j->node[dtype].begin, "F32", 3))
-        return fail(err, "%s: tensor at byte %zu of the header: expected dtype F32", c->path, j->node[node].begin);
-    if (dims < 0 || j->node[dims].type != JSON_ARRAY || j->node[dims].size < 1 || j->node[dims].size > 2)
-        return fail(err, "%s: tensor at byte %zu of the header: expected a shape of 1 or 2 numbers", c->path, j->node[node].begin);
+    if (dtype < 0 || j->node[dtype].end - j->node[dtype].begin != 3 ||
+        memcmp(j->text + j->node[dtype].begin, "F32", 3))
+        return fail(err, "%s: tensor at byte %zu of the header: expected dtype F32", c->path,
+                    j->node[node].begin);
+    if (dims < 0 || j->node[dims].type != JSON_ARRAY || j->node[dims].size < 1 ||
+        j->node[dims].size > 2)
+        return fail(err, "%s: tensor at byte %zu of the header: expected a shape of 1 or 2 numbers",
+                    c->path, j->node[node].begin);
     *rank = j->node[dims].size;
     shape[1] = 1;
     for (int i = 0; i < *rank; i++) {
         if (json_integer(j, dims + 1 + i, &shape[i]) || shape[i] < 1 || shape[i] > INT32_MAX)
-            return fail(err, "%s: tensor at byte %zu of the header: bad shape", c->path, j->node[node].begin);
+            return fail(err, "%s: tensor at byte %zu of the header: bad shape", c->path,
+                        j->node[node].begin);
         if (shape[i] > INT64_MAX / 8 / count)
-            return fail(err, "%s: tensor at byte %zu of the header: too large", c->path, j->node[node].begin);
+            return fail(err, "%s: tensor at byte %zu of the header: too large", c->path,
+                        j->node[node].begin);
         count *= shape[i];
     }
     if (offsets < 0 || j->node[offsets].type != JSON_ARRAY || j->node[offsets].size != 2 ||
-        json_integer(j, offsets + 1, &from) || json_integer(j, offsets + 2, &to) || from < 0 || to < from ||
-        (uint64_t)to > c->data_size || to - from != 4 * count)
-        return fail(err, "%s: tensor at byte %zu of the header: data_offsets do not fit its shape and the file", c->path,
-                    j->node[node].begin);
+        json_integer(j, offsets + 1, &from) || json_integer(j, offsets + 2, &to) || from < 0 ||
+        to < from || (uint64_t)to > c->data_size || to - from != 4 * count)
+        return fail(
+            err,
+            "%s: tensor at byte %zu of the header: data_offsets do not fit its shape and the file",
+            c->path, j->node[node].begin);
     *begin = (uint64_t)from;
     return 0;
 }
@@ -2375,24 +2798,30 @@ int checkpoint_open(Checkpoint *c, const char *path, Error *err)
     memset(c, 0, sizeof *c);
     if (strlen(path) >= sizeof c->path) return fail(err, "%.40s...: the path is too long", path);
     strcpy(c->path, path);
-    if (!(c->file = fopen(path, "rb"))) return fail(err, "%s: cannot open: %s", path, strerror(errno));
+    if (!(c->file = fopen(path, "rb")))
+        return fail(err, "%s: cannot open: %s", path, strerror(errno));
     if (fread(bytes, 1, 8, c->file) != 8)
-        return ferror(c->file) ? fail(err, "%s: cannot read: %s", path, strerror(errno))
-                               : fail(err, "%s: not a safetensors file: shorter than 8 bytes", path);
+        return ferror(c->file)
+                   ? fail(err, "%s: cannot read: %s", path, strerror(errno))
+                   : fail(err, "%s: not a safetensors file: shorter than 8 bytes", path);
     if (fseek(c->file, 0, SEEK_END) || (size = ftell(c->file)) < 8 || fseek(c->file, 8, SEEK_SET))
         return fail(err, "%s: cannot find its size: %s", path, strerror(errno));
     for (int k = 7; k >= 0; k--) length = length << 8 | bytes[k];
     if (length < 2 || length > (uint64_t)size - 8)
-        return fail(err, "%s: not a whole safetensors file: the header should have %.0f bytes, the file has %ld", path,
-                    (double)length, size);
+        return fail(
+            err,
+            "%s: not a whole safetensors file: the header should have %.0f bytes, the file has %ld",
+            path, (double)length, size);
     c->data = 8 + (size_t)length, c->data_size = (size_t)size - c->data;
     if (!(c->header = checked_alloc((size_t)length, 1, err))) return -1;
-    if (fread(c->header, 1, (size_t)length, c->file) != length) return fail(err, "%s: cannot read the header", path);
+    if (fread(c->header, 1, (size_t)length, c->file) != length)
+        return fail(err, "%s: cannot read the header", path);
     if (json_parse(&c->json, c->header, (size_t)length, err)) {
         Error inner = *err;
         return fail(err, "%s: header: %.400s", path, inner.text);
     }
-    if (c->json.node[0].type != JSON_OBJECT) return fail(err, "%s: header: expected an object", path);
+    if (c->json.node[0].type != JSON_OBJECT)
+        return fail(err, "%s: header: expected an object", path);
     for (int key = 1; key < c->json.count; key = c->json.node[key + 1].next) {
         const JsonNode *k = &c->json.node[key];
         if (k->end - k->begin == 12 && !memcmp(c->header + k->begin, "__metadata__", 12)) continue;
@@ -2400,7 +2829,8 @@ int checkpoint_open(Checkpoint *c, const char *path, Error *err)
         total += 4 * (uint64_t)(shape[0] * shape[1]);
     }
     if (total != c->data_size)
-        return fail(err, "%s: the tensors need %.0f bytes, the file has %.0f for them", path, (double)total, (double)c->data_size);
+        return fail(err, "%s: the tensors need %.0f bytes, the file has %.0f for them", path,
+                    (double)total, (double)c->data_size);
     return 0;
 }
 
@@ -2414,7 +2844,8 @@ void checkpoint_close(Checkpoint *c)
 
 char *checkpoint_metadata(const Checkpoint *c, const char *key, Error *err)
 {
-    int metadata = json_find(&c->json, 0, "__metadata__"), node = metadata < 0 ? -1 : json_find(&c->json, metadata, key);
+    int metadata = json_find(&c->json, 0, "__metadata__"),
+        node = metadata < 0 ? -1 : json_find(&c->json, metadata, key);
     size_t length;
     char *text = node < 0 ? NULL : json_text(&c->json, node, &length);
     if (text && strlen(text) == length) return text;
@@ -2434,9 +2865,11 @@ int checkpoint_option(const Checkpoint *c, Option *o, Error *err)
     return status;
 }
 
-int checkpoint_config(const Checkpoint *c, Config *config, Tokenizer *t, int *steps_done, Error *err)
+int checkpoint_config(const Checkpoint *c, Config *config, Tokenizer *t, int *steps_done,
+                      Error *err)
 {
-    Option options[CONFIG_OPTIONS], steps = {"steps-done", OPT_INT, NULL, 0, INT32_MAX, NULL, NULL, NULL, 0, 0};
+    Option options[CONFIG_OPTIONS],
+        steps = {"steps-done", OPT_INT, NULL, .min = 0, .max = INT32_MAX};
     Error inner;
     char *text = checkpoint_metadata(c, "format", err);
     memset(t, 0, sizeof *t);
@@ -2451,7 +2884,8 @@ int checkpoint_config(const Checkpoint *c, Config *config, Tokenizer *t, int *st
     for (int i = 0; i < CONFIG_OPTIONS; i++)
         if (checkpoint_option(c, &options[i], err)) return -1;
     steps.value = steps_done;
-    if (checkpoint_option(c, &steps, err) || !(text = checkpoint_metadata(c, "tokenizer", err))) return -1;
+    if (checkpoint_option(c, &steps, err) || !(text = checkpoint_metadata(c, "tokenizer", err)))
+        return -1;
     int status = tokenizer_from_json(t, text, strlen(text), &inner);
     if (status) fail(err, "%s: metadata: tokenizer: %.400s", c->path, inner.text);
     free(text);
@@ -2469,7 +2903,8 @@ void denoiser_fingerprint(const Model *m, char out[20])
         memcpy(&u, &f, sizeof u);
         hash = rng_key(hash, RNG_SHUFFLE, i, u);
     }
-    snprintf(out, 20, "%08lx%08lx", (unsigned long)(hash >> 32), (unsigned long)(hash & 0xffffffff));
+    snprintf(out, 20, "%08lx%08lx", (unsigned long)(hash >> 32),
+             (unsigned long)(hash & 0xffffffff));
 }
 
 int checkpoint_is(const Checkpoint *c, const Model *denoiser, Error *err)
@@ -2479,14 +2914,20 @@ int checkpoint_is(const Checkpoint *c, const Model *denoiser, Error *err)
     const int classifier = of && *of;
     int status = 0;
     if (denoiser) denoiser_fingerprint(denoiser, expected);
-    if (denoiser && !classifier) status = fail(err, "%s: not a classifier; ./train --classifier makes one", c->path);
-    else if (denoiser && strcmp(of, expected)) status = fail(err, "%s: the classifier of another denoiser than this one", c->path);
-    else if (!denoiser && classifier) status = fail(err, "%s: a classifier, not a denoiser; it is for --guide", c->path);
+    if (denoiser && !classifier)
+        status = fail(err, "%s: not a classifier; ./train --classifier makes one", c->path);
+    else if (denoiser && strcmp(of, expected))
+        status = fail(err, "%s: the classifier of another denoiser than this one", c->path);
+    else if (!denoiser && classifier)
+        status = fail(err, "%s: a classifier, not a denoiser; it is for --guide", c->path);
     free(of);
     return status;
 }
 
-int checkpoint_has(const Checkpoint *c, const char *tensor) { return json_find(&c->json, 0, tensor) >= 0; }
+int checkpoint_has(const Checkpoint *c, const char *tensor)
+{
+    return json_find(&c->json, 0, tensor) >= 0;
+}
 
 int checkpoint_tensor(Checkpoint *c, const Tensor *x, const char *prefix, real *out, Error *err)
 {
@@ -2500,18 +2941,22 @@ int checkpoint_tensor(Checkpoint *c, const Tensor *x, const char *prefix, real *
     if (node < 0) return fail(err, "%s: no tensor '%s'", c->path, name);
     if (checkpoint_entry(c, node, &rank, shape, &begin, err)) return -1;
     if (rank != x->rank || shape[0] != x->shape[0] || shape[1] != x->shape[1])
-        return fail(err, "%s: tensor '%s' has shape [%d,%d], expected [%d,%d]", c->path, name, (int)shape[0], (int)shape[1],
-                    x->shape[0], x->shape[1]);
-    if (fseek(c->file, (long)(c->data + begin), SEEK_SET)) return fail(err, "%s: cannot read '%s'", c->path, name);
+        return fail(err, "%s: tensor '%s' has shape [%d,%d], expected [%d,%d]", c->path, name,
+                    (int)shape[0], (int)shape[1], x->shape[0], x->shape[1]);
+    if (fseek(c->file, (long)(c->data + begin), SEEK_SET))
+        return fail(err, "%s: cannot read '%s'", c->path, name);
     for (size_t k = 0; k < x->size; k += CHUNK) {
         size_t count = x->size - k < CHUNK ? x->size - k : CHUNK;
-        if (fread(bytes, 4, count, c->file) != count) return fail(err, "%s: ends within '%s'", c->path, name);
+        if (fread(bytes, 4, count, c->file) != count)
+            return fail(err, "%s: ends within '%s'", c->path, name);
         for (size_t j = 0; j < count; j++) {
-            uint32_t u = (uint32_t)bytes[4 * j] | (uint32_t)bytes[4 * j + 1] << 8 | (uint32_t)bytes[4 * j + 2] << 16 |
-                         (uint32_t)bytes[4 * j + 3] << 24;
+            uint32_t u = (uint32_t)bytes[4 * j] | (uint32_t)bytes[4 * j + 1] << 8 |
+                         (uint32_t)bytes[4 * j + 2] << 16 | (uint32_t)bytes[4 * j + 3] << 24;
             float f;
             memcpy(&f, &u, sizeof f);
-            if (!(f - f == 0)) return fail(err, "%s: tensor '%s' holds a number that is not finite", c->path, name);
+            if (!(f - f == 0))
+                return fail(err, "%s: tensor '%s' holds a number that is not finite", c->path,
+                            name);
             out[k + j] = f;
         }
     }
@@ -2521,6 +2966,8 @@ int checkpoint_tensor(Checkpoint *c, const Tensor *x, const char *prefix, real *
 int checkpoint_tensors(Checkpoint *c, const Model *m, const char *prefix, real *data, Error *err)
 {
     for (int i = 0; i < m->num_tensors; i++)
-        if (checkpoint_tensor(c, &m->tensors[i], prefix, data + (m->tensors[i].data - m->params), err)) return -1;
+        if (checkpoint_tensor(c, &m->tensors[i], prefix, data + (m->tensors[i].data - m->params),
+                              err))
+            return -1;
     return 0;
 }

@@ -1,21 +1,23 @@
-/* tdiff.h - the table of contents of tdiff.c (and, at the end, of tokenizer.c).
+/* tdiff.h - the table of contents of tdiff.c, in its order, and behind it of tokenizer.c.
  *
  * Symbols, used everywhere:
- *   B batch   N positions (sequence length)   V vocabulary   D embedding dimension
- *   C model width (hidden size)   H heads   L layers   F feed-forward width
- *   T diffusion steps   t 0-based step (t here = t-1 in the papers)
+ *   B batch   N positions of a sentence   V vocabulary   D embedding dimension
+ *   C model width (hidden size)   H heads   L layers   F feed-forward width   M rows: B*N
+ *   T diffusion steps   t a step, 0..T-1 (the papers' t-1)
  * Gradients carry the prefix d: dout is d loss / d out.
  *
  * Conventions: arrays are row-major and layers take raw pointers followed by shapes, outputs first;
- * each parameter's comment is its shape. A forward writes its output, a backward writes the gradient
- * of its input and ADDS to the gradients of weights. Functions that take an Error return -1 (or NULL) and
- * fill it when they fail; a Buffer keeps its failure until it is asked (failed), and where a -1 has one possible reason, its
- * comment says which. Nothing but main() prints or exits. Nothing below the *_init functions allocates.
+ * each parameter's comment is its shape. A forward writes its output, a backward writes the
+ * gradient of its input and ADDS to the gradients of weights. Functions that take an Error return
+ * -1 (or NULL) and fill it when they fail; a Buffer keeps its failure until it is asked (failed);
+ * where a -1 has one possible reason, its comment says which. Nothing but main() prints or exits.
+ * What *_init or *_fit allocates is freed by *_free, also after a failure; nothing else allocates.
  *
  * Papers: DDPM = Ho et al. 2020, arXiv:2006.11239. Improved DDPM = Nichol & Dhariwal 2021,
  * arXiv:2102.09672. Diffusion-LM = Li et al. 2022, arXiv:2205.14217. BERT = Devlin et al. 2018,
  * arXiv:1810.04805. Adam = Kingma & Ba 2014, arXiv:1412.6980; AdamW = Loshchilov & Hutter 2017,
- * arXiv:1711.05101. */
+ * arXiv:1711.05101. The original = the Python program "minimal text diffusion", an implementation
+ * of Diffusion-LM whose numbers the tests check. */
 #ifndef TDIFF_H
 #define TDIFF_H
 #include <stddef.h>
@@ -28,104 +30,21 @@ typedef double real; /* the parity and gradient tests build the same sources in 
 typedef float real;
 #endif
 
-/* ---- errors, memory, files ------------------------------------------------------------------ */
-
 typedef struct { char text[512]; } Error;
+typedef struct Corpus Corpus; /* these three are described with tokenizer.c */
+typedef struct Tokenizer Tokenizer;
+typedef struct Option Option;
 
-#ifdef __GNUC__
-#define PRINTF_LIKE(text, first) __attribute__((format(printf, text, first))) /* so that the compiler checks the arguments */
-#else
-#define PRINTF_LIKE(text, first)
-#endif
-int fail(Error *err, const char *format, ...) PRINTF_LIKE(2, 3); /* fills err, returns -1 */
-/* count * size zeroed bytes, or NULL with err filled; the caller frees. */
-void *checked_alloc(size_t count, size_t size, Error *err);
-/* The whole file and a closing NUL; *length without it. NULL with err filled; the caller frees. */
-char *read_file(const char *path, size_t *length, Error *err);
+/* ---- what the algorithm works with ---------------------------------------------------------- */
 
-/* A file that replaces path only when it is whole: it is written beside it, as path.tmp, and then renamed. Every failed
- * write is noticed by output_close at the latest. keep = 0 throws it away. A device or a pipe is written directly. */
-typedef struct { FILE *file; char path[1000], temporary[1008]; } Output;
-int output_spares(const char *path, const char *input, Error *err); /* fails where both are one file; input may be NULL */
-int output_open(Output *o, const char *path, Error *err);
-int output_close(Output *o, int keep, Error *err); /* does nothing on {0} and when closed already */
-
-/* A text file as sentences, one a line, each of its own length: the ids of sentence i are ids[start[i]..start[i + 1] - 1]. */
-typedef struct {
-    char *text;
-    size_t length; /* of the text */
-    int *ids;      /* all sentences, one behind the other */
-    size_t *start; /* (rows+1) */
-    int rows, longest, cut /* lines that were too long */;
-} Corpus;
-
-/* ---- random numbers: a hash of (key, index), so that any element can be drawn by itself ------ */
-
-typedef enum { RNG_INIT, RNG_SHUFFLE, RNG_T, RNG_NOISE_X0, RNG_NOISE_T, RNG_DROPOUT, RNG_SAMPLE, RNG_VALIDATION,
-               RNG_SELF_CONDITION, RNG_LENGTH } RngStream;
-uint64_t rng_key(uint64_t seed, RngStream stream, uint64_t step, uint64_t item);
-uint32_t rng_u32(uint64_t key, uint32_t index);
-int rng_below(uint64_t key, uint32_t index, int n);           /* uniform in 0..n-1, n >= 1 */
-void rng_gaussian(real *out, size_t n, uint64_t key);         /* out[0..n-1]: standard normal */
-void rng_shuffle(int *order /*(n)*/, int n, uint64_t key);   /* 0..n-1, every order equally likely */
-
-/* ---- elementary functions: the project's own, the same bits everywhere ------------------------ */
-
-const char *arithmetic_class(void); /* "fma" or "plain": is the multiply-add fused? Each class has one result */
-int floats_are_exact(void); /* 0: the machine computes with more than float precision (FLT_EVAL_METHOD), and no bits are promised */
-real real_exp(real x);  /* x is clamped to [-87, 88] */
-real real_log(real x);  /* x is clamped to the smallest normal number */
-real real_tanh(real x);
-real real_erf(real x);
-real real_sin(real x);  /* |x| <= 1000 */
-real real_cos(real x);
-
-/* ---- matmul ---------------------------------------------------------------------------------- */
-
-/* C(M,N) += op(A)(M,K) op(B)(K,N); C has rows of N. ta = 0: A is (M,K); 1: A is stored (K,M), likewise tb. */
-void matmul(real *c, const real *a, int ta, const real *b, int tb, int M, int N, int K);
-void set_threads(int n); /* does nothing in a build without OpenMP */
-int max_threads(void); /* that a call from here may use: 1 inside a parallel region */
-
-/* ---- layers ------------------------------------------------------------------------------------ */
-
-void linear_forward(real *out /*(M,O)*/, const real *in /*(M,I)*/, const real *w /*(O,I)*/, const real *b /*(O)*/,
-                    int M, int O, int I);
-void linear_backward_input(real *din /*(M,I)*/, const real *dout /*(M,O)*/, const real *w /*(O,I)*/, int M, int O, int I);
-/* Only of the outputs from..to-1, so that threads can share the work. */
-void linear_backward_weights(real *dw, real *db, const real *dout /*(M,O)*/, const real *in /*(M,I)*/, int M, int O, int I,
-                             int from, int to);
-void layernorm_forward(real *out /*(M,C)*/, real *normed /*(M,C)*/, real *rstd /*(M)*/, const real *in /*may be normed*/,
-                       const real *gamma /*(C)*/, const real *beta /*(C)*/, int M, int C);
-void layernorm_backward(real *din /*(M,C)*/, real *dgamma, real *dbeta, const real *dout /*may be din*/,
-                        const real *normed, const real *rstd, const real *gamma, int M, int C);
-void gelu_forward(real *out, const real *in, size_t n);
-void gelu_backward(real *din, const real *dout /*may be din*/, const real *in, size_t n);
-void tanh_forward(real *out, const real *in /*may be out*/, size_t n);
-void tanh_backward(real *din, const real *dout /*may be din*/, const real *out, size_t n);
-void silu_forward(real *out, const real *in, size_t n);
-void silu_backward(real *din, const real *dout /*may be din*/, const real *in, size_t n);
-/* Multi-head self-attention over all N positions, no mask (BERT). dropped and ds are scratch for one head. */
-/* rate 0: none. The mask is a hash of key and offset + index: nothing is stored, any thread can compute its part. */
-typedef struct { uint64_t key; double rate; size_t offset; } Dropout;
-void attention_forward(real *out /*(B,N,C)*/, real *att /*(B,H,N,N)*/, real *dropped /*(N,N)*/, const real *qkv /*(B,N,3C)*/,
-                       Dropout drop, int B, int N, int C, int H);
-void attention_backward(real *dqkv /*(B,N,3C)*/, real *ds, real *dropped /*(N,N)*/, const real *dout /*(B,N,C)*/,
-                        const real *att, const real *qkv, Dropout drop, int B, int N, int C, int H);
-void dropout_forward(real *out, const real *in /*may be out*/, size_t n, Dropout drop);
-void dropout_backward(real *din, const real *dout /*may be din*/, size_t n, Dropout drop);
-void embedding_forward(real *out /*(M,D)*/, const real *table /*(V,D)*/, const int *ids /*(M)*/, int M, int D);
-void embedding_backward(real *dtable /*(V,D)*/, const real *dout /*(M,D)*/, const int *ids, int M, int D);
-/* [cos(t f_i) | sin(t f_i)], f_i = 10000^(-i/(dim/2)); a zero column closes an odd dim */
-void timestep_embedding(real *out /*(B,dim)*/, const real *timesteps /*(B)*/, int B, int dim);
-
-/* ---- the parameter table and the model ----------------------------------------------------------- */
-
-/* What the network's output stands for: x_start itself (Diffusion-LM sec. 4.2), the noise (DDPM eq. 11), or a point whose nearest
- * words, as softmax(lm_head(output)), average to x_start. */
+/* What the network's output stands for: x_start itself (Diffusion-LM sec. 4.2), the noise (DDPM
+ * eq. 11), or a point whose words, as softmax(lm_head(output)), average to x_start. */
 typedef enum { PREDICT_XSTART, PREDICT_EPSILON, PREDICT_SOFTMAX } Predict;
 typedef struct {
-    int vocab, seq_len, max_positions, emb_dim, hidden, layers, heads, ffn, time_dim;
+    int vocab;
+    int seq_len;       /* positions of a sentence at most; longer lines are cut */
+    int max_positions; /* rows of position_embeddings */
+    int emb_dim, hidden, layers, heads, ffn, time_dim;
     int diffusion_steps, noise_schedule; /* an index into noise_schedule_names */
     int predict, self_conditioning;      /* a Predict; 0 or 1 */
     double emb_norm;                     /* 0: embeddings are not normalised */
@@ -133,17 +52,18 @@ typedef struct {
 
 typedef enum { INIT_NORMAL, INIT_UNIFORM, INIT_ONE, INIT_ZERO } Init;
 typedef struct {
-    char name[80];      /* the reference's state_dict name */
+    char name[80];      /* as in the original's state_dict */
     int rank, shape[2]; /* shape[1] is 1 where rank is 1 */
     size_t size;
-    real *data, *grad;  /* into Model.params and Model.grads */
+    real *data, *grad; /* into Model.params and Model.grads */
     Init init;
-    int fan_in;         /* INIT_UNIFORM: within 1 / sqrt(fan_in) of 0 */
+    int fan_in; /* INIT_UNIFORM: within 1 / sqrt(fan_in) of 0 */
 } Tensor;
 
 typedef struct { Tensor *weight, *bias; } Pair; /* a Linear or a LayerNorm */
 typedef struct {
-    Pair query, key, value; /* the weights lie behind each other, and so do the biases: one (3C,C) product */
+    Pair query, key, value; /* their weights lie behind each other, and so do the biases: */
+                            /* one product with (3C,C) */
     Pair attn_out, attn_ln, ffn_up, ffn_down, ffn_ln;
 } Layer;
 
@@ -156,315 +76,511 @@ typedef struct {
     Pair time_in, time_out, up_in, up_out, down_in, down_out, emb_ln;
     Tensor *word_embedding, *position_embeddings, *lm_head_bias;
     Layer *layer;
-    real *embedding, *dembedding; /* (V,D): word_embedding and its gradient or, with emb_norm, tables of their own */
+    /* (V,D) word_embedding and its gradient or, with emb_norm, tables of their own */
+    real *embedding, *dembedding;
 } Model;
 
-int model_init(Model *m, const Config *c, Error *err); /* checks c; all weights are zero. model_free afterwards, even on failure */
-void model_random(Model *m, uint64_t seed);            /* the initial weights, as PyTorch draws them */
-void model_free(Model *m);
-void embedding_table_forward(Model *m);  /* to be called when the weights have changed; training_losses does it itself */
-void embedding_table_backward(Model *m); /* dembedding into word_embedding->grad */
-
-/* ---- the denoiser -------------------------------------------------------------------------------- */
-
-typedef struct {
+typedef struct { /* the activations of a layer; backward_examples puts gradients in their place */
     real *qkv /*(B,N,3C)*/, *att /*(B,H,N,N)*/, *context /*(B,N,C)*/;
-    real *attn_normed /*(B,N,C)*/, *attn_rstd /*(B,N)*/, *attn_out /*(B,N,C)*/;
-    real *ffn_in, *ffn_act /*(B,N,F)*/, *normed /*(B,N,C)*/, *rstd /*(B,N)*/, *out /*(B,N,C)*/;
-    real *dattn_ln, *dln; /* (B,2,C) training only: gradients of gamma and beta, example by example */
+    real *attn_normed /*(B,N,C) h + attention, then normalised*/, *attn_rstd /*(B,N)*/;
+    real *attn_out /*(B,N,C)*/, *ffn_in, *ffn_act /*(B,N,F)*/;
+    real *normed /*(B,N,C) h + branch, then normalised*/, *rstd /*(B,N)*/, *out /*(B,N,C)*/;
+    /* training only: the gradients of gamma and beta, example by example */
+    real *dattn_ln, *dln; /* (B,2,C) */
 } LayerActs;
 
 typedef struct { /* every array that a batch needs, in one arena */
-    int B, N;  /* the largest batch, and its positions: see workspace_fit */
+    int B, N;    /* the largest batch, and its positions: see workspace_fit */
     int training;
     int first; /* the example that the arrays begin with: 0 */
     real *arena;
-    size_t size, positions; /* that there is room for, in the arena and in nearest */
-    size_t layers, layer_size; /* where the activations of the layers begin in it, and their number: see layer_acts */
-    int *nearest;       /* (B,N) clamping */
-    real *half_squares; /* (V) clamping */
+    size_t size, positions;    /* that there is room for, in the arena and in nearest */
+    size_t layers, layer_size; /* where the layers' activations begin, and how many a layer has */
+    int *t;                    /* (B) of the sampling loop */
+    int *nearest;              /* (B,N) clamping */
+    real *half_squares;        /* (V) clamping */
     real *temb /*(B,time_dim)*/, *time_hidden, *time_act /*(B,4 time_dim)*/, *time /*(B,C)*/;
     real *up_act /*(B,N,C)*/, *emb_normed /*(B,N,C)*/, *emb_rstd /*(B,N)*/, *emb /*(B,N,C)*/;
     real *down_act /*(B,N,C)*/, *dropped /*(B,N,N)*/;
     /* diffusion and loss */
-    real *input /*(B,N,2D) with self-conditioning*/, *head /*(B,N,V) with softmax*/, *pred_xstart, *estimate /*(B,N,D)*/;
-    real *timesteps /*(B)*/, *noise, *target, *x_start, *x_t, *model_out /*(B,N,D)*/, *logits /*(B,N,V)*/;
+    real *input /*(B,N,2D) with self-conditioning*/, *head /*(B,N,V) with softmax*/;
+    real *pred_xstart, *estimate, *noise, *target, *x_start, *x_t, *model_out; /* (B,N,D) */
+    real *timesteps /*(B)*/, *logits /*(B,N,V)*/, *weight /*(B)*/;
     /* gradients; training only */
-    real *dmodel_out, *dx_start, *dx_t /*(B,N,D)*/, *ddown, *dh, *dbranch, *dcontext, *dup /*(B,N,C)*/;
+    real *dmodel_out, *dx_start, *dx_t, *dpred, *dx_past; /* (B,N,D) */
+    real *ddown, *dh, *dbranch, *dcontext, *dup;          /* (B,N,C) */
     real *dqkv /*(B,N,3C)*/, *dscores /*(B,N,N)*/, *dffn /*(B,N,F)*/, *demb_ln /*(B,2,C)*/;
     real *dtime /*(B,C)*/, *dtime_act /*(B,4 time_dim)*/;
-    real *dpred, *dx_past /*(B,N,D)*/, *dinput /*(B,N,2D)*/, *dhead /*(B,N,V)*/, *weight /*(B)*/;
+    real *dinput /*(B,N,2D)*/, *dhead /*(B,N,V)*/;
 } Workspace;
 
-/* How many examples of a batch training should take at a time. The bits of the result depend on it, so it knows nothing of
- * the threads. */
-int piece_of_batch(int B, int N);
-/* B: the most examples at a time, N: the number of positions. workspace_free afterwards, even on failure. */
-int workspace_init(Workspace *w, const Config *c, int B, int N, int training, Error *err);
-/* Arranges the arrays for another B and N; what they held is lost. Allocates only what no call before needed as much of. */
-int workspace_fit(Workspace *w, const Config *c, int B, int N, Error *err);
-void workspace_free(Workspace *w);
-LayerActs layer_acts(const Workspace *w, const Config *c, int l); /* those of layer l */
-
-/* out = f(x_t, estimate, timesteps). timesteps are real numbers, 0..1000; estimate, the last one of x_start, is read with
- * self-conditioning only, and may be NULL. */
-void denoiser_forward(const Model *m, Workspace *w, real *out /*(B,N,D)*/, const real *x_t /*(B,N,D)*/,
-                      const real *estimate /*(B,N,D)*/, const real *timesteps /*(B)*/, int B, int N, Dropout drop);
-/* Adds to the gradients of m; follows a denoiser_forward with the same arguments, whose activations it overwrites. */
-void denoiser_backward(Model *m, Workspace *w, real *dx_t /*(B,N,D)*/, const real *dout /*(B,N,D)*/,
-                       const real *x_t, int B, int N, Dropout drop);
-/* logits = x word_embedding^T + lm_head.bias: large where x lies close to a word */
-void lm_head_forward(const Model *m, real *logits /*(M,V)*/, const real *x /*(M,D)*/, int M);
-
-/* ---- the diffusion process ----------------------------------------------------------------------- */
-
-extern const char *const noise_schedule_names[]; /* NULL-terminated */
-/* betas(T) of a schedule, in double precision; alphas_cumprod is their running product of 1 - beta. */
-void noise_schedule_betas(double *betas, int schedule, int T);
-/* Which steps of total a respaced process keeps: "N": N of them, evenly; "a,b,c": so many of each of 3 equal sections;
- * "ddimN": every k-th, so that there are N. kept(total) is filled with flags; returns their number, or -1. */
-int space_timesteps(unsigned char *kept, int total, const char *sections, Error *err);
-
 typedef struct {
-    int T, total;      /* steps of this process and of the one that was trained */
-    double first_alpha;    /* alphas_cumprod[0] of that one: x_start has variance 1 - first_alpha */
-    double evidence_above; /* softmax: x_t's own evidence beyond this is added to the network's; HUGE_VAL at first: none */
-    int *timestep_map; /* (T) this process's t -> the trained one's */
-    double *betas, *alphas_cumprod, *alphas_cumprod_prev, *posterior_variance, *posterior_log_variance_clipped,
-        *posterior_mean_coef1, *posterior_mean_coef2; /* (T) each */
+    int T, total;          /* steps of this process and of the one that was trained */
+    double first_alpha;    /* alphas_cumprod[0] of that: x_start has variance 1 - first_alpha */
+    double evidence_above; /* HUGE_VAL at first: none is added. See add_evidence */
+    int *timestep_map;     /* (T) this process's t -> the trained one's */
+    double *betas, *alphas_cumprod, *alphas_cumprod_prev; /* (T), as the next ones */
+    double *posterior_variance, *posterior_log_variance_clipped;
+    double *posterior_mean_coef1, *posterior_mean_coef2;
 } Diffusion;
-/* The same, but the last step kept becomes total - 1: that is where pure noise is, and so where sampling begins. */
-int steps_from_noise(unsigned char *kept, int total, const char *sections, Error *err);
-/* kept: flags as above (total), one at least, or NULL: every step. diffusion_free afterwards, even on failure. */
-int diffusion_init(Diffusion *d, int schedule, int total, const unsigned char *kept, Error *err);
-void diffusion_free(Diffusion *d);
-real diffusion_timestep(const Diffusion *d, int t); /* what the network is told: the trained t, scaled to 0..1000 */
 
-/* Arrays are (B,n), t and variances (B); every example has its own t. q_sample: DDPM eq. 4; q_posterior_mean_variance: the
- * Gaussian q(x_{t-1} | x_t, x_start) of DDPM eq. 6 and 7; p_sample: DDPM alg. 2. */
-void q_sample(real *x_t, const real *x_start, const real *noise, const int *t, const Diffusion *d, int B, size_t n);
-void xstart_from_epsilon(real *x_start, const real *x_t, const real *epsilon, const int *t, const Diffusion *d, int B, size_t n);
-void epsilon_from_xstart(real *epsilon, const real *x_t, const real *x_start, const int *t, const Diffusion *d, int B, size_t n);
-real real_clip(real x); /* to [-1, 1] */
-void q_mean_variance(real *mean, double *variance, double *log_variance, const real *x_start, const int *t,
-                     const Diffusion *d, int B, size_t n);
-void q_posterior_mean_variance(real *mean, double *variance, double *log_variance, const real *x_start, const real *x_t,
-                               const int *t, const Diffusion *d, int B, size_t n);
-typedef enum { FIXED_SMALL, FIXED_LARGE } Variance; /* posterior_variance or beta: DDPM sec. 3.2 */
-void p_mean_variance(real *mean, double *variance, double *log_variance, const real *pred_xstart, const real *x_t,
-                     const int *t, const Diffusion *d, Variance kind, int B, size_t n);
-/* x_prev (may be x_t) is drawn from p(x_{t-1} | x_t); no noise is added at t = 0. */
-void p_sample(real *x_prev, const real *pred_xstart, const real *x_t, const real *noise, const int *t, const Diffusion *d,
-              Variance kind, int B, size_t n);
-
-/* The same with DDIM's step; eta says how much new noise: 0 none, 1 as much as p_sample, more is possible. */
-void ddim_sample(real *x_prev, const real *pred_xstart, const real *x_t, const real *noise, const int *t, const Diffusion *d,
-                 double eta, int B, size_t n);
-/* Numbers outside of [-limit, limit] are replaced by draws until none is left; limit > 0. */
-void truncate_noise(real *noise, size_t n, double limit, real (*draw)(void *context), void *context);
-
-/* Draws t more often where the loss is large: with probability p[t], in proportion to the root of the mean square of the
- * last per_step losses there, once every t has so many; until then uniformly. The loss of an example at t is to be
- * weighted with 1 / (T p[t]). (Improved DDPM sec. 3.3, "loss second moment") */
-typedef struct { int T, per_step; real *history /*(T,1+per_step): count, losses*/; double *p /*(T)*/; } Resampler;
-int resampler_init(Resampler *r, int T, int per_step, Error *err); /* resampler_free afterwards, even on failure */
-void resampler_free(Resampler *r);
-void resampler_update(Resampler *r, const int *t, const double *loss, int B); /* takes up these losses; B = 0: only makes p anew */
-int resampler_restore(Resampler *r, Error *err); /* p from a history that was read from a file, which it checks */
-int resampler_draw(const Resampler *r, double u);                             /* t, for u uniform in [0, 1) */
-
-/* ---- the loss ------------------------------------------------------------------------------------ */
-
-/* Each term is a pair: forward gives a value per example, backward ADDS weight[b] times its gradient. */
-void mse_forward(double *mse /*(B)*/, const real *target, const real *out /*(B,n)*/, int B, size_t n);
-void mse_backward(real *dtarget, real *dout, const real *target, const real *out, const real *weight, int B, size_t n);
-void decoder_nll_forward(double *nll /*(B)*/, real *logits /*(B,N,V): the softmax afterwards*/, const Model *m,
-                         const real *x /*(B,N,D)*/, const int *ids, int B, int N);
-/* probs becomes d nll / d logits, whose product with x is the gradient of lm_head: linear_backward_weights */
-void decoder_nll_backward(real *dx, real *probs, const Model *m, const int *ids, const real *weight, int B, int N);
-void tT_loss_forward(double *tT /*(B)*/, const real *x_start, const Diffusion *d, int B, size_t n);
-void tT_loss_backward(real *dx_start, const real *x_start, const Diffusion *d, const real *weight, int B, size_t n);
+/* rate 0: none. The mask is a hash of key and offset + index: nothing is stored, any thread can
+ * compute its part. */
+typedef struct {
+    uint64_t key;
+    double rate;
+    size_t offset;
+} Dropout;
 
 typedef struct { /* everything random of a step is here, as data */
     const int *ids /*(B,N)*/, *t /*(B)*/;
-    const real *noise_x0, *noise_t; /* (B,N,D) */
+    const real *noise_x0, *noise_t; /* (B,N,D) of x_start and of x_t */
     const real *weight;             /* (B) of the examples in the gradient; NULL: all 1 */
     int self_condition;             /* 1: the network is given an estimate of its own, 0: none */
     int B, N;
 } Batch;
-typedef struct { double *mse, *decoder_nll, *tT_loss, *head_nll /*with softmax*/, *loss; } Losses; /* (B) each */
-Losses losses_at(const Losses *terms, int first); /* those from example `first` on */
-/* The terms of every example; returns the mean loss. backward: adds the gradient of mean(weight loss) to m's. A batch larger
- * than w->B goes in pieces of w->B. */
-double training_losses(Model *m, Workspace *w, const Losses *terms, const Diffusion *d, const Batch *y, int backward, Dropout drop);
-/* For every example of y, in nats: kl (B), the bound's term of step t[b] (the bound has the sum over all t); prior (B), what
- * x_T still tells; terms as in training_losses, where N decoder_nll is the decoder's term. No gradient. */
-void variational_bound(Model *m, Workspace *w, const Losses *terms, double *kl, double *prior, const Diffusion *d, const Batch *y,
-                       Variance kind, int clip_denoised);
+typedef struct { double *mse, *decoder_nll, *tT_loss, *head_nll, *loss; } Losses; /* (B) each */
 
-/* ---- batches and lengths ------------------------------------------------------------------------- */
+/* ==== PART ONE: THE ALGORITHM ================================================================ */
 
-/* An epoch: every sentence so many times, in an order that is another with every key, but those of one length beside each
- * other: a batch cut from it has one length, or a few. scratch: copies * rows + longest + 2. */
-void epoch_order(int *order /*(copies rows)*/, int *scratch, const Corpus *c, int copies, uint64_t key);
+/* ---- 2. the diffusion process --------------------------------------------------------------- */
 
-enum { SHORTEST = 3 }; /* [CLS], a word, [SEP] */
-/* The probability of a sentence of N positions, SHORTEST to most, where count[N] of `total` training sentences have so many:
- * (count[N] + 1/lengths) / (total + 1), lengths being how many lengths there are. So none is impossible. */
-double length_probability(const real *count /*(most+1)*/, int most, int N);
-Tensor length_tensor(int most); /* as what a checkpoint keeps the counts, (most+1); without data */
-/* One of from..to as often as it occurs, or one like the other if none does or count is NULL; u is uniform in [0, 1). */
-int draw_length(const real *count, int from, int to, double u);
+void betas_for_alpha_bar(double *betas /*(T)*/, int T, double (*alpha_bar)(double share));
+double sqrt_alpha_bar(double share); /* of the steps, 0..1 */
+/* kept: flags (total), one at least, or NULL: every step. */
+int diffusion_init(Diffusion *d, int schedule, int total, const unsigned char *kept, Error *err);
+void diffusion_free(Diffusion *d);
+real diffusion_timestep(const Diffusion *d, int t); /* the trained t, scaled to 0..1000 */
 
-/* ---- the optimiser ------------------------------------------------------------------------------- */
+/* Arrays are (B,n), t is (B): every example has its own. */
+void q_sample(real *x_t, const real *x_start, const real *noise, const int *t, const Diffusion *d,
+              int B, size_t n);
+void q_posterior_mean(real *mean, const real *x_start, const real *x_t, const int *t,
+                      const Diffusion *d, int B, size_t n);
+typedef enum { FIXED_SMALL, FIXED_LARGE } Variance; /* posterior_variance or beta */
+double p_variance(const Diffusion *d, int t, Variance kind);
+/* x_prev (may be x_t) is drawn from p(x_{t-1} | x_t); no noise is added at t = 0. */
+void p_sample(real *x_prev, const real *pred_xstart, const real *x_t, const real *noise,
+              const int *t, const Diffusion *d, Variance kind, int B, size_t n);
 
-typedef struct { real *adam_m, *adam_v, *ema; double *partial; } Optimizer; /* (num_params) each; partial is scratch */
-int optimizer_init(Optimizer *o, const Model *m, Error *err); /* moments 0, ema = weights; optimizer_free even on failure */
-void optimizer_free(Optimizer *o);
-double gradient_norm(const Model *m, Optimizer *o); /* Euclidean, of all gradients together */
-/* step counts from 0. The gradient is scaled by grad_scale and zeroed; decay[i] says whether tensor i decays. With an ema_rate
- * above .9999 a float of the average stays where it is: rounding takes up to 3e-8 of it, a step adds 1e-4 of the difference. */
-void adamw_step(Model *m, Optimizer *o, int step, double lr, double weight_decay, const unsigned char *decay,
-                double ema_rate, double grad_scale);
-double clip_factor(double norm, double clip);                        /* min(1, clip / (norm + 1e-6)); 1 if clip is 0 */
-double learning_rate(double lr, int step, int warmup, int steps);    /* linear up over warmup, linear down to 0 at steps */
-double ema_warmup(double rate, int step);                            /* min(rate, (1 + step) / (10 + step)) */
+/* ---- 3. the loss ---------------------------------------------------------------------------- */
 
-/* ---- the classifier ------------------------------------------------------------------------------ */
+/* Forward gives a value per example, backward ADDS weight[b] times its gradient. */
+void mse_forward(double *mse /*(B)*/, const real *target, const real *out /*(B,n)*/, int B,
+                 size_t n);
+void mse_backward(real *dtarget, real *dout, const real *target, const real *out,
+                  const real *weight, int B, size_t n);
+/* logits: the softmax afterwards */
+void decoder_nll_forward(double *nll /*(B)*/, real *logits /*(B,N,V)*/, const Model *m,
+                         const real *x /*(B,N,D)*/, const int *ids /*(B,N)*/, int B, int N);
+/* probs becomes d nll / d logits, whose product with x is the gradient of lm_head */
+void decoder_nll_backward(real *dx, real *probs, const Model *m, const int *ids, const real *weight,
+                          int B, int N);
+void tT_loss_forward(double *tT /*(B)*/, const real *x_start, const Diffusion *d, int B, size_t n);
+void tT_loss_backward(real *dx_start, const real *x_start, const Diffusion *d, const real *weight,
+                      int B, size_t n);
+void lm_head_forward(const Model *m, real *logits /*(M,V)*/, const real *x /*(M,D)*/, int M);
 
-/* A classifier is a Model whose vocabulary is the labels: p(label | x_t) = softmax(lm_head(f(x_t, timesteps) at position 0)),
- * x_t being that of another Model, the denoiser. */
-/* nll[b] = -log p(label[b] | x_t); the softmax is left in w->logits (B,V). */
-void classifier_forward(const Model *m, Workspace *w, double *nll /*(B)*/, const real *x_t /*(B,N,D)*/,
-                        const real *timesteps /*(B)*/, const int *label /*(B)*/, int B, int N, Dropout drop);
-/* dx_t = the gradient of weight[b] nll[b]; follows the forward, whose activations it overwrites. No gradient of m's weights. */
-void classifier_backward(const Model *m, Workspace *w, real *dx_t, const int *label, const real *weight, int B, int N,
-                         Dropout drop);
-/* nll of the examples of y, noised as in training_losses with the embeddings of the denoiser, which stays as it is; guess:
- * the likeliest labels. Returns the mean. backward: adds the gradient of the mean to m's. In pieces, as training_losses. */
-double classifier_losses(Model *m, Workspace *w, double *nll /*(B)*/, int *guess /*(B)*/, const Model *denoiser, const Diffusion *d,
-                         const Batch *y, const int *label /*(B)*/, int backward, Dropout drop);
+/* The terms of every example; returns the mean loss. backward: adds the gradient of the mean of
+ * weight times loss to m's. A batch larger than w->B goes in pieces of w->B. */
+double training_losses(Model *m, Workspace *w, const Losses *terms, const Diffusion *d,
+                       const Batch *y, int backward, Dropout drop);
 
-/* ---- the sampling loop --------------------------------------------------------------------------- */
+/* ---- 4. the denoiser ------------------------------------------------------------------------ */
+
+/* out = f(x_t, estimate, timesteps). timesteps are real numbers, 0..1000; estimate, the last guess
+ * of x_start, is read with self-conditioning only, and may be NULL. */
+void denoiser_forward(const Model *m, Workspace *w, real *out /*(B,N,D)*/,
+                      const real *x_t /*(B,N,D)*/, const real *estimate /*(B,N,D)*/,
+                      const real *timesteps /*(B)*/, int B, int N, Dropout drop);
+/* Adds to the gradients of m; follows a denoiser_forward with the same arguments, whose activations
+ * it overwrites. */
+void denoiser_backward(Model *m, Workspace *w, real *dx_t /*(B,N,D)*/, const real *dout /*(B,N,D)*/,
+                       const real *x_t, int B, int N, Dropout drop);
+/* To be called when weights have changed; training_losses does. */
+void embedding_table_forward(Model *m);
+void embedding_table_backward(Model *m); /* dembedding into word_embedding->grad */
+
+/* ---- 5. layers ------------------------------------------------------------------------------ */
+
+void linear_forward(real *out /*(M,O)*/, const real *in /*(M,I)*/, const real *w /*(O,I)*/,
+                    const real *b /*(O)*/, int M, int O, int I);
+void linear_backward_input(real *din /*(M,I)*/, const real *dout /*(M,O)*/, const real *w /*(O,I)*/,
+                           int M, int O, int I);
+/* Only of the outputs from..to-1, so that threads can share the work. */
+void linear_backward_weights(real *dw, real *db, const real *dout /*(M,O)*/,
+                             const real *in /*(M,I)*/, int M, int O, int I, int from, int to);
+void layernorm_forward(real *out /*(M,C)*/, real *normed /*(M,C)*/, real *rstd /*(M)*/,
+                       const real *in /*may be normed*/, const real *gamma /*(C)*/,
+                       const real *beta /*(C)*/, int M, int C);
+void layernorm_backward(real *din /*(M,C)*/, real *dgamma, real *dbeta,
+                        const real *dout /*may be din*/, const real *normed, const real *rstd,
+                        const real *gamma, int M, int C);
+void gelu_forward(real *out, const real *in, size_t n);
+void gelu_backward(real *din, const real *dout /*may be din*/, const real *in, size_t n);
+void tanh_forward(real *out, const real *in /*may be out*/, size_t n);
+void tanh_backward(real *din, const real *dout /*may be din*/, const real *out, size_t n);
+void silu_forward(real *out, const real *in, size_t n);
+void silu_backward(real *din, const real *dout /*may be din*/, const real *in, size_t n);
+void dropout_forward(real *out, const real *in /*may be out*/, size_t n, Dropout drop);
+void dropout_backward(real *din, const real *dout /*may be din*/, size_t n, Dropout drop);
+/* Multi-head self-attention over all N positions, no mask (BERT). dropped and ds are scratch for
+ * one head. */
+void attention_forward(real *out /*(B,N,C)*/, real *att /*(B,H,N,N)*/, real *dropped /*(N,N)*/,
+                       const real *qkv /*(B,N,3C)*/, Dropout drop, int B, int N, int C, int H);
+void attention_backward(real *dqkv /*(B,N,3C)*/, real *ds, real *dropped /*(N,N)*/,
+                        const real *dout /*(B,N,C)*/, const real *att, const real *qkv,
+                        Dropout drop, int B, int N, int C, int H);
+void embedding_forward(real *out /*(M,D)*/, const real *table /*(V,D)*/, const int *ids /*(M)*/,
+                       int M, int D);
+void embedding_backward(real *dtable /*(V,D)*/, const real *dout /*(M,D)*/, const int *ids, int M,
+                        int D);
+void timestep_embedding(real *out /*(B,dim)*/, const real *timesteps /*(B)*/, int B, int dim);
+
+/* ---- 6. learning ---------------------------------------------------------------------------- */
+
+/* order: (copies * rows). scratch: copies * rows + longest + 2 numbers. */
+void epoch_order(int *order, int *scratch, const Corpus *c, int copies, uint64_t key);
 
 typedef struct {
-    Variance variance;
-    void (*noise)(void *context, real *out /*(B,N,D)*/, int t); /* the noise of step t */
-    void (*show)(void *context, int t, const real *pred_xstart);              /* NULL, or called after every step */
+    real *adam_m, *adam_v, *ema; /* (num_params) each */
+    double *partial;             /* scratch */
+} Optimizer;
+double gradient_norm(const Model *m, Optimizer *o); /* Euclidean, of all gradients together */
+/* step counts from 0. The gradient is scaled by grad_scale and zeroed; decay[i] says whether tensor
+ * i decays. With an ema_rate above .9999 a float of the average would stay where it is: a step adds
+ * less to it than rounding takes. */
+void adamw_step(Model *m, Optimizer *o, int step, double lr, double weight_decay,
+                const unsigned char *decay, double ema_rate, double grad_scale);
+double clip_factor(double norm, double clip); /* min(1, clip / (norm + 1e-6)); 1 if clip is 0 */
+double learning_rate(double lr, int step, int warmup, int steps);
+double ema_warmup(double rate, int step); /* min(rate, (1 + step) / (10 + step)) */
+
+/* ---- 7. sampling ---------------------------------------------------------------------------- */
+
+/* One of from..to, as often as it occurs or, if none does or count is NULL, all alike; u is uniform
+ * in [0, 1). */
+int draw_length(const real *count /*(to+1)*/, int from, int to, double u);
+
+typedef struct {
     void *context;
-    int clip_denoised; /* the estimate of x_start is clipped to [-1, 1] */
-    int clamp_from;    /* at trained steps below this one it is rounded to the nearest embedding; 0: never */
+    void (*noise)(void *context, real *out /*(B,N,D)*/, int t); /* the noise of step t */
+    /* NULL, or called after every step */
+    void (*show)(void *context, int t, const real *pred_xstart);
+    Variance variance;
+    int start;         /* steps to take, when x is not pure noise; 0: all of d's */
+    int clip_denoised; /* the guess of x_start is clipped to [-1, 1] */
+    int clamp_from;    /* at trained steps below this one it becomes the nearest embedding; 0: no */
     int ddim;          /* ddim_sample with this eta in place of p_sample */
     double eta;
-    int start;         /* steps to take, when x is not pure noise; 0: all of d's */
-    /* NULL, or guidance: dx = the gradient of log p(condition | x_t), (B,N,D); x and t are those after a step. */
-    void (*gradient)(void *context, real *dx, const real *x, int t);
-    int guide_steps;       /* gradients a step, 1 at least */
-    double guide_adagrad;  /* 0, or the learning rate of Diffusion-LM's rule, */
-    double fluency;        /* and how strongly it holds x near the mean of p_sample */
-    const unsigned char *known; /* (B,N) NULL, or the positions where x is to be known_x (B,N,D): infilling */
-    const real *known_x;
+    /* NULL, or guidance: dx = the gradient of log p(condition | x_t), where x has come to at t */
+    void (*gradient)(void *context, real *dx /*(B,N,D)*/, const real *x, int t);
+    const unsigned char *known; /* (B,N) NULL, or the positions where x is to be known_x */
+    const real *known_x;        /* (B,N,D) */
 } Sampler;
-/* x: x_T in (or x at t = start - 1), the sample out. -1: a number was not finite; err names the step. */
-int p_sample_loop(const Model *m, Workspace *w, const Diffusion *d, const Sampler *s, real *x /*(B,N,D)*/, int B, int N,
-                  Error *err);
-/* What s->gradient asks for: moves x (n numbers), drawn by p_sample at t with this mean and variance. w: scratch. */
-void guide(const Sampler *s, Workspace *w, real *x, const real *mean, double variance, int t, size_t n);
-/* arg max of lm_head, among the words from..V-1 */
-void nearest_words(const Model *m, Workspace *w, int *ids /*(B,N)*/, const real *x, int B, int N, int from);
+/* x: x_T in (or x at t = start - 1), the sample out. -1: a number was not finite. */
+int p_sample_loop(const Model *m, Workspace *w, const Diffusion *d, const Sampler *s,
+                  real *x /*(B,N,D)*/, int B, int N, Error *err);
+/* The likeliest words of from..V-1 */
+void nearest_words(const Model *m, Workspace *w, int *ids /*(B,N)*/, const real *x, int B, int N,
+                   int from);
 
-/* ================================ tokenizer.c: text, JSON, options ================================ */
+/* ==== PART TWO: THE WORKSHOP ================================================================= */
 
-/* A growing string: start from {0}; text is always closed by NUL once something was added; free(text). */
-typedef struct { char *text; size_t length, capacity; int failed; /* out of memory: later additions do nothing */ } Buffer;
+/* ---- 8. numbers ----------------------------------------------------------------------------- */
+
+const char *arithmetic_class(void); /* "fma" or "plain": is a*b+c rounded once? One result each */
+/* 0: the machine computes with more than float precision, and no bits are promised. */
+int floats_are_exact(void);
+real real_exp(real x); /* x is clamped to [-87, 88] */
+real real_log(real x); /* x is clamped to the smallest normal number */
+real real_tanh(real x);
+real real_erf(real x);
+real real_sin(real x); /* |x| <= 1000 */
+real real_cos(real x);
+
+/* Random numbers: a hash of (key, index), so that any element can be drawn by itself. */
+typedef enum {
+    RNG_INIT, RNG_SHUFFLE, RNG_T, RNG_NOISE_X0, RNG_NOISE_T, RNG_DROPOUT, RNG_SAMPLE,
+    RNG_VALIDATION, RNG_SELF_CONDITION, RNG_LENGTH
+} RngStream;
+uint64_t rng_key(uint64_t seed, RngStream stream, uint64_t step, uint64_t item);
+uint32_t rng_u32(uint64_t key, uint32_t index);
+int rng_below(uint64_t key, uint32_t index, int n);        /* uniform in 0..n-1, n >= 1 */
+void rng_gaussian(real *out, size_t n, uint64_t key);      /* out[0..n-1]: standard normal */
+void rng_shuffle(int *order /*(n)*/, int n, uint64_t key); /* 0..n-1, every order equally likely */
+
+/* ---- 9. the product ------------------------------------------------------------------------- */
+
+/* C(M,N) = op(A)(M,K) op(B)(K,N) + bias, a row (N) added to every row (NULL: 0). With ADD C +=
+ * op(A) op(B). ta = 0: A is (M,K); 1: A is stored (K,M); likewise tb. */
+enum { SET, ADD };
+void matmul(real *c, int add, const real *bias, const real *a, int ta, const real *b, int tb, int M,
+            int N, int K);
+void set_threads(int n); /* does nothing in a build without OpenMP */
+int max_threads(void);   /* that a call from here may use: 1 inside a parallel region */
+
+/* ---- 10. parameters and memory -------------------------------------------------------------- */
+
+int model_init(Model *m, const Config *c, Error *err); /* checks c; all weights are zero */
+void model_random(Model *m, uint64_t seed); /* the initial weights, as PyTorch draws them */
+void model_free(Model *m);
+/* How many examples of a batch training should take at a time. The bits of the result depend on it,
+ * so it knows nothing of the threads. */
+int piece_of_batch(int B, int N);
+/* B: the most examples at a time, N: the number of positions. */
+int workspace_init(Workspace *w, const Config *c, int B, int N, int training, Error *err);
+/* Arranges the arrays for another B and N; what they held is lost. Allocates only what no call
+ * before needed as much of. */
+int workspace_fit(Workspace *w, const Config *c, int B, int N, Error *err);
+void workspace_free(Workspace *w);
+LayerActs layer_acts(const Workspace *w, const Config *c, int l); /* those of layer l */
+Losses losses_at(const Losses *terms, int first); /* those from example `first` on */
+int optimizer_init(Optimizer *o, const Model *m, Error *err); /* moments 0, ema = weights */
+void optimizer_free(Optimizer *o);
+
+/* ---- 11. other objectives and schedules, the bound ------------------------------------------ */
+
+extern const char *const noise_schedule_names[]; /* NULL-terminated */
+/* betas(T) of a schedule; alphas_cumprod is their running product of 1 - beta. */
+void noise_schedule_betas(double *betas, int schedule, int T);
+/* Which steps of total a respaced process keeps: "N": N of them, evenly; "a,b,c": so many of each
+ * of 3 equal sections; "ddimN": every k-th, so that there are N. kept(total) is filled with flags;
+ * returns their number, or -1. */
+int space_timesteps(unsigned char *kept, int total, const char *sections, Error *err);
+/* The same, but the last step kept becomes total - 1: that is where pure noise is, and so where
+ * sampling begins. */
+int steps_from_noise(unsigned char *kept, int total, const char *sections, Error *err);
+
+void xstart_from_epsilon(real *x_start, const real *x_t, const real *epsilon, const int *t,
+                         const Diffusion *d, int B, size_t n);
+void epsilon_from_xstart(real *epsilon, const real *x_t, const real *x_start, const int *t,
+                         const Diffusion *d, int B, size_t n);
+/* Means (B,n) and variances (B) of q(x_t | x_start), q(x_{t-1} | x_t, x_start) and
+ * p(x_{t-1} | x_t) */
+void q_mean_variance(real *mean, double *variance, double *log_variance, const real *x_start,
+                     const int *t, const Diffusion *d, int B, size_t n);
+void q_posterior_mean_variance(real *mean, double *variance, double *log_variance,
+                               const real *x_start, const real *x_t, const int *t,
+                               const Diffusion *d, int B, size_t n);
+void p_mean_variance(real *mean, double *variance, double *log_variance, const real *pred_xstart,
+                     const real *x_t, const int *t, const Diffusion *d, Variance kind, int B,
+                     size_t n);
+
+/* Draws t more often where the loss is large: with probability p[t], in proportion to the root of
+ * the mean square of the last per_step losses there, once every t has so many; until then
+ * uniformly. The loss of an example at t is to be weighted with 1 / (T p[t]). (Improved DDPM
+ * sec. 3.3, "loss second moment") */
+typedef struct {
+    int T, per_step;
+    real *history; /* (T,1+per_step) count, losses */
+    double *p;     /* (T) */
+} Resampler;
+int resampler_init(Resampler *r, int T, int per_step, Error *err);
+void resampler_free(Resampler *r);
+/* Takes up these losses; B = 0: only makes p anew. */
+void resampler_update(Resampler *r, const int *t, const double *loss, int B);
+/* p from a history that was read from a file, which it checks */
+int resampler_restore(Resampler *r, Error *err);
+int resampler_draw(const Resampler *r, double u); /* t, for u uniform in [0, 1) */
+
+/* For every example of y, in nats: kl (B), the bound's term of step t[b] (the bound has the sum
+ * over all t); prior (B), what x_T still tells; terms as in training_losses, where N decoder_nll is
+ * the decoder's term. No gradient. */
+void variational_bound(Model *m, Workspace *w, const Losses *terms, double *kl, double *prior,
+                       const Diffusion *d, const Batch *y, Variance kind, int clip_denoised);
+
+enum { SHORTEST = 3 }; /* [CLS], a word, [SEP] */
+/* The probability of a sentence of N positions, SHORTEST to most, where count[N] of `total`
+ * training sentences have so many: (count[N] + 1/lengths) / (total + 1), lengths being how many
+ * lengths there are. So none is impossible. */
+double length_probability(const real *count /*(most+1)*/, int most, int N);
+/* As what a checkpoint keeps the counts, (most+1); without data */
+Tensor length_tensor(int most);
+
+/* ---- 12. control ---------------------------------------------------------------------------- */
+
+real real_clip(real x); /* to [-1, 1] */
+/* p_sample with DDIM's step; eta says how much new noise: 0 none, 1 as much as p_sample. */
+void ddim_sample(real *x_prev, const real *pred_xstart, const real *x_t, const real *noise,
+                 const int *t, const Diffusion *d, double eta, int B, size_t n);
+/* Numbers outside of [-limit, limit] are replaced by draws until none is left; limit > 0. */
+void truncate_noise(real *noise, size_t n, double limit, real (*draw)(void *context),
+                    void *context);
+
+/* A classifier is a Model whose vocabulary is the labels: p(label | x_t) =
+ * softmax(lm_head(f(x_t, timesteps) at position 0)), x_t being that of another Model, the denoiser.
+ * nll[b] = -log p(label[b] | x_t); the softmax is left in w->logits (B,V). */
+void classifier_forward(const Model *m, Workspace *w, double *nll /*(B)*/,
+                        const real *x_t /*(B,N,D)*/, const real *timesteps /*(B)*/,
+                        const int *label /*(B)*/, int B, int N, Dropout drop);
+/* dx_t = the gradient of weight[b] nll[b]; follows the forward, whose activations it overwrites. No
+ * gradient of m's weights. */
+void classifier_backward(const Model *m, Workspace *w, real *dx_t, const int *label,
+                         const real *weight, int B, int N, Dropout drop);
+/* nll of the examples of y, noised as in training_losses with the embeddings of the denoiser, which
+ * stays as it is; guess: the likeliest labels. Returns the mean. backward: adds the gradient of the
+ * mean of weight times nll to m's. In pieces, as training_losses. */
+double classifier_losses(Model *m, Workspace *w, double *nll /*(B)*/, int *guess /*(B)*/,
+                         const Model *denoiser, const Diffusion *d, const Batch *y,
+                         const int *label /*(B)*/, int backward, Dropout drop);
+/* Moves x (n numbers), drawn by p_sample at t, where s->gradient points; w: scratch. */
+void guide(const Sampler *s, const Workspace *w, const Diffusion *d, real *x, int t, size_t n);
+
+/* (13. the checkpoint stands at the end: it needs what follows) */
+
+/* ==== tokenizer.c, the ground floor ========================================================== */
+
+/* ---- errors, memory, files ------------------------------------------------------------------ */
+
+#ifdef __GNUC__ /* so that the compiler checks the arguments */
+#define PRINTF_LIKE(text, first) __attribute__((format(printf, text, first)))
+#else
+#define PRINTF_LIKE(text, first)
+#endif
+int fail(Error *err, const char *format, ...) PRINTF_LIKE(2, 3); /* fills err, returns -1 */
+/* count * size zeroed bytes, or NULL with err filled; the caller frees. */
+void *checked_alloc(size_t count, size_t size, Error *err);
+/* The whole file and a closing NUL; *length without it. NULL with err filled; the caller frees. */
+char *read_file(const char *path, size_t *length, Error *err);
+
+/* A file that replaces path only when it is whole: it is written beside it, as path.tmp, and then
+ * renamed. Every failed write is noticed by output_close at the latest. keep = 0 throws it away. A
+ * device or a pipe is written directly. */
+typedef struct {
+    FILE *file;
+    char path[1000], temporary[1008];
+} Output;
+/* Fails where both are one file; input may be NULL. */
+int output_spares(const char *path, const char *input, Error *err);
+int output_open(Output *o, const char *path, Error *err);
+int output_close(Output *o, int keep, Error *err); /* does nothing on {0} or when closed already */
+
+/* ---- text, JSON ----------------------------------------------------------------------------- */
+
+/* A growing string: start from {0}; text is closed by NUL once something was added; free(text). */
+typedef struct {
+    char *text;
+    size_t length, capacity;
+    int failed; /* out of memory: later additions do nothing */
+} Buffer;
 void buffer_add(Buffer *b, const char *bytes, size_t n);
 void buffer_print(Buffer *b, const char *format, ...) PRINTF_LIKE(2, 3);
 void buffer_json_string(Buffer *b, const char *bytes, size_t n); /* quoted and escaped */
 
-/* JSON. Nodes lie in document order: a container's children follow it (in an object: key, value, key, ...). */
-typedef enum { JSON_NULL, JSON_FALSE, JSON_TRUE, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT } JsonType;
+/* JSON. Nodes lie in document order: a container's children follow it (in an object: key, value,
+ * key, ...). */
+typedef enum {
+    JSON_NULL, JSON_FALSE, JSON_TRUE, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT
+} JsonType;
 typedef struct {
     JsonType type;
     size_t begin, end; /* its bytes in the text; a string without the quotes, still escaped */
     int size;          /* children: elements of an array, pairs of an object */
     int next;          /* the index of the first node behind it and all inside it */
 } JsonNode;
-typedef struct { const char *text; JsonNode *node; int count; } Json; /* node 0 is the document; borrows text */
-int json_parse(Json *j, const char *text, size_t n, Error *err);  /* json_free afterwards, even on failure */
+typedef struct {
+    const char *text; /* borrowed */
+    JsonNode *node;   /* node 0 is the document */
+    int count;
+} Json;
+int json_parse(Json *j, const char *text, size_t n, Error *err);
 void json_free(Json *j);
-int json_find(const Json *j, int object, const char *key);        /* the value's node, or -1 */
-char *json_text(const Json *j, int node, size_t *length);         /* a string, unescaped; NULL: no string, bad escape, no memory */
-int json_integer(const Json *j, int node, int64_t *value);        /* 0, or -1: not an integer of 64 bits */
+int json_find(const Json *j, int object, const char *key); /* the value's node, or -1 */
+/* A string, unescaped; NULL: it is none, has a bad escape, or there is no memory. */
+char *json_text(const Json *j, int node, size_t *length);
+int json_integer(const Json *j, int node, int64_t *value); /* -1: not an integer of 64 bits */
 
-/* Tokenizers. */
+/* ---- tokenizers, corpora -------------------------------------------------------------------- */
+
 typedef enum { TOKENIZER_WORD_LEVEL } TokenizerKind;
 enum { TOKEN_UNK, TOKEN_CLS, TOKEN_SEP, TOKEN_PAD, TOKEN_MASK, TOKEN_SPECIALS };
-typedef struct {
+struct Tokenizer {
     TokenizerKind kind;
-    int size;         /* V */
-    char **token;     /* (V) UTF-8 */
-    int *slot;        /* hash table of ids, -1: empty */
-    size_t num_slots; /* a power of two */
+    int size;          /* V */
+    char **token;      /* (V) UTF-8 */
+    int *slot;         /* hash table of ids, -1: empty */
+    size_t num_slots;  /* a power of two */
     uint32_t *unicode; /* (0x110000) what a code point is folded to << 3 | its class */
-} Tokenizer;
-/* Counts the words of text (lines end in \n) and keeps the vocab_size - 5 most frequent, ties by byte order, of those that
- * occur min_frequency times at least. */
-int tokenizer_train_word_level(Tokenizer *t, const char *text, size_t n, int vocab_size, int min_frequency, Error *err);
-/* The id of token, UTF-8, which is added if it is new, after the special ones; -1 on failure. Begin with {0}. */
+};
+/* Counts the words of text (lines end in \n) and keeps the vocab_size - 5 most frequent, ties by
+ * byte order, of those that occur min_frequency times at least. */
+int tokenizer_train_word_level(Tokenizer *t, const char *text, size_t n, int vocab_size,
+                               int min_frequency, Error *err);
+/* The id of token, UTF-8, which is added if it is new, after the special ones. Begin with {0}. */
 int tokenizer_add(Tokenizer *t, const char *token, Error *err);
 int tokenizer_find(const Tokenizer *t, const char *token); /* its id, or -1 */
 /* Hugging Face's tokenizer.json. */
 int tokenizer_from_json(Tokenizer *t, const char *text, size_t n, Error *err);
 void tokenizer_to_json(const Tokenizer *t, Buffer *out);
 void tokenizer_free(Tokenizer *t); /* harmless on {0} and after a failure */
-/* [CLS] ... [SEP] into ids, at most max of them (a longer text is cut and keeps its [SEP]); returns the
- * uncut length, or -1 when memory runs out. text need not be valid UTF-8. max >= 2. */
+/* [CLS] ... [SEP] into ids, at most max of them (a longer text is cut and keeps its [SEP]); returns
+ * the uncut length, or -1 when memory runs out. text need not be valid UTF-8. max >= 2. */
 long tokenizer_encode(const Tokenizer *t, const char *text, size_t n, int *ids, long max);
 /* The tokens of text as they are looked up in the vocabulary, joined by \n. */
 void tokenizer_split(const Tokenizer *t, const char *text, size_t n, Buffer *out);
 /* The text of ids; specials = 0 leaves out special tokens and stops at the first [SEP]. */
 void tokenizer_decode(const Tokenizer *t, const int *ids, int n, int specials, Buffer *out);
 
-
-/* The sentences of a text: see Corpus. */
-int corpus_read(Corpus *c, const char *path, Error *err); /* text; corpus_free even on failure */
+/* A text file as sentences, one a line, each of its own length: the ids of sentence i are
+ * ids[start[i]] to ids[start[i + 1] - 1]. */
+struct Corpus {
+    char *text;
+    size_t length; /* of the text */
+    int *ids;      /* all sentences, one behind the other */
+    size_t *start; /* (rows+1) */
+    int rows, longest;
+    int cut; /* lines that were too long */
+};
+int corpus_read(Corpus *c, const char *path, Error *err); /* text */
 /* From the text: rows, cut, and longest, which is at most `most`. Blank lines are no sentences. */
 int corpus_measure(Corpus *c, const char *path, const Tokenizer *t, int most, Error *err);
-/* The same and the sentences; frees the text. What is cut to `most` positions keeps its [SEP]. pad: what is shorter is filled up
- * with [PAD]. */
+/* The same and the sentences; frees the text. What is cut to `most` positions keeps its [SEP].
+ * pad: what is shorter is filled up with [PAD]. */
 int corpus_fill(Corpus *c, const char *path, const Tokenizer *t, int most, int pad, Error *err);
 int sentence_length(const Corpus *c, int i);
 void corpus_free(Corpus *c);
 
-/* Command-line options: one table drives the parser, --help and the checkpoint's metadata. */
+/* ---- options -------------------------------------------------------------------------------- */
+
+/* One table drives the parser, --help and the checkpoint's metadata. */
 typedef enum { OPT_INT, OPT_REAL, OPT_TEXT, OPT_FLAG, OPT_CHOICE } OptionKind;
-typedef struct {
-    const char *name;    /* without dashes; one letter: a short option; NULL ends the table */
+struct Option {
+    const char *name; /* without dashes; one letter: a short option; NULL ends the table */
     OptionKind kind;
-    void *value;         /* int *, double *, const char **, int *, int * (index into choices) */
-    double min, max;     /* of a number; OPT_TEXT with a max: value is an array, for an option that can be given so often */
-    const char *help;    /* NULL: not offered on the command line, only kept in the checkpoint */
-    const char *deflt;   /* what --help shows as the default; NULL: *value */
+    void *value; /* int *, double *, const char **, int *, int * (index into choices) */
+    double min, max;            /* of a number */
+    int times;                  /* OPT_TEXT: value is an array, for so many; 0: one */
     const char *const *choices; /* of OPT_CHOICE: NULL-terminated names */
-    int result;          /* determines the result: goes into the checkpoint */
-    int given;           /* how often: set by the parser */
-} Option;
-int option_set(Option *o, const char *text, Error *err);      /* *value from text, checked */
-void option_print(const Option *o, Buffer *out);              /* *value as text that option_set reads back exactly */
-/* Options and operands in any order; "--name value", "--name=value", '_' for '-', "--" ends options. text points into argv. */
-int options_parse(Option *table, int argc, char **argv, const char **operand, int max_operands, Error *err);
+    const char *help;           /* NULL: not offered, only kept in the checkpoint */
+    const char *deflt;          /* what --help shows as the default; NULL: *value */
+    const char *needs;          /* NULL, or the option without which it has no effect */
+    const char *excludes;       /* NULL, or "a b": options beside which it has none */
+    int result;                 /* determines the result: goes into the checkpoint */
+    int given;                  /* how often: set by the parser */
+};
+int option_set(Option *o, const char *text, Error *err); /* *value from text, checked */
+void option_print(const Option *o, Buffer *out);         /* as option_set reads it back exactly */
+/* Options and operands in any order; "--name value", "--name=value", '_' for '-', "--" ends
+ * options. text points into argv. Returns the number of operands. */
+int options_parse(Option *table, int argc, char **argv, const char **operand, int max_operands,
+                  Error *err);
+int option_given(const Option *table, const void *value); /* how often the one with this value was */
 void options_help(const Option *table, FILE *out);
 
-/* ================================ the checkpoint, in tdiff.c ====================================== */
+/* ==== 13. the checkpoint, in tdiff.c ========================================================= */
 
-/* The options that make a Config, with their ranges; returns their number. train.c offers them, the checkpoint stores them. */
+/* The options that make a Config, with their ranges: train.c offers them, the checkpoint stores
+ * them. */
 enum { CONFIG_OPTIONS = 13 };
 void config_options(Option out[CONFIG_OPTIONS], Config *c);
 
-/* A .safetensors file: the EMA weights under the reference's names, raw.*, adam_m.*, adam_v.*, and as metadata the
- * tokenizer, the steps done and every option that determines the result. Replaces path only when all is written. */
-int checkpoint_save(const char *path, const Model *m, const Optimizer *o, const Tensor *extra /*(extras)*/, int extras,
-                    const Tokenizer *t, const Option *options, int steps_done, Error *err);
+/* A .safetensors file: the EMA weights under the original's names, raw.*, adam_m.*, adam_v.*, then
+ * the extra tensors, and as metadata the tokenizer, the steps done and every option that determines
+ * the result. Replaces path only when all is written. */
+int checkpoint_save(const char *path, const Model *m, const Optimizer *o, const Tensor *extra,
+                    int extras, const Tokenizer *t, const Option *options, int steps_done,
+                    Error *err);
 
 typedef struct {
     char path[1024];
@@ -473,11 +589,12 @@ typedef struct {
     Json json;
     size_t data, data_size; /* where the tensors begin in the file, and their bytes */
 } Checkpoint;
-int checkpoint_open(Checkpoint *c, const char *path, Error *err); /* checkpoint_close afterwards, even on failure */
+int checkpoint_open(Checkpoint *c, const char *path, Error *err);
 void checkpoint_close(Checkpoint *c);
-char *checkpoint_metadata(const Checkpoint *c, const char *key, Error *err); /* the caller frees; NULL with err filled */
-int checkpoint_option(const Checkpoint *c, Option *o, Error *err); /* *o->value from the metadata under o->name */
-int checkpoint_config(const Checkpoint *c, Config *config, Tokenizer *t, int *steps_done, Error *err);
+char *checkpoint_metadata(const Checkpoint *c, const char *key, Error *err); /* the caller frees */
+int checkpoint_option(const Checkpoint *c, Option *o, Error *err); /* *o->value from o->name's */
+int checkpoint_config(const Checkpoint *c, Config *config, Tokenizer *t, int *steps_done,
+                      Error *err);
 /* What a classifier says of its denoiser: embeddings, noise schedule, positions. */
 void denoiser_fingerprint(const Model *m, char out[20]);
 /* Is c a classifier for this denoiser or, with NULL, a denoiser itself? */
@@ -485,7 +602,8 @@ int checkpoint_is(const Checkpoint *c, const Model *denoiser, Error *err);
 int checkpoint_has(const Checkpoint *c, const char *tensor);
 /* Reads the tensor prefix + x->name, which must have x's shape, into data. */
 int checkpoint_tensor(Checkpoint *c, const Tensor *x, const char *prefix, real *data, Error *err);
-/* Reads all tensors whose names are prefix + a name of m's table into data (num_params), in the table's order. */
+/* Reads all tensors whose names are prefix + a name of m's table into data (num_params), in the
+ * table's order. */
 int checkpoint_tensors(Checkpoint *c, const Model *m, const char *prefix, real *data, Error *err);
 
 #endif

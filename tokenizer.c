@@ -13,13 +13,110 @@
  *
  * The vocabulary is the five specials and then the words of a training text, the most frequent first.
  * What was dropped or unknown is lost, so decoding gives a readable text, not the original.
- * Order: Buffer, UTF-8, JSON, options, Unicode tables, splitting, vocabulary, tokenizer.json, the program. */
+ * Order: errors, memory and files; Buffer, UTF-8, JSON, options, Unicode tables, splitting, vocabulary, tokenizer.json, the program. */
+#if defined(__unix__) || defined(__APPLE__)
+#define _POSIX_C_SOURCE 200112L /* fsync and stat, for files; all works without them */
+#define TDIFF_POSIX
+#include <sys/stat.h>
+#include <unistd.h>
+#endif
 #include "tdiff.h"
 #include <errno.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* ---- errors, memory, files ---------------------------------------------------------------------- */
+
+int fail(Error *err, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(err->text, sizeof err->text, format, args);
+    va_end(args);
+    return -1;
+}
+
+void *checked_alloc(size_t count, size_t size, Error *err)
+{
+    void *p = size && count > (size_t)-1 / size ? NULL : calloc(count ? count : 1, size ? size : 1);
+    if (!p) fail(err, "out of memory: %zu x %zu bytes", count, size);
+    return p;
+}
+
+char *read_file(const char *path, size_t *length, Error *err)
+{
+    FILE *f = fopen(path, "rb");
+    char *text = NULL, *grown;
+    size_t n = 0, room = 0;
+    if (!f) { fail(err, "%s: cannot open: %s", path, strerror(errno)); return NULL; }
+    for (;;) {
+        if (room - n < 2) {
+            grown = realloc(text, room = room ? 2 * room : 65536);
+            if (!grown) { fail(err, "%s: out of memory at %zu bytes", path, room); break; }
+            text = grown;
+        }
+        size_t got = fread(text + n, 1, room - n - 1, f);
+        n += got;
+        if (got) continue;
+        if (ferror(f)) { fail(err, "%s: cannot read: %s", path, strerror(errno)); break; }
+        fclose(f);
+        text[n] = '\0';
+        *length = n;
+        return text;
+    }
+    fclose(f);
+    free(text);
+    return NULL;
+}
+
+int output_spares(const char *path, const char *input, Error *err)
+{
+    int same = input && !strcmp(path, input);
+#ifdef TDIFF_POSIX
+    struct stat a, b;
+    if (input && !stat(path, &a) && !stat(input, &b)) same = S_ISREG(a.st_mode) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+#endif
+    return same ? fail(err, "%s: the output would overwrite this input; another --out is needed", input) : 0;
+}
+
+int output_open(Output *o, const char *path, Error *err)
+{
+    memset(o, 0, sizeof *o);
+    if (!*path) return fail(err, "the name of the output file is empty");
+    if (strlen(path) >= sizeof o->path) return fail(err, "%.40s...: the path is too long", path);
+    strcpy(o->path, path);
+    strcpy(o->temporary, path);
+#ifdef TDIFF_POSIX
+    struct stat status;
+    if (stat(path, &status) || S_ISREG(status.st_mode)) /* a device or pipe is written as it is */
+#endif
+        strcat(o->temporary, ".tmp");
+    o->file = fopen(o->temporary, "wb");
+    return o->file ? 0 : fail(err, "%s: cannot write: %s", o->temporary, strerror(errno));
+}
+
+int output_close(Output *o, int keep, Error *err)
+{
+    int status = 0;
+    if (!o->file) return 0;
+    if (keep && (ferror(o->file) || fflush(o->file))) status = fail(err, "%s: cannot write: %s", o->path, strerror(errno));
+#ifdef TDIFF_POSIX
+    if (keep && !status && fsync(fileno(o->file)) && errno != EINVAL && errno != EROFS)
+        status = fail(err, "%s: cannot write: %s", o->path, strerror(errno));
+#endif
+    if (fclose(o->file) && keep && !status) status = fail(err, "%s: cannot write: %s", o->path, strerror(errno));
+    o->file = NULL;
+    if (!strcmp(o->path, o->temporary)) return status;
+#ifndef TDIFF_POSIX
+    if (keep && !status) remove(o->path); /* elsewhere rename may refuse to replace a file */
+#endif
+    if (keep && !status && rename(o->temporary, o->path))
+        status = fail(err, "%s: cannot replace it: %s", o->path, strerror(errno));
+    if (!keep || status) remove(o->temporary);
+    return status;
+}
 
 /* ---- Buffer ------------------------------------------------------------------------------------ */
 
@@ -269,8 +366,10 @@ int option_set(Option *o, const char *text, Error *err)
     int whole = o->kind == OPT_INT;
     char *end;
     if (o->kind == OPT_TEXT) {
-        if (o->max > 0 && o->given >= o->max) return fail(err, "%s%s: given more than %.0f times", dashes, o->name, o->max);
-        return ((const char **)o->value)[o->max > 0 ? o->given : 0] = text, 0;
+        if (o->times && o->given >= o->times)
+            return fail(err, "%s%s: given more than %d times", dashes, o->name, o->times);
+        ((const char **)o->value)[o->times ? o->given : 0] = text;
+        return 0;
     }
     if (o->kind == OPT_FLAG || o->kind == OPT_CHOICE) {
         Buffer names = {0};
@@ -312,6 +411,36 @@ static Option *option_find(Option *table, const char *name, size_t n)
     return NULL;
 }
 
+int option_given(const Option *table, const void *value)
+{
+    while (table->name && table->value != value) table++;
+    return table->given;
+}
+
+static int is_given(const Option *table, const char *name, size_t n)
+{
+    for (; table->name; table++)
+        if (strlen(table->name) == n && !memcmp(table->name, name, n)) return table->given;
+    return 0;
+}
+
+/* What was given must have an effect. */
+static int check_options(const Option *table, Error *err)
+{
+    for (const Option *o = table; o->name; o++) {
+        const char *dashes = o->name[1] ? "--" : "-", *other = o->excludes ? o->excludes : "";
+        if (!o->given) continue;
+        if (o->needs && !is_given(table, o->needs, strlen(o->needs)))
+            return fail(err, "%s%s needs --%s", dashes, o->name, o->needs);
+        for (size_t n; *other; other += n + (other[n] == ' ')) {
+            n = strcspn(other, " ");
+            if (is_given(table, other, n))
+                return fail(err, "%s%s has no effect with --%.*s", dashes, o->name, (int)n, other);
+        }
+    }
+    return 0;
+}
+
 int options_parse(Option *table, int argc, char **argv, const char **operand, int max_operands, Error *err)
 {
     int operands = 0, only_operands = 0;
@@ -336,7 +465,7 @@ int options_parse(Option *table, int argc, char **argv, const char **operand, in
         if (option_set(o, value ? value : "1", err)) return -1;
         o->given++;
     }
-    return operands;
+    return check_options(table, err) ? -1 : operands;
 }
 
 void options_help(const Option *table, FILE *out)
@@ -352,6 +481,8 @@ void options_help(const Option *table, FILE *out)
         if (o->deflt) buffer_print(&value, "%s", o->deflt);
         else if (o->kind != OPT_FLAG) option_print(o, &value);
         if (value.length) fprintf(out, " (default %s)", value.text);
+        if (o->needs) fprintf(out, " (needs --%s)", o->needs);
+        if (o->excludes) fprintf(out, " (not with: %s)", o->excludes);
         fputc('\n', out);
         free(value.text);
     }
@@ -849,11 +980,14 @@ int main(int argc, char **argv)
     const char *out = NULL, *operand[2] = {"", ""};
     Error err;
     Option table[] = {
-        {"vocab-size", OPT_INT, &vocab_size, 6, 1000000, "train: tokens at most, all in all", "10000", NULL, 0, 0},
-        {"min-frequency", OPT_INT, &min_frequency, 1, 1000000, "train: rarer words are [UNK]", "1", NULL, 0, 0},
-        {"out", OPT_TEXT, &out, 0, 0, "train: the file to write", "FILE's name with .json, here", NULL, 0, 0},
-        {"help", OPT_FLAG, &help, 0, 0, "print this and exit", NULL, NULL, 0, 0},
-        {NULL, OPT_FLAG, NULL, 0, 0, NULL, NULL, NULL, 0, 0}};
+        {"vocab-size", OPT_INT, &vocab_size, .min = 6, .max = 1000000,
+         .help = "train: tokens at most, all in all", .deflt = "10000"},
+        {"min-frequency", OPT_INT, &min_frequency, .min = 1, .max = 1000000,
+         .help = "train: rarer words are [UNK]", .deflt = "1"},
+        {"out", OPT_TEXT, &out, .help = "train: the file to write",
+         .deflt = "FILE's name with .json, here"},
+        {"help", OPT_FLAG, &help, .help = "print this and exit"},
+        {.name = NULL}};
     int status = options_parse(table, argc, argv, operand, 2, &err);
     int training = strcmp(operand[0], "train-word-level") == 0, decode = strcmp(operand[0], "decode") == 0;
     if (status >= 0 && help) {

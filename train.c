@@ -86,6 +86,7 @@ static void defaults(Settings *s)
 static const char *const schedule_samplers[] = {"uniform", "loss-second-moment", NULL};
 static const char *const off_on[] = {"off", "on", NULL};
 static const char *const recipe_names[] = {"best", "templates", "original", NULL};
+enum { TEMPLATES = 1 }; /* the one for the default corpus */
 static const struct { const char *option, *value[3]; } recipes[] = { /* in that order; the first are the defaults */
     {"predict", {"softmax", "softmax", "x-start"}}, {"self-conditioning", {"on", "off", "off"}}, {"emb-norm", {"4", "4", "0"}},
     {"pad", {"off", "off", "on"}},
@@ -95,8 +96,7 @@ static const struct { const char *option, *value[3]; } recipes[] = { /* in that 
 static void apply_recipe(const Settings *s, Option *table)
 {
     Error never;
-    int given = 0;
-    for (const Option *o = table; o->name; o++) given |= o->value == &s->recipe && o->given;
+    const int given = option_given(table, &s->recipe);
     for (Option *o = table; o->name; o++)
         for (size_t i = 0; i < sizeof recipes / sizeof *recipes; i++)
             if (!o->given && !strcmp(o->name, recipes[i].option)) {
@@ -109,49 +109,68 @@ static void apply_recipe(const Settings *s, Option *table)
 static Option *list_options(Settings *s, Error *err)
 {
     const Option options[] = {
-        {"recipe", OPT_CHOICE, &s->recipe, 0, 0, "the defaults of predict, self-conditioning, emb-norm and pad",
-         "best; templates for the default corpus", recipe_names, 0, 0},
-        {"val", OPT_TEXT, &s->val, 0, 0, "held-out sentences to measure the loss on",
-         "data/simple-test.txt for the default corpus", NULL, 0, 0},
-        {"classifier", OPT_TEXT, &s->classifier, 0, 0,
-         "train a classifier for ./sample --guide on this file: a sentence, a TAB and a label a line", NULL, NULL, 0, 0},
-        {"denoiser", OPT_TEXT, &s->denoiser, 0, 0, "of --classifier: the checkpoint whose samples it is to guide",
-         NULL, NULL, 0, 0},
-        {"out", OPT_TEXT, &s->out, 0, 0, "the checkpoint to write; the log goes beside it",
-         "NAME.safetensors, NAME.clf.safetensors with --classifier, or the one resumed", NULL, 0, 0},
-        {"steps", OPT_INT, &s->steps, 1, 1e8, "training steps in all; the learning rate falls to 0 over them",
-         "4000; 1000 with --classifier", NULL, 1, 0},
-        {"stop-at", OPT_INT, &s->stop_at, 1, 1e8, "save and stop after this step", "steps", NULL, 0, 0},
-        {"batch", OPT_INT, &s->batch, 1, 65536, "sentences a step", NULL, NULL, 1, 0},
-        {"pad", OPT_CHOICE, &s->pad, 0, 0, "fill every sentence up to the longest, and let the network say where it ends",
-         NULL, off_on, 1, 0},
-        {"vocab-size", OPT_INT, &s->vocab_size, TOKEN_SPECIALS + 1, 1e6, "words to keep, the most frequent; others are [UNK]",
-         NULL, NULL, 1, 0},
-        {"min-frequency", OPT_INT, &s->min_frequency, 1, 1e8, "words that occur less often are [UNK]", NULL, NULL, 1, 0},
-        {"lr", OPT_REAL, &s->lr, 1e-9, 10, "learning rate of AdamW", "0.002; 0.0005 with --classifier", NULL, 1, 0},
-        {"warmup", OPT_INT, &s->warmup, 0, 1e8, "steps over which the learning rate rises", NULL, NULL, 1, 0},
-        {"weight-decay", OPT_REAL, &s->weight_decay, 0, 10, "of all weights but biases and LayerNorm", NULL, NULL, 1, 0},
-        {"dropout", OPT_REAL, &s->dropout, 0, 0.95, "share of activations that a step leaves out", NULL, NULL, 1, 0},
-        {"schedule-sampler", OPT_CHOICE, &s->schedule_sampler, 0, 0,
-         "draws the t to train on, all alike or those of large loss more often",
-         NULL, schedule_samplers, 1, 0},
-        {"ema-rate", OPT_REAL, &s->ema_rate, 0, 0.9999 /* with more, what a step adds is lost in rounding: see tdiff.h */,
-         "of the average of the weights over the steps, which is what samples", NULL, NULL, 1, 0},
-        {"clip", OPT_REAL, &s->clip, 0, 1e9, "largest norm of the gradient; 0: no limit", NULL, NULL, 1, 0},
-        {"seed", OPT_INT, &s->seed, 0, INT32_MAX, "of everything random", NULL, NULL, 1, 0},
-        {"corpus", OPT_TEXT, &s->fingerprint, 0, 0, NULL, NULL, NULL, 1, 0}, /* no help: in the checkpoint only */
-        {"denoiser-is", OPT_TEXT, &s->denoiser_is, 0, 0, NULL, NULL, NULL, 1, 0},
-        {"threads", OPT_INT, &s->threads, 1, 1024, "does not change the result", NULL, NULL, 0, 0},
-        {"log-interval", OPT_INT, &s->log_interval, 1, 1e8, "steps between lines of the log", NULL, NULL, 0, 0},
-        {"save-interval", OPT_INT, &s->save_interval, 1, 1e8, "steps between checkpoints", NULL, NULL, 0, 0},
-        {"resume", OPT_TEXT, &s->resume, 0, 0, "go on with this checkpoint; options that determine the result must agree",
-         NULL, NULL, 0, 0},
-        {"help", OPT_FLAG, &s->help, 0, 0, "print this", NULL, NULL, 0, 0},
-        {NULL, OPT_FLAG, NULL, 0, 0, NULL, NULL, NULL, 0, 0},
+        {"recipe", OPT_CHOICE, &s->recipe, .choices = recipe_names, .excludes = "classifier",
+         .help = "the defaults of predict, self-conditioning, emb-norm and pad",
+         .deflt = "best; templates for the default corpus"},
+        {"val", OPT_TEXT, &s->val, .excludes = "classifier", .help = "held-out sentences to measure the loss on",
+         .deflt = "data/simple-test.txt for the default corpus"},
+        {"classifier", OPT_TEXT, &s->classifier,
+         .help = "train a classifier for ./sample --guide on this file: a sentence, a TAB and a "
+                 "label a line", .needs = "denoiser"},
+        {"denoiser", OPT_TEXT, &s->denoiser,
+         .help = "of --classifier: the checkpoint whose samples it is to guide",
+         .needs = "classifier"},
+        {"out", OPT_TEXT, &s->out, .help = "the checkpoint to write; the log goes beside it",
+         .deflt = "NAME.safetensors, NAME.clf.safetensors with --classifier, or the one resumed"},
+        {"steps", OPT_INT, &s->steps, .min = 1, .max = 1e8,
+         .help = "training steps in all; the learning rate falls to 0 over them",
+         .deflt = "4000; 1000 with --classifier", .result = 1},
+        {"stop-at", OPT_INT, &s->stop_at, .min = 1, .max = 1e8,
+         .help = "save and stop after this step", .deflt = "steps"},
+        {"batch", OPT_INT, &s->batch, .min = 1, .max = 65536, .help = "sentences a step",
+         .result = 1},
+        {"pad", OPT_CHOICE, &s->pad, .choices = off_on,
+         .help = "fill every sentence up to the longest, and let the network say where it ends",
+         .excludes = "classifier", .result = 1},
+        {"vocab-size", OPT_INT, &s->vocab_size, .min = TOKEN_SPECIALS + 1, .max = 1e6,
+         .help = "words to keep, the most frequent; others are [UNK]", .excludes = "classifier",
+         .result = 1},
+        {"min-frequency", OPT_INT, &s->min_frequency, .min = 1, .max = 1e8,
+         .help = "words that occur less often are [UNK]", .excludes = "classifier", .result = 1},
+        {"lr", OPT_REAL, &s->lr, .min = 1e-9, .max = 10, .help = "learning rate of AdamW",
+         .deflt = "0.002; 0.0005 with --classifier", .result = 1},
+        {"warmup", OPT_INT, &s->warmup, .max = 1e8,
+         .help = "steps over which the learning rate rises", .result = 1},
+        {"weight-decay", OPT_REAL, &s->weight_decay, .max = 10,
+         .help = "of all weights but biases and LayerNorm", .result = 1},
+        {"dropout", OPT_REAL, &s->dropout, .max = 0.95,
+         .help = "share of activations that a step leaves out", .result = 1},
+        {"schedule-sampler", OPT_CHOICE, &s->schedule_sampler, .choices = schedule_samplers,
+         .help = "draws the t to train on, all alike or those of large loss more often",
+         .excludes = "classifier", .result = 1},
+        {"ema-rate", OPT_REAL, &s->ema_rate, .max = 0.9999, /* see adamw_step in tdiff.h */
+         .help = "of the average of the weights over the steps, which is what samples",
+         .result = 1},
+        {"clip", OPT_REAL, &s->clip, .max = 1e9,
+         .help = "largest norm of the gradient; 0: no limit", .result = 1},
+        {"seed", OPT_INT, &s->seed, .max = INT32_MAX, .help = "of everything random", .result = 1},
+        {"corpus", OPT_TEXT, &s->fingerprint, .result = 1}, /* no help: in the checkpoint only */
+        {"denoiser-is", OPT_TEXT, &s->denoiser_is, .result = 1},
+        {"threads", OPT_INT, &s->threads, .min = 1, .max = 1024,
+         .help = "does not change the result"},
+        {"log-interval", OPT_INT, &s->log_interval, .min = 1, .max = 1e8,
+         .help = "steps between lines of the log"},
+        {"save-interval", OPT_INT, &s->save_interval, .min = 1, .max = 1e8,
+         .help = "steps between checkpoints"},
+        {"resume", OPT_TEXT, &s->resume,
+         .help = "go on with this checkpoint; options that determine the result must agree"},
+        {"help", OPT_FLAG, &s->help, .help = "print this"},
+        {.name = NULL},
     };
     Option *table = checked_alloc(CONFIG_OPTIONS + sizeof options / sizeof *options, sizeof *table, err);
     if (!table) return NULL;
     config_options(table, &s->config);
+    for (int i = 0; i < CONFIG_OPTIONS; i++) table[i].excludes = "classifier";
     memcpy(table + CONFIG_OPTIONS, options, sizeof options);
     return table;
 }
@@ -755,21 +774,8 @@ int main(int argc, char **argv)
         options_help(run.options, stdout);
         return fflush(stdout) || ferror(stdout) ? 1 : 0;
     }
-    if (!s->classifier != !s->denoiser) {
-        fprintf(stderr, "train: %s\n", s->denoiser ? "--denoiser needs --classifier" : "--classifier needs --denoiser");
-        return 2;
-    }
-    for (const Option *o = run.options; o->name && s->classifier; o++) {
-        char word[32];
-        snprintf(word, sizeof word, " %s ", o->name);
-        const int is_fixed = o < run.options + CONFIG_OPTIONS;
-        if (o->given && (is_fixed || strstr(" recipe val pad vocab-size min-frequency schedule-sampler ", word))) {
-            fprintf(stderr, "train: --%s has no effect with --classifier\n", o->name);
-            return 2;
-        }
-        if (o->value == &s->steps && !o->given) s->steps = CLASSIFIER_STEPS;
-        if (o->value == &s->lr && !o->given) s->lr = CLASSIFIER_LR;
-    }
+    if (s->classifier && !option_given(run.options, &s->steps)) s->steps = CLASSIFIER_STEPS;
+    if (s->classifier && !option_given(run.options, &s->lr)) s->lr = CLASSIFIER_LR;
     if (s->classifier && operands) {
         fprintf(stderr, "train: '%s': --classifier has its sentences in %s\n", path, s->classifier);
         return 2;
@@ -778,8 +784,7 @@ int main(int argc, char **argv)
     else if (!operands) {
         path = "data/simple-train.txt";
         if (!s->val) s->val = "data/simple-test.txt";
-        for (const Option *o = run.options; o->name; o++)
-            if (o->value == &s->recipe && !o->given) s->recipe = 1; /* templates */
+        if (!option_given(run.options, &s->recipe)) s->recipe = TEMPLATES;
     }
     apply_recipe(s, run.options);
     if (!s->out && s->resume) buffer_print(&out, "%s", s->resume);

@@ -553,14 +553,19 @@ int main(int argc, char **argv)
     const char *train = NULL, *test = NULL, *judged = NULL;
     int min_frequency = 1, group = 0, label = 0, json = 0, help = 0, status = 0;
     Option options[] = {
-        {"test", OPT_TEXT, &test, 0, 0, "judge this held-out text beside the samples", "none", NULL, 0, 0},
-        {"min-frequency", OPT_INT, &min_frequency, 1, INT_MAX, "rarer words of TRAIN_FILE are [UNK]", NULL, NULL, 0, 0},
-        {"judge", OPT_TEXT, &judged, 0, 0, "a word or phrase a line: how many sentences have one of them?", "none", NULL, 0, 0},
-        {"label", OPT_FLAG, &label, 0, 0, "only print each sentence, a TAB, and yes or no, as --judge finds", NULL, NULL, 0, 0},
-        {"mbr", OPT_INT, &group, 1, INT_MAX, "keep the best of every so many sentences by BLEU", "off", NULL, 0, 0},
-        {"json", OPT_FLAG, &json, 0, 0, "one JSON object on one line", NULL, NULL, 0, 0},
-        {"help", OPT_FLAG, &help, 0, 0, "print this", NULL, NULL, 0, 0},
-        {NULL, OPT_FLAG, NULL, 0, 0, NULL, NULL, NULL, 0, 0},
+        {"test", OPT_TEXT, &test, .help = "judge this held-out text beside the samples",
+         .deflt = "none"},
+        {"min-frequency", OPT_INT, &min_frequency, .min = 1, .max = INT_MAX,
+         .help = "rarer words of TRAIN_FILE are [UNK]"},
+        {"judge", OPT_TEXT, &judged,
+         .help = "a word or phrase a line: how many sentences have one of them?", .deflt = "none"},
+        {"label", OPT_FLAG, &label,
+         .help = "only print each sentence, a TAB, and yes or no, as --judge finds"},
+        {"mbr", OPT_INT, &group, .min = 1, .max = INT_MAX,
+         .help = "keep the best of every so many sentences by BLEU", .deflt = "off"},
+        {"json", OPT_FLAG, &json, .help = "one JSON object on one line"},
+        {"help", OPT_FLAG, &help, .help = "print this"},
+        {.name = NULL},
     };
     Text text[4] = {{{0}, {0}, NULL, NULL, 0, 0}}; /* the training text, samples; then the held-out text and phrases, if given */
     Tokenizer tokenizer = {0};

@@ -74,7 +74,6 @@ all_cases() {
     print sample-edit $best --edit "$SENTENCE" --strength 0.6
     guide="--guide $dir/train-classifier --label yes"
     print sample-guide $best $guide
-    print sample-guide-adagrad $best $guide --guide-adagrad 0.1 --guide-steps 2
 }
 
 # The rows of this machine, of both builds

@@ -630,7 +630,7 @@ static void test_matmul(int M, int N, int K, int ta, int tb)
     size_t bad = 0, where = 0, broken = 0;
     for (size_t i = 0; i < size + 2 * GUARD; i++) room[i] = (real)guard;
     memcpy(c, start, size * sizeof *c);
-    matmul(c, a, ta, b, tb, M, N, K);
+    matmul(c, ADD, NULL, a, ta, b, tb, M, N, K);
     for (int i = 0; i < M; i++)
         for (int j = 0; j < N; j++) {
             double want = start[(size_t)i * N + j];
@@ -645,9 +645,9 @@ static void test_matmul(int M, int N, int K, int ta, int tb)
     if (!ta && tb) { /* where in C a result lies must not change its bits */
         int i = rng_below(new_key(), 0, M), j = rng_below(new_key(), 0, N);
         real *row = start + (size_t)i * N, one = row[j];
-        matmul(row, a + (size_t)i * K, 0, b, 1, 1, N, K);
+        matmul(row, ADD, NULL, a + (size_t)i * K, 0, b, 1, 1, N, K);
         check(!memcmp(row, c + (size_t)i * N, N * sizeof *row), "%dx%dx%d: row %d alone has other bits", M, N, K, i);
-        matmul(&one, a + (size_t)i * K, 0, b + (size_t)j * K, 1, 1, 1, K);
+        matmul(&one, ADD, NULL, a + (size_t)i * K, 0, b + (size_t)j * K, 1, 1, 1, K);
         check(!memcmp(&one, row + j, sizeof one), "%dx%dx%d: [%d,%d] alone has other bits", M, N, K, i, j);
     }
     release();
@@ -1576,7 +1576,7 @@ static void test_loop(void)
         check_loop(&x, sampler, x_T,
                    "clamping at trained steps below clamp_from, not at respaced ones");
 
-        sampler = watched, sampler.gradient = no_gradient, sampler.guide_steps = 1;
+        sampler = watched, sampler.gradient = no_gradient;
         run_loop(&x, &sampler, normal(n, 1)); /* at trained steps 0..2 there is no guidance */
         check(w.asked == 5, "guidance at %d of 6 respaced steps, not 5: it goes by trained steps",
               w.asked);
@@ -1675,8 +1675,8 @@ static void test_sampler(void)
 typedef struct {
     World denoiser, classifier; /* the classifier's ids are labels, its t and noise those of the examples */
     real *x_t, *dx_t, *timesteps;
-    int *guess, asked, falls;
-    double *nll, last[4], rise;
+    int *guess, asked;
+    double *nll, last[4];
 } Control;
 
 static int open_control(Control *x, const Setup *denoiser, const Setup *classifier)
@@ -1776,38 +1776,44 @@ static void test_classifier_pieces(void)
     close_world(c);
 }
 
-/* log p(label | x) must rise with every gradient that is followed: counts where it falls. */
-static void rising(void *control, real *dx, const real *x, int t)
+/* The gradient of log p(label | x), whose value is kept. */
+static void uphill(void *control, real *dx, const real *x, int t)
 {
     Control *y = control;
     World *c = &y->classifier;
     real weight[4];
-    for (int b = 0; b < c->B; b++) weight[b] = -1, y->timesteps[b] = diffusion_timestep(&y->denoiser.d, t);
+    for (int b = 0; b < c->B; b++)
+        weight[b] = -1, y->timesteps[b] = diffusion_timestep(&y->denoiser.d, t);
     classifier_forward(&c->m, &c->w, y->nll, x, y->timesteps, c->ids, c->B, c->N, c->drop);
-    for (int b = 0; b < c->B; b++) {
-        y->falls += y->asked % 4 && y->nll[b] > y->last[b] + 1e-6;
-        y->rise += y->asked % 4 ? y->last[b] - y->nll[b] : 0;
-        y->last[b] = y->nll[b];
-    }
+    memcpy(y->last, y->nll, c->B * sizeof *y->last);
     y->asked++;
     classifier_backward(&c->m, &c->w, dx, c->ids, weight, c->B, c->N, c->drop);
 }
 
-static void control_noise(void *control, real *out, int t)
-{
-    loop_noise(&((Control *)control)->denoiser, out, t);
-}
-
+/* log p(label | x) must rise where guide moves x. */
 static void test_rising(void)
 {
-    static const Setup denoiser = {{9, 4, 4, 5, 6, 1, 3, 7, 4, 400, 0, PREDICT_SOFTMAX, 0, 2}, 3, {0}, 0, 0};
+    static const Setup denoiser = {
+        {9, 4, 4, 5, 6, 1, 3, 7, 4, 400, 0, PREDICT_SOFTMAX, 0, 2}, 3, {0}, 0, 0};
     static const Setup classifier = {{7, 4, 4, 5, 6, 1, 3, 7, 4, 400, 0, 0, 0, 0}, 3, {0}, 0, 0};
     Control x;
     if (!open_control(&x, &denoiser, &classifier)) {
-        const Sampler sampler = {.noise = control_noise, .gradient = rising, .guide_steps = 4, .context = &x};
-        run_loop(&x.denoiser, &sampler, x.x_t);
-        check(x.asked == 4 * (400 - 400 / 200), "the gradient was asked for %d times", x.asked);
-        check(!x.falls && x.rise > 0.1, "log p fell %d times of %d, and rose by %g in all", x.falls, 3 * x.asked, x.rise);
+        World *c = &x.classifier;
+        const Sampler sampler = {.gradient = uphill, .context = &x};
+        const size_t n = (size_t)c->B * c->N * classifier.c.emb_dim;
+        int falls = 0;
+        double rise = 0;
+        for (int t = 1; t < 400; t++) {
+            rng_gaussian(x.x_t, n, new_key());
+            guide(&sampler, &x.denoiser.w, &x.denoiser.d, x.x_t, t, n);
+            classifier_forward(&c->m, &c->w, x.nll, x.x_t, x.timesteps, c->ids, c->B, c->N, c->drop);
+            for (int b = 0; b < c->B; b++) {
+                falls += x.nll[b] > x.last[b] + 1e-6;
+                rise += x.last[b] - x.nll[b];
+            }
+        }
+        check(x.asked == 399, "the gradient was asked for %d times", x.asked);
+        check(!falls && rise > 0.1, "log p fell %d times of 1197, and rose by %g in all", falls, rise);
     }
     close_world(&x.denoiser);
     close_world(&x.classifier);
@@ -1816,7 +1822,7 @@ static void test_rising(void)
 /* Data whose guided distribution is known: x_start ~ N(0, s^2), p(label | x_start) = Phi(a x_start + b), Phi the normal
  * distribution's. Then x_start given x_t is Gaussian, (mean k x_t, variance v), p(label | x_t) = Phi(u) with
  * u = (a k x_t + b) / sqrt(1 + a^2 v), and mean and variance of x_start given the label are those of a skew normal. */
-typedef struct { const Diffusion *d; double s2, a, b, g; } Known;
+typedef struct { const Diffusion *d; double s2, a, b; } Known;
 
 static double hazard(double u) { return exp(-u * u / 2) / sqrt(2 * 3.14159265358979324) / (0.5 * erfc(-u / sqrt(2))); } /* of Phi */
 
@@ -1837,51 +1843,35 @@ static void known_gradient(void *context, real *dx, const real *x, int t)
     for (int i = 0; i < KNOWN; i++) dx[i] = (real)(k->a * slope / scale * hazard((k->a * slope * x[i] + k->b) / scale));
 }
 
-static void constant_gradient(void *context, real *dx, const real *x, int t)
-{
-    (void)x, (void)t;
-    for (int i = 0; i < KNOWN; i++) dx[i] = (real)((const Known *)context)->g;
-}
-
 static void test_known_guidance(void)
 {
     static const double cases[][3] = {{1, 1, 0}, {1, 2, -1.5}, {0.25, -3, -1}}; /* s^2, a, b */
     Error err;
     Diffusion d;
     Workspace w = {0};
-    real *x = zeros(KNOWN), *pred = zeros(KNOWN), *mean = zeros(KNOWN), *noise = zeros(KNOWN);
-    double variance, ignored;
-    w.x_start = zeros(KNOWN), w.estimate = zeros(KNOWN);
+    real *x = zeros(KNOWN), *pred = zeros(KNOWN), *noise = zeros(KNOWN);
+    double variance;
+    w.x_start = zeros(KNOWN);
     check(!diffusion_init(&d, 0, 2000, NULL, &err), "%s", err.text);
-    for (int i = 0; i < 3; i++)
-        for (int steps = 1; steps <= (i == 1 ? 3 : 1); steps += 2) {
-            Known k = {&d, cases[i][0], cases[i][1], cases[i][2], 0};
-            const Sampler s = {.gradient = known_gradient, .guide_steps = steps, .context = &k};
-            double slope, m[4];
-            rng_gaussian(x, KNOWN, new_key());
-            for (int t = d.T - 1; t >= 0; t--) {
-                known_posterior(&k, t, &slope, &variance);
-                for (int j = 0; j < KNOWN; j++) pred[j] = (real)slope * x[j];
-                p_mean_variance(mean, &variance, &ignored, pred, x, &t, &d, FIXED_LARGE, 1, KNOWN);
-                rng_gaussian(noise, KNOWN, new_key());
-                p_sample(x, pred, x, noise, &t, &d, FIXED_LARGE, 1, KNOWN);
-                if (t) guide(&s, &w, x, mean, variance, t, KNOWN);
-            }
-            const double root = sqrt(1 + k.a * k.a * k.s2), u = k.b / root, h = hazard(u);
-            const double want = k.s2 * k.a * h / root, want_variance = k.s2 - k.s2 * k.s2 * k.a * k.a / root / root * h * (h + u);
-            moments(x, KNOWN, m);
-            near(m[0], want, 0.08 * sqrt(k.s2), "the guided mean"); /* 2000 steps leave up to .06, 8000 .012 */
-            near(m[1], want_variance, 0.08 * want_variance, "the guided variance");
+    for (int i = 0; i < 3; i++) {
+        Known k = {&d, cases[i][0], cases[i][1], cases[i][2]};
+        const Sampler s = {.gradient = known_gradient, .variance = FIXED_LARGE, .context = &k};
+        double slope, m[4];
+        rng_gaussian(x, KNOWN, new_key());
+        for (int t = d.T - 1; t >= 0; t--) {
+            known_posterior(&k, t, &slope, &variance);
+            for (int j = 0; j < KNOWN; j++) pred[j] = (real)slope * x[j];
+            rng_gaussian(noise, KNOWN, new_key());
+            p_sample(x, pred, x, noise, &t, &d, FIXED_LARGE, 1, KNOWN);
+            if (t > 0) guide(&s, &w, &d, x, t, KNOWN);
         }
-    /* Diffusion-LM's rule climbs on g x - fluency (x - mean)^2 / (2 variance), whose top is known, wherever it begins. */
-    Known k = {&d, 1, 0, 0, 3};
-    const Sampler s = {.gradient = constant_gradient, .guide_steps = 1000, .guide_adagrad = 1, .fluency = 0.5, .context = &k};
-    double worst = 0;
-    rng_gaussian(x, KNOWN, new_key());
-    rng_gaussian(mean, KNOWN, new_key());
-    guide(&s, &w, x, mean, 0.2, 50, KNOWN);
-    for (int j = 0; j < KNOWN; j++) worst = fmax(worst, fabs(x[j] - mean[j] - 3 * 0.2 / 0.5));
-    check(worst < 1e-3, "Adagrad ends %g from the top", worst);
+        const double root = sqrt(1 + k.a * k.a * k.s2), u = k.b / root, h = hazard(u);
+        const double want = k.s2 * k.a * h / root;
+        const double want_variance = k.s2 - k.s2 * k.s2 * k.a * k.a / root / root * h * (h + u);
+        moments(x, KNOWN, m);
+        near(m[0], want, 0.08 * sqrt(k.s2), "the guided mean"); /* 2000 steps leave up to .06 */
+        near(m[1], want_variance, 0.08 * want_variance, "the guided variance");
+    }
     diffusion_free(&d);
 }
 
