@@ -3,25 +3,34 @@
  *   ./sample                                 10 sentences of simple.safetensors
  *   ./sample mine.safetensors -n 3 --show    how three sentences come out of the noise
  *   ./sample mine.safetensors --eval FILE    how probable the sentences of FILE are, at least
- *   ./sample mine.safetensors --guide mine.clf.safetensors --label good      sentences with this label
+ *   ./sample mine.safetensors --guide mine.clf.safetensors --label good      with this label
  *
- * Sentences go to stdout, one a line; everything else goes to stderr. The length of sample i is a hash of
- * (seed, i), its noise one of (seed, step, i): the same seed gives the same sentences whatever their number
- * and the number of threads. */
+ * Sentences go to stdout, one a line; everything else goes to stderr. The length of sample i is a
+ * hash of (seed, i), its noise one of (seed, step, i): the same seed gives the same sentences
+ * whatever their number and the number of threads. */
 #include "tdiff.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { BATCH = 64 /* sentences at a time, at most */, WINDOW = 1024 /* whose lengths are drawn at once: equal ones meet */,
-       SHOWN = 16 /* states that --show prints, at most one more */, GUIDES = 8 };
+enum {
+    BATCH = 64 /* sentences at a time, at most */,
+    WINDOW = 1024 /* whose lengths are drawn at once: equal ones meet */,
+    SHOWN = 16 /* states that --show prints, at most one more */,
+    GUIDES = 8
+};
 
-typedef struct { Model model; Workspace work; int label; } Guide; /* a classifier and what it is to say */
+typedef struct {
+    Model model;
+    Workspace work;
+    int label;
+} Guide; /* a classifier and what it is to say */
 
 typedef struct {
     int n, seed, threads, show, variance, help, clip_denoised, clamp_from, eval_steps, go_on;
     double guide_scale, top_p, eta, strength, evidence_above;
-    const char *steps /* NULL: the default, which depends on the model */, *out, *prompt, *length, *edit, *eval;
+    const char *steps /* NULL: the default, which depends on the model */, *out, *prompt, *length,
+        *edit, *eval;
     const char *guide[GUIDES], *label[GUIDES]; /* as many of both */
     Guide guides[GUIDES];
     int num_guides;
@@ -30,18 +39,24 @@ typedef struct {
     Model model;
     Workspace work;
     Diffusion diffusion;
-    real *length_count;    /* (max_positions+1) of the training text; NULL: the model fills sentences up with [PAD] itself */
+    real *length_count; /* (max_positions+1) of the training text; NULL: the model fills sentences
+                           up with [PAD] itself */
     int shortest, longest; /* that a sample may be, in positions */
     int *given, num_given; /* the words of --prompt or --edit, [CLS] and [SEP] included */
     int *fixed;            /* (N) the words that are known, [MASK] where none is */
-    /* the current batch: samples number[0..count-1], of N positions each; their arrays have room for (positions) */
+    /* the current batch: samples number[0..count-1], of N positions each; their arrays have room
+     * for (positions) */
     int number[BATCH], count, N;
     int *ids;
-    real *x, *dx, *known_x; /* (count,N,D) dx: the gradient of one guide; known_x: embeddings of what is known, or edited */
+    real *x, *dx, *known_x; /* (count,N,D) dx: the gradient of one guide; known_x: embeddings of
+                               what is known, or edited */
     unsigned char *known;   /* (count,N) */
 } Sampling;
 
-typedef struct { uint64_t key; uint32_t index; } Redraw;
+typedef struct {
+    uint64_t key;
+    uint32_t index;
+} Redraw;
 
 static real redraw(void *context)
 {
@@ -55,16 +70,20 @@ static void draw_noise(void *context, real *out, int t)
 {
     const Sampling *r = context;
     const size_t n = (size_t)r->N * r->model.config.emb_dim;
-    const int step = t < r->diffusion.T ? r->diffusion.timestep_map[t] : r->diffusion.total; /* T: x_T itself */
+    const int step =
+        t < r->diffusion.T ? r->diffusion.timestep_map[t] : r->diffusion.total; /* T: x_T itself */
 #pragma omp parallel for
     for (int b = 0; b < r->count; b++) {
-        Redraw more = {rng_key((uint64_t)r->seed, RNG_SAMPLE, (uint64_t)step, (uint64_t)r->number[b]), 0};
+        Redraw more = {
+            rng_key((uint64_t)r->seed, RNG_SAMPLE, (uint64_t)step, (uint64_t)r->number[b]), 0};
         rng_gaussian(out + b * n, n, more.key);
-        if (r->top_p > 0 && t < r->diffusion.T) truncate_noise(out + b * n, n, r->top_p, redraw, &more);
+        if (r->top_p > 0 && t < r->diffusion.T)
+            truncate_noise(out + b * n, n, r->top_p, redraw, &more);
     }
 }
 
-/* Bayes' rule, for every condition: the gradients of log p(label | x_t) add up, each guide_scale times. */
+/* Bayes' rule, for every condition: the gradients of log p(label | x_t) add up, each guide_scale
+ * times. */
 static void add_guides(void *context, real *dx, const real *x, int t)
 {
     Sampling *r = context;
@@ -78,7 +97,8 @@ static void add_guides(void *context, real *dx, const real *x, int t)
     for (int g = 0; g < r->num_guides; g++) {
         Guide *guide = &r->guides[g];
         for (int b = 0; b < B; b++) {
-            label[b] = guide->label, weight[b] = (real)-r->guide_scale, timesteps[b] = diffusion_timestep(&r->diffusion, t);
+            label[b] = guide->label, weight[b] = (real)-r->guide_scale,
+            timesteps[b] = diffusion_timestep(&r->diffusion, t);
         }
         classifier_forward(&guide->model, &guide->work, nll, x, timesteps, label, B, N, none);
         classifier_backward(&guide->model, &guide->work, r->dx, label, weight, B, N, none);
@@ -86,10 +106,12 @@ static void add_guides(void *context, real *dx, const real *x, int t)
     }
 }
 
-/* The words nearest to x, where none is known: of all or, if [SEP] has its place already, of those that are no special tokens. */
+/* The words nearest to x, where none is known: of all or, if [SEP] has its place already, of those
+ * that are no special tokens. */
 static void read_words(Sampling *r, const real *x)
 {
-    nearest_words(&r->model, &r->work, r->ids, x, r->count, r->N, r->length_count ? TOKEN_SPECIALS : 0);
+    nearest_words(&r->model, &r->work, r->ids, x, r->count, r->N,
+                  r->length_count ? TOKEN_SPECIALS : 0);
     for (int i = 0; i < r->count * r->N; i++)
         if (r->fixed[i % r->N] != TOKEN_MASK) r->ids[i] = r->fixed[i % r->N];
 }
@@ -115,7 +137,9 @@ static int init_diffusion(Sampling *r, const Config *c, Error *err)
     const char *sections = r->steps ? r->steps : r->eval || total < 50 ? NULL : "50";
     unsigned char *kept = checked_alloc(total, 1, err);
     int status = !kept || (sections && steps_from_noise(kept, total, sections, err) < 0) ? -1 : 0;
-    if (!status) status = diffusion_init(&r->diffusion, c->noise_schedule, total, sections ? kept : NULL, err);
+    if (!status)
+        status =
+            diffusion_init(&r->diffusion, c->noise_schedule, total, sections ? kept : NULL, err);
     free(kept);
     return status;
 }
@@ -129,7 +153,8 @@ static int load_lengths(Sampling *r, Checkpoint *c, Error *err)
         return -1;
     for (size_t N = 0; N < lengths.size; N++)
         if (r->length_count[N] < 0 || (N < SHORTEST && r->length_count[N] > 0))
-            return fail(err, "%s: tensor '%s': %g sentences of %zu positions", c->path, lengths.name, (double)r->length_count[N], N);
+            return fail(err, "%s: tensor '%s': %g sentences of %zu positions", c->path,
+                        lengths.name, (double)r->length_count[N], N);
     return 0;
 }
 
@@ -140,14 +165,15 @@ static int load(Sampling *r, const char *path, Error *err)
     int steps_done, status = -1;
     if (!checkpoint_open(&c, path, err) && !checkpoint_is(&c, NULL, err) &&
         !checkpoint_config(&c, &config, &r->tokenizer, &steps_done, err) &&
-        !model_init(&r->model, &config, err) && !checkpoint_tensors(&c, &r->model, "", r->model.params, err) &&
-        !load_lengths(r, &c, err) && !init_diffusion(r, &config, err) &&
+        !model_init(&r->model, &config, err) &&
+        !checkpoint_tensors(&c, &r->model, "", r->model.params, err) && !load_lengths(r, &c, err) &&
+        !init_diffusion(r, &config, err) &&
         !workspace_init(&r->work, &config, 1, SHORTEST, 0, err)) {
         embedding_table_forward(&r->model);
         r->diffusion.evidence_above = r->evidence_above;
         status = 0;
-        fprintf(stderr, "%s: step %d, %.2f million parameters; %d of %d diffusion steps\n", path, steps_done,
-                r->model.num_params * 1e-6, r->diffusion.T, r->diffusion.total);
+        fprintf(stderr, "%s: step %d, %.2f million parameters; %d of %d diffusion steps\n", path,
+                steps_done, r->model.num_params * 1e-6, r->diffusion.T, r->diffusion.total);
     }
     checkpoint_close(&c);
     return status;
@@ -164,19 +190,22 @@ static int load_guide(Sampling *r, int g, Error *err)
     Guide *guide = &r->guides[g];
     int steps_done, status = -1;
     if (!checkpoint_open(&c, path, err) && !checkpoint_is(&c, &r->model, err) &&
-        !checkpoint_config(&c, &config, &labels, &steps_done, err) && !model_init(&guide->model, &config, err) &&
+        !checkpoint_config(&c, &config, &labels, &steps_done, err) &&
+        !model_init(&guide->model, &config, err) &&
         !checkpoint_tensors(&c, &guide->model, "", guide->model.params, err) &&
         !workspace_init(&guide->work, &config, 1, SHORTEST, 1, err)) {
         guide->label = tokenizer_find(&labels, label);
-        if (config.emb_dim != of->emb_dim || config.max_positions != of->max_positions || config.emb_norm > 0)
+        if (config.emb_dim != of->emb_dim || config.max_positions != of->max_positions ||
+            config.emb_norm > 0)
             fail(err, "%s: not the shape of a classifier for this denoiser", path);
-        else if (guide->label >= TOKEN_SPECIALS) status = 0;
+        else if (guide->label >= TOKEN_SPECIALS)
+            status = 0;
         else {
             Buffer names = {0};
             for (int i = TOKEN_SPECIALS; i < labels.size && names.length < 200; i++)
                 buffer_print(&names, "%s'%.40s'", i > TOKEN_SPECIALS ? ", " : "", labels.token[i]);
-            fail(err, "--label %.80s: %s knows the labels %s%s", label, path, names.failed ? "" : names.text,
-                 names.length < 200 ? "" : ", ...");
+            fail(err, "--label %.80s: %s knows the labels %s%s", label, path,
+                 names.failed ? "" : names.text, names.length < 200 ? "" : ", ...");
             free(names.text);
         }
     }
@@ -194,21 +223,31 @@ static int given_words(Sampling *r, const char *text, const char *option, Error 
     if (!(r->given = checked_alloc(most, sizeof *r->given, err))) return -1;
     long n = tokenizer_encode(&r->tokenizer, text, strlen(text), r->given, most);
     if (n < 0) return fail(err, "out of memory");
-    if (n > most) return fail(err, "%s: %ld positions with [CLS] and [SEP], the model has %d", option, n, most);
+    if (n > most)
+        return fail(err, "%s: %ld positions with [CLS] and [SEP], the model has %d", option, n,
+                    most);
     for (int i = 0; i < n; i++) {
-        if (r->given[i] == TOKEN_UNK) return fail(err, "%s: word %d is not in the vocabulary", option, i);
+        if (r->given[i] == TOKEN_UNK)
+            return fail(err, "%s: word %d is not in the vocabulary", option, i);
         masks += r->given[i] == TOKEN_MASK;
     }
     r->num_given = (int)n;
-    if (r->edit && masks) return fail(err, "%s: a [MASK] is for --prompt; expected a whole sentence", option);
+    if (r->edit && masks)
+        return fail(err, "%s: a [MASK] is for --prompt; expected a whole sentence", option);
     if (r->edit && n < SHORTEST) return fail(err, "%s: expected a sentence", option);
     if (r->prompt && !masks && !r->go_on && !r->length)
-        return fail(err, "%s: no [MASK] in it, so nothing is left to sample; with --continue the sentence goes on behind it", option);
+        return fail(err,
+                    "%s: no [MASK] in it, so nothing is left to sample; with --continue the "
+                    "sentence goes on behind it",
+                    option);
     r->shortest = r->longest = (int)n;
     if (!r->prompt || (!r->go_on && !r->length)) return 0;
     r->shortest = masks ? (int)n : (int)n + 1, r->longest = most;
-    return r->shortest <= most ? 0 : fail(err, "%s: no room behind it: the model has %d positions, [CLS] and [SEP] included", option,
-                                          most);
+    return r->shortest <= most
+               ? 0
+               : fail(err,
+                      "%s: no room behind it: the model has %d positions, [CLS] and [SEP] included",
+                      option, most);
 }
 
 /* "N" or "N-M" words: the lengths that are left of those that a prompt allows. */
@@ -219,11 +258,15 @@ static int asked_length(Sampling *r, Error *err)
     long from = strtol(r->length, &end, 10), to = from;
     if (*end == '-') to = strtol(end + 1, &end, 10);
     if (*end || strspn(r->length, "0123456789-") < strlen(r->length) || from < 1 || to < from)
-        return fail(err, "--length: '%.40s' is no number of words from 1 on, nor two, the smaller first, with a - between",
+        return fail(err,
+                    "--length: '%.40s' is no number of words from 1 on, nor two, the smaller "
+                    "first, with a - between",
                     r->length);
-    if (to > most) return fail(err, "--length %.40s: the model has room for %d words", r->length, most);
-    if (to + 2 < r->shortest) return fail(err, "--length %s: with its prompt a sentence has %d words at least", r->length,
-                                          r->shortest - 2);
+    if (to > most)
+        return fail(err, "--length %.40s: the model has room for %d words", r->length, most);
+    if (to + 2 < r->shortest)
+        return fail(err, "--length %s: with its prompt a sentence has %d words at least", r->length,
+                    r->shortest - 2);
     r->shortest = from + 2 > r->shortest ? (int)from + 2 : r->shortest;
     r->longest = (int)to + 2;
     return 0;
@@ -251,7 +294,8 @@ static int plan(Sampling *r, Error *err)
     if (!(r->fixed = checked_alloc(c->max_positions, sizeof *r->fixed, err)) ||
         !(r->ids = checked_alloc(positions, sizeof *r->ids, err)) ||
         !(r->x = checked_alloc(positions, c->emb_dim * sizeof *r->x, err)) ||
-        !(r->dx = checked_alloc(positions, (r->num_guides ? c->emb_dim : 0) * sizeof *r->dx, err)) ||
+        !(r->dx =
+              checked_alloc(positions, (r->num_guides ? c->emb_dim : 0) * sizeof *r->dx, err)) ||
         !(r->known_x = checked_alloc(positions, c->emb_dim * sizeof *r->known_x, err)) ||
         !(r->known = checked_alloc(positions, 1, err)))
         return -1;
@@ -261,47 +305,66 @@ static int plan(Sampling *r, Error *err)
 /* The length of sample i: the same wherever and beside whatever it is drawn. */
 static int length_of(const Sampling *r, int i)
 {
-    const double u = rng_u32(rng_key((uint64_t)r->seed, RNG_LENGTH, 0, (uint64_t)i), 0) / 4294967296.0;
+    const double u =
+        rng_u32(rng_key((uint64_t)r->seed, RNG_LENGTH, 0, (uint64_t)i), 0) / 4294967296.0;
     return draw_length(r->length_count, r->shortest, r->longest, u);
 }
 
-/* What is known of a sentence of so many positions: where it begins and ends, and the words of a prompt. */
+/* What is known of a sentence of so many positions: where it begins and ends, and the words of a
+ * prompt. */
 static void fix_words(Sampling *r, int length)
 {
     const int behind = r->prompt ? r->num_given - 1 : 0, padded = !r->length_count;
     for (int i = 0; i < r->N; i++) {
         r->fixed[i] = TOKEN_MASK;
         if (padded && !r->prompt && !r->length) continue; /* then the network says where it ends */
-        if (i >= length) r->fixed[i] = TOKEN_PAD;
-        else if (i == length - 1) r->fixed[i] = TOKEN_SEP;
-        else if (i == 0) r->fixed[i] = TOKEN_CLS;
-        else if (i < behind) r->fixed[i] = r->given[i];
+        if (i >= length)
+            r->fixed[i] = TOKEN_PAD;
+        else if (i == length - 1)
+            r->fixed[i] = TOKEN_SEP;
+        else if (i == 0)
+            r->fixed[i] = TOKEN_CLS;
+        else if (i < behind)
+            r->fixed[i] = r->given[i];
     }
 }
 
 /* The samples r->number[0..count-1], all of one length, into text[number - first]. */
 static int sample_batch(Sampling *r, int length, Buffer *text, int first, Error *err)
 {
-    const int D = r->model.config.emb_dim, T = r->diffusion.T, N = r->N = r->length_count ? length : r->model.config.seq_len;
+    const int D = r->model.config.emb_dim, T = r->diffusion.T,
+              N = r->N = r->length_count ? length : r->model.config.seq_len;
     const size_t n = (size_t)N * D;
     int any = 0;
     if (workspace_fit(&r->work, &r->model.config, r->count, N, err)) return -1;
     for (int g = 0; g < r->num_guides; g++)
-        if (workspace_fit(&r->guides[g].work, &r->guides[g].model.config, r->count, N, err)) return -1;
+        if (workspace_fit(&r->guides[g].work, &r->guides[g].model.config, r->count, N, err))
+            return -1;
     fix_words(r, length);
     for (int b = 0; b < r->count; b++) {
         for (int i = 0; i < N; i++) any |= r->known[b * N + i] = r->fixed[i] != TOKEN_MASK;
-        for (int i = 0; i < N; i++) r->ids[b * N + i] = !r->edit ? r->fixed[i] : i < r->num_given ? r->given[i] : TOKEN_PAD;
+        for (int i = 0; i < N; i++)
+            r->ids[b * N + i] = !r->edit ? r->fixed[i] : i < r->num_given ? r->given[i] : TOKEN_PAD;
     }
     embedding_forward(r->known_x, r->model.embedding, r->ids, r->count * N, D);
     draw_noise(r, r->x, T);
-    for (int b = 0, t = r->start - 1; b < r->count && r->edit; b++) /* x_T's noise serves for x_t as well */
+    for (int b = 0, t = r->start - 1; b < r->count && r->edit;
+         b++) /* x_T's noise serves for x_t as well */
         q_sample(r->x + b * n, r->known_x + b * n, r->x + b * n, &t, &r->diffusion, 1, n);
-    const Sampler sampler = {.variance = (Variance)r->variance, .noise = draw_noise, .show = r->show ? show_state : NULL,
-                             .context = r, .clip_denoised = r->clip_denoised, .clamp_from = r->clamp_from, .ddim = r->eta >= 0,
-                             .eta = r->eta, .start = r->start, .known = any ? r->known : NULL, .known_x = r->known_x,
+    const Sampler sampler = {.variance = (Variance)r->variance,
+                             .noise = draw_noise,
+                             .show = r->show ? show_state : NULL,
+                             .context = r,
+                             .clip_denoised = r->clip_denoised,
+                             .clamp_from = r->clamp_from,
+                             .ddim = r->eta >= 0,
+                             .eta = r->eta,
+                             .start = r->start,
+                             .known = any ? r->known : NULL,
+                             .known_x = r->known_x,
                              .gradient = r->num_guides ? add_guides : NULL};
-    if (p_sample_loop(&r->model, &r->work, &r->diffusion, &sampler, r->x, r->count, N, err)) return -1;
+    if (p_sample_loop(&r->model, &r->work, &r->diffusion, &sampler, r->x, r->count, N, err))
+        return -1;
     read_words(r, r->x);
     for (int b = 0; b < r->count; b++) {
         Buffer *out = &text[r->number[b] - first];
@@ -312,7 +375,8 @@ static int sample_batch(Sampling *r, int length, Buffer *text, int first, Error 
     return 0;
 }
 
-/* Window by window: the samples of one length are computed together, and all are printed in order. */
+/* Window by window: the samples of one length are computed together, and all are printed in order.
+ */
 static int sample(Sampling *r, FILE *out, Error *err)
 {
     Buffer text[WINDOW] = {{0}};
@@ -332,28 +396,33 @@ static int sample(Sampling *r, FILE *out, Error *err)
             }
         }
         for (int i = 0; i < window && !status; i++) fwrite(text[i].text, 1, text[i].length, out);
-        if (!status && (fflush(out) || ferror(out))) status = fail(err, "%s: cannot write", r->out ? r->out : "standard output");
+        if (!status && (fflush(out) || ferror(out)))
+            status = fail(err, "%s: cannot write", r->out ? r->out : "standard output");
     }
     for (int i = 0; i < WINDOW; i++) free(text[i].text);
     return status;
 }
 
 /* What the bound on -log2 p(sentence) consists of, in bits, summed over sentences. */
-typedef struct { double all, squares, length, prior, decoder, quartile[4], tokens; } Bits;
+typedef struct {
+    double all, squares, length, prior, decoder, quartile[4], tokens;
+} Bits;
 
-/* The variational bound of the sentences order[0..count-1] of a text, which have N positions. Of the sum over t, r->eval_steps
- * terms are drawn, one from each of so many equal parts, at a place that every sentence draws for itself: right on average, and
- * exact with all of them. */
-static int add_bound(Sampling *r, Bits *sum, const Corpus *text, const int *order, int count, int N, int *ids, real *noise,
-                     Error *err)
+/* The variational bound of the sentences order[0..count-1] of a text, which have N positions. Of
+ * the sum over t, r->eval_steps terms are drawn, one from each of so many equal parts, at a place
+ * that every sentence draws for itself: right on average, and exact with all of them. */
+static int add_bound(Sampling *r, Bits *sum, const Corpus *text, const int *order, int count, int N,
+                     int *ids, real *noise, Error *err)
 {
     const Config *c = &r->model.config;
     const Diffusion *d = &r->diffusion;
     const int T = d->T, K = r->eval_steps && r->eval_steps < T ? r->eval_steps : T;
     const size_t n = (size_t)N * c->emb_dim, values = count * n;
-    const double length = r->length_count ? -log2(length_probability(r->length_count, c->max_positions, N)) : 0;
+    const double length =
+        r->length_count ? -log2(length_probability(r->length_count, c->max_positions, N)) : 0;
     double terms[7 * BATCH], *kl = terms + 5 * BATCH, *prior = terms + 6 * BATCH, bits[BATCH];
-    const Losses losses = {terms, terms + BATCH, terms + 2 * BATCH, terms + 3 * BATCH, terms + 4 * BATCH};
+    const Losses losses = {terms, terms + BATCH, terms + 2 * BATCH, terms + 3 * BATCH,
+                           terms + 4 * BATCH};
     int t[BATCH];
     if (workspace_fit(&r->work, c, count, N, err)) return -1;
     for (int b = 0; b < count; b++) {
@@ -365,22 +434,26 @@ static int add_bound(Sampling *r, Bits *sum, const Corpus *text, const int *orde
     for (int k = 0; k < K; k++) {
         const Batch batch = {ids, t, noise, noise + values, NULL, c->self_conditioning, count, N};
         for (int b = 0; b < count; b++) {
-            double u = (rng_u32(rng_key((uint64_t)r->seed, RNG_T, 0, order[b]), 0) + 0.5) / 4294967296.0;
+            double u =
+                (rng_u32(rng_key((uint64_t)r->seed, RNG_T, 0, order[b]), 0) + 0.5) / 4294967296.0;
             t[b] = (int)((k + u) * T / K);
-            rng_gaussian(noise + values + b * n, n, rng_key((uint64_t)r->seed, RNG_NOISE_T, 1 + (uint64_t)t[b], order[b]));
+            rng_gaussian(noise + values + b * n, n,
+                         rng_key((uint64_t)r->seed, RNG_NOISE_T, 1 + (uint64_t)t[b], order[b]));
         }
-        variational_bound(&r->model, &r->work, &losses, kl, prior, d, &batch, (Variance)r->variance, r->clip_denoised);
+        variational_bound(&r->model, &r->work, &losses, kl, prior, d, &batch, (Variance)r->variance,
+                          r->clip_denoised);
         for (int b = 0; b < count; b++) {
             double of_all = kl[b] * T / K / log(2), rest = prior[b] + losses.decoder_nll[b];
             if (!(of_all - of_all + rest - rest == 0))
-                return fail(err, "%s: sentence %d: the bound is not finite at step %d of %d", r->eval, order[b] + 1,
-                            d->timestep_map[t[b]], d->total);
+                return fail(err, "%s: sentence %d: the bound is not finite at step %d of %d",
+                            r->eval, order[b] + 1, d->timestep_map[t[b]], d->total);
             bits[b] += of_all;
             sum->quartile[(int)(4 * (int64_t)t[b] / T)] += of_all;
         }
     }
     for (int b = 0; b < count; b++) { /* these two are the same for every t */
-        sum->length += length, sum->prior += prior[b] / log(2), sum->decoder += N * losses.decoder_nll[b] / log(2);
+        sum->length += length, sum->prior += prior[b] / log(2),
+            sum->decoder += N * losses.decoder_nll[b] / log(2);
         bits[b] += (prior[b] + N * losses.decoder_nll[b]) / log(2);
         sum->all += bits[b], sum->squares += bits[b] * bits[b];
     }
@@ -396,9 +469,12 @@ static int evaluate(Sampling *r, FILE *out, Error *err)
     Corpus text = {0};
     int status = -1, *order = NULL, *ids = NULL, end;
     real *noise = NULL;
-    if (corpus_read(&text, r->eval, err) || corpus_fill(&text, r->eval, &r->tokenizer, pad ? c->seq_len : c->max_positions, pad, err))
+    if (corpus_read(&text, r->eval, err) ||
+        corpus_fill(&text, r->eval, &r->tokenizer, pad ? c->seq_len : c->max_positions, pad, err))
         goto done;
-    if (text.cut) fprintf(stderr, "%s: %d longer lines were cut to %d positions\n", r->eval, text.cut, text.longest);
+    if (text.cut)
+        fprintf(stderr, "%s: %d longer lines were cut to %d positions\n", r->eval, text.cut,
+                text.longest);
     const size_t all = (size_t)text.rows, positions = (size_t)BATCH * text.longest;
     if (!(order = checked_alloc(2 * all + text.longest + 2, sizeof *order, err)) ||
         !(ids = checked_alloc(positions, sizeof *ids, err)) ||
@@ -407,20 +483,27 @@ static int evaluate(Sampling *r, FILE *out, Error *err)
     epoch_order(order, order + all, &text, 1, 0);
     for (int first = 0; first < text.rows; first = end) {
         const int N = sentence_length(&text, order[first]), most = piece_of_batch(BATCH, N);
-        for (end = first + 1; end < text.rows && end - first < most && sentence_length(&text, order[end]) == N;) end++;
+        for (end = first + 1;
+             end < text.rows && end - first < most && sentence_length(&text, order[end]) == N;)
+            end++;
         if (add_bound(r, &sum, &text, order + first, end - first, N, ids, noise, err)) goto done;
     }
     const double rows = text.rows, mean = sum.all / rows;
     fprintf(out, "bound %.2f bits/sentence (se %.2f)\n", mean,
             rows > 1 ? sqrt(fmax(sum.squares / rows - mean * mean, 0) / (rows - 1)) : 0);
-    fprintf(out, "  %.3f nats/token, %.3f bits/token (%.0f sentences, %.0f tokens with their ends)\n", sum.all * log(2) / sum.tokens,
-            sum.all / sum.tokens, rows, sum.tokens);
-    fprintf(out, "  length %.3f + words %.3f: prior %.3f + diffusion by noise quartile %.3f %.3f %.3f %.3f + decoder %.3f bits/sentence"
-                 " (%d of %d steps)\n",
-            sum.length / rows, mean - sum.length / rows, sum.prior / rows, sum.quartile[0] / rows, sum.quartile[1] / rows,
-            sum.quartile[2] / rows, sum.quartile[3] / rows, sum.decoder / rows,
-            r->eval_steps && r->eval_steps < T ? r->eval_steps : T, T);
-    status = fflush(out) || ferror(out) ? fail(err, "%s: cannot write", r->out ? r->out : "standard output") : 0;
+    fprintf(out,
+            "  %.3f nats/token, %.3f bits/token (%.0f sentences, %.0f tokens with their ends)\n",
+            sum.all * log(2) / sum.tokens, sum.all / sum.tokens, rows, sum.tokens);
+    fprintf(out,
+            "  length %.3f + words %.3f: prior %.3f + diffusion by noise quartile %.3f %.3f %.3f "
+            "%.3f + decoder %.3f bits/sentence"
+            " (%d of %d steps)\n",
+            sum.length / rows, mean - sum.length / rows, sum.prior / rows, sum.quartile[0] / rows,
+            sum.quartile[1] / rows, sum.quartile[2] / rows, sum.quartile[3] / rows,
+            sum.decoder / rows, r->eval_steps && r->eval_steps < T ? r->eval_steps : T, T);
+    status = fflush(out) || ferror(out)
+                 ? fail(err, "%s: cannot write", r->out ? r->out : "standard output")
+                 : 0;
 done:
     free(noise);
     free(ids);
@@ -446,15 +529,18 @@ int main(int argc, char **argv)
     Error err;
     defaults(&run);
     Option options[] = {
-        {"n", OPT_INT, &run.n, .min = 1, .max = 1e8, .help = "sentences to draw", .excludes = "eval"},
+        {"n", OPT_INT, &run.n, .min = 1, .max = 1e8, .help = "sentences to draw",
+         .excludes = "eval"},
         {"steps", OPT_TEXT, &run.steps,
          .help = "diffusion steps to take: N of those trained, a,b,c for sections, or ddimN",
          .deflt = "50, if it has as many; all with --eval"},
         {"seed", OPT_INT, &run.seed, .max = INT32_MAX, .help = "of the noise"},
         {"prompt", OPT_TEXT, &run.prompt,
-         .help = "keep the words of this sentence and fill in its [MASK]s", .excludes = "edit eval"},
+         .help = "keep the words of this sentence and fill in its [MASK]s",
+         .excludes = "edit eval"},
         {"continue", OPT_FLAG, &run.go_on,
-         .help = "the sentences go on behind the --prompt, as long as those of the training text", .needs = "prompt"},
+         .help = "the sentences go on behind the --prompt, as long as those of the training text",
+         .needs = "prompt"},
         {"length", OPT_TEXT, &run.length,
          .help = "N or N-M: of the sentences, in words and punctuation marks",
          .deflt = "as in the training text", .excludes = "edit eval"},
@@ -463,19 +549,25 @@ int main(int argc, char **argv)
         {"strength", OPT_REAL, &run.strength, .min = 0.001, .max = 1,
          .help = "of --edit: the share of the steps to take; 1 keeps nothing", .needs = "edit"},
         {"guide", OPT_TEXT, run.guide, .times = GUIDES,
-         .help = "sentences that this classifier gives the --label; may be given repeatedly", .excludes = "eta eval"},
-        {"label", OPT_TEXT, run.label, .times = GUIDES, .help = "of --guide, one for each", .needs = "guide"},
+         .help = "sentences that this classifier gives the --label; may be given repeatedly",
+         .excludes = "eta eval"},
+        {"label", OPT_TEXT, run.label, .times = GUIDES, .help = "of --guide, one for each",
+         .needs = "guide"},
         {"guide-scale", OPT_REAL, &run.guide_scale, .max = 1e6,
-         .help = "of --guide: how strongly the labels are asked for; 0: not at all", .needs = "guide"},
+         .help = "of --guide: how strongly the labels are asked for; 0: not at all",
+         .needs = "guide"},
         {"eta", OPT_REAL, &run.eta, .max = 1000,
          .help = "noise of a step: 0: none (DDIM), 1: DDPM's, 2 to 3: fewer errors, less varied",
          .deflt = "DDPM's steps", .excludes = "eval"},
         {"top-p", OPT_REAL, &run.top_p, .max = 100,
-         .help = "draw noise beyond this (0.01 or more) again: likelier, less varied; 0: do not", .excludes = "eval"},
+         .help = "draw noise beyond this (0.01 or more) again: likelier, less varied; 0: do not",
+         .excludes = "eval"},
         {"clamp-from", OPT_INT, &run.clamp_from, .max = 100000,
-         .help = "below this trained step round x_start to the nearest word; 0: never", .excludes = "eval"},
+         .help = "below this trained step round x_start to the nearest word; 0: never",
+         .excludes = "eval"},
         {"clip-denoised", OPT_FLAG, &run.clip_denoised, .help = "clip x_start to [-1, 1]"},
-        {"variance", OPT_CHOICE, &run.variance, .choices = variances, .help = "of a step back", .excludes = "eta"},
+        {"variance", OPT_CHOICE, &run.variance, .choices = variances, .help = "of a step back",
+         .excludes = "eta"},
         {"eval", OPT_TEXT, &run.eval,
          .help = "in place of sampling: the variational bound on this text"},
         {"eval-steps", OPT_INT, &run.eval_steps, .max = 100000,
@@ -484,7 +576,8 @@ int main(int argc, char **argv)
          .help = "softmax: count x_t's evidence for its words beyond this by Bayes' rule",
          .deflt = "none; 0.5 with --eval"},
         {"show", OPT_FLAG, &run.show,
-         .help = "print the sentences while they come out of the noise, on stderr", .excludes = "eval"},
+         .help = "print the sentences while they come out of the noise, on stderr",
+         .excludes = "eval"},
         {"out", OPT_TEXT, &run.out, .help = "write the sentences to this file",
          .deflt = "standard output"},
         {"threads", OPT_INT, &run.threads, .min = 1, .max = 1024,
@@ -499,13 +592,15 @@ int main(int argc, char **argv)
     if (run.help) {
         defaults(&run);
         printf("usage: ./sample [options] [CHECKPOINT]\n"
-               "Draws sentences from CHECKPOINT (default simple.safetensors), one a line on stdout.\n\n");
+               "Draws sentences from CHECKPOINT (default simple.safetensors), one a line on "
+               "stdout.\n\n");
         options_help(options, stdout);
         return fflush(stdout) || ferror(stdout) ? 1 : 0;
     }
     for (int g = 0; g < GUIDES; g++)
         if (!run.guide[g] != !run.label[g]) {
-            fprintf(stderr, "sample: every --guide needs one --label, and every --label one --guide\n");
+            fprintf(stderr,
+                    "sample: every --guide needs one --label, and every --label one --guide\n");
             return 2;
         }
     if (run.top_p > 0 && run.top_p < 0.01) {
@@ -519,17 +614,22 @@ int main(int argc, char **argv)
     if (run.eval && !option_given(options, &run.evidence_above)) run.evidence_above = 0.5;
     set_threads(run.threads);
     if (!floats_are_exact())
-        fprintf(stderr, "note: this build computes with more than float precision; another build may give other sentences\n");
+        fprintf(stderr, "note: this build computes with more than float precision; another build "
+                        "may give other sentences\n");
 
     int status = 0;
     const char *const inputs[] = {path, run.eval};
-    for (int i = 0; i < 2 && run.out && !status; i++) status = output_spares(run.out, inputs[i], &err);
-    for (int g = 0; g < GUIDES && run.out && !status; g++) status = output_spares(run.out, run.guide[g], &err);
+    for (int i = 0; i < 2 && run.out && !status; i++)
+        status = output_spares(run.out, inputs[i], &err);
+    for (int g = 0; g < GUIDES && run.out && !status; g++)
+        status = output_spares(run.out, run.guide[g], &err);
     if (!status) status = load(&run, path, &err);
     for (const Option *o = options; o->name && !status; o++) {
         const int softmax = run.model.config.predict == PREDICT_SOFTMAX;
-        if (o->given && ((o->value == &run.evidence_above && !softmax) || (o->value == &run.variance && run.eval && softmax)))
-            status = fail(&err, "--%s has no effect on %s %s", o->name, softmax ? "the bound of" : "the predictions of", path);
+        if (o->given && ((o->value == &run.evidence_above && !softmax) ||
+                         (o->value == &run.variance && run.eval && softmax)))
+            status = fail(&err, "--%s has no effect on %s %s", o->name,
+                          softmax ? "the bound of" : "the predictions of", path);
     }
     for (int g = 0; g < GUIDES && run.guide[g] && !status; g++) status = load_guide(&run, g, &err);
     if (!status) status = plan(&run, &err);

@@ -565,7 +565,7 @@ void option_print(const Option *o, Buffer *out);         /* as option_set reads 
  * options. text points into argv. Returns the number of operands. */
 int options_parse(Option *table, int argc, char **argv, const char **operand, int max_operands,
                   Error *err);
-int option_given(const Option *table, const void *value); /* how often the one with this value was */
+int option_given(const Option *table, const void *value); /* how often that with this value was */
 void options_help(const Option *table, FILE *out);
 
 /* ==== 13. the checkpoint, in tdiff.c ========================================================= */

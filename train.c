@@ -5,11 +5,11 @@
  *   ./train mine.txt --resume mine.safetensors
  *   ./train --classifier labeled.tsv --denoiser mine.safetensors     for ./sample --guide
  *
- * A step draws a batch of sentences, a diffusion step t and noise for each, and follows the gradient of
- * training_losses. Everything random is a hash of (seed, step, example), so a run that was stopped and
- * resumed writes the same bytes as one that was not. */
+ * A step draws a batch of sentences, a diffusion step t and noise for each, and follows the
+ * gradient of training_losses. Everything random is a hash of (seed, step, example), so a run that
+ * was stopped and resumed writes the same bytes as one that was not. */
 #if defined(__unix__) || defined(__APPLE__)
-#define _POSIX_C_SOURCE 200112L /* a wall clock and isatty: optional, used in seconds and on_terminal only */
+#define _POSIX_C_SOURCE 200112L /* a wall clock, isatty: in seconds and on_terminal only */
 #define TDIFF_POSIX
 #include <unistd.h>
 #endif
@@ -50,20 +50,26 @@ static int on_terminal(FILE *f)
 #endif
 }
 
-/* ---- options --------------------------------------------------------------------------------------- */
+/* ---- options
+ * --------------------------------------------------------------------------------------- */
 
-/* What two corpora differ in: a run can only be resumed on the sentences, and labels, it began with. */
+/* What two corpora differ in: a run can only be resumed on the sentences, and labels, it began
+ * with. */
 static void corpus_fingerprint(const Corpus *c, const int *label, char out[20])
 {
     uint64_t hash = (uint64_t)c->rows;
-    for (size_t i = 0; i < c->start[c->rows]; i++) hash = rng_key(hash, RNG_SHUFFLE, i, (uint64_t)c->ids[i]);
-    for (int i = 0; i < c->rows && label; i++) hash = rng_key(hash, RNG_SHUFFLE, i, (uint64_t)label[i]);
-    snprintf(out, 20, "%08lx%08lx", (unsigned long)(hash >> 32), (unsigned long)(hash & 0xffffffff));
+    for (size_t i = 0; i < c->start[c->rows]; i++)
+        hash = rng_key(hash, RNG_SHUFFLE, i, (uint64_t)c->ids[i]);
+    for (int i = 0; i < c->rows && label; i++)
+        hash = rng_key(hash, RNG_SHUFFLE, i, (uint64_t)label[i]);
+    snprintf(out, 20, "%08lx%08lx", (unsigned long)(hash >> 32),
+             (unsigned long)(hash & 0xffffffff));
 }
 
 typedef struct {
     Config config;
-    int recipe, steps, stop_at, batch, warmup, schedule_sampler, seed, threads, log_interval, save_interval, vocab_size;
+    int recipe, steps, stop_at, batch, warmup, schedule_sampler, seed, threads, log_interval,
+        save_interval, vocab_size;
     int min_frequency, pad, help;
     double lr, weight_decay, dropout, ema_rate, clip;
     const char *val, *out, *resume, *fingerprint, *classifier, *denoiser, *denoiser_is;
@@ -76,9 +82,19 @@ enum { LOSSES_KEPT = 10 /* for every t */ };
 static void defaults(Settings *s)
 {
     memset(s, 0, sizeof *s);
-    s->config = (Config){.seq_len = 512, .emb_dim = 128, .hidden = 128, .layers = 4, .heads = 4, .ffn = 512, .time_dim = 128,
-                         .diffusion_steps = 2000, .predict = PREDICT_SOFTMAX, .self_conditioning = 1, .emb_norm = 4};
-    s->steps = 4000, s->batch = 32, s->warmup = 100, s->seed = 1, s->vocab_size = 10000, s->min_frequency = 1;
+    s->config = (Config){.seq_len = 512,
+                         .emb_dim = 128,
+                         .hidden = 128,
+                         .layers = 4,
+                         .heads = 4,
+                         .ffn = 512,
+                         .time_dim = 128,
+                         .diffusion_steps = 2000,
+                         .predict = PREDICT_SOFTMAX,
+                         .self_conditioning = 1,
+                         .emb_norm = 4};
+    s->steps = 4000, s->batch = 32, s->warmup = 100, s->seed = 1, s->vocab_size = 10000,
+    s->min_frequency = 1;
     s->lr = 2e-3, s->weight_decay = 0.01, s->ema_rate = 0.999, s->clip = 1;
     s->threads = max_threads(), s->log_interval = 100, s->save_interval = 500;
 }
@@ -87,12 +103,18 @@ static const char *const schedule_samplers[] = {"uniform", "loss-second-moment",
 static const char *const off_on[] = {"off", "on", NULL};
 static const char *const recipe_names[] = {"best", "templates", "original", NULL};
 enum { TEMPLATES = 1 }; /* the one for the default corpus */
-static const struct { const char *option, *value[3]; } recipes[] = { /* in that order; the first are the defaults */
-    {"predict", {"softmax", "softmax", "x-start"}}, {"self-conditioning", {"on", "off", "off"}}, {"emb-norm", {"4", "4", "0"}},
+static const struct {
+    const char *option, *value[3];
+} recipes[] = {
+    /* in that order; the first are the defaults */
+    {"predict", {"softmax", "softmax", "x-start"}},
+    {"self-conditioning", {"on", "off", "off"}},
+    {"emb-norm", {"4", "4", "0"}},
     {"pad", {"off", "off", "on"}},
 };
 
-/* Sets what the recipe says and was not given by itself. It counts as given then, too, if the recipe was. */
+/* Sets what the recipe says and was not given by itself. It counts as given then, too, if the
+ * recipe was. */
 static void apply_recipe(const Settings *s, Option *table)
 {
     Error never;
@@ -112,11 +134,13 @@ static Option *list_options(Settings *s, Error *err)
         {"recipe", OPT_CHOICE, &s->recipe, .choices = recipe_names, .excludes = "classifier",
          .help = "the defaults of predict, self-conditioning, emb-norm and pad",
          .deflt = "best; templates for the default corpus"},
-        {"val", OPT_TEXT, &s->val, .excludes = "classifier", .help = "held-out sentences to measure the loss on",
+        {"val", OPT_TEXT, &s->val, .excludes = "classifier",
+         .help = "held-out sentences to measure the loss on",
          .deflt = "data/simple-test.txt for the default corpus"},
         {"classifier", OPT_TEXT, &s->classifier,
          .help = "train a classifier for ./sample --guide on this file: a sentence, a TAB and a "
-                 "label a line", .needs = "denoiser"},
+                 "label a line",
+         .needs = "denoiser"},
         {"denoiser", OPT_TEXT, &s->denoiser,
          .help = "of --classifier: the checkpoint whose samples it is to guide",
          .needs = "classifier"},
@@ -167,7 +191,8 @@ static Option *list_options(Settings *s, Error *err)
         {"help", OPT_FLAG, &s->help, .help = "print this"},
         {.name = NULL},
     };
-    Option *table = checked_alloc(CONFIG_OPTIONS + sizeof options / sizeof *options, sizeof *table, err);
+    Option *table =
+        checked_alloc(CONFIG_OPTIONS + sizeof options / sizeof *options, sizeof *table, err);
     if (!table) return NULL;
     config_options(table, &s->config);
     for (int i = 0; i < CONFIG_OPTIONS; i++) table[i].excludes = "classifier";
@@ -175,7 +200,8 @@ static Option *list_options(Settings *s, Error *err)
     return table;
 }
 
-/* Takes what determines the result from the checkpoint; what was given on the command line must agree with it. */
+/* Takes what determines the result from the checkpoint; what was given on the command line must
+ * agree with it. */
 static int resume_options(Option *table, const Checkpoint *c, Error *err)
 {
     for (Option *o = table; o->name; o++) {
@@ -183,10 +209,14 @@ static int resume_options(Option *table, const Checkpoint *c, Error *err)
         int differ;
         if (!o->result || o->kind == OPT_TEXT) continue;
         option_print(o, &given);
-        if (checkpoint_option(c, o, err)) { free(given.text); return -1; }
+        if (checkpoint_option(c, o, err)) {
+            free(given.text);
+            return -1;
+        }
         option_print(o, &saved);
         differ = o->given && !given.failed && !saved.failed && strcmp(given.text, saved.text);
-        if (differ) fail(err, "--%s %s: %s was trained with %s", o->name, given.text, c->path, saved.text);
+        if (differ)
+            fail(err, "--%s %s: %s was trained with %s", o->name, given.text, c->path, saved.text);
         free(given.text);
         free(saved.text);
         if (differ) return -1;
@@ -194,22 +224,30 @@ static int resume_options(Option *table, const Checkpoint *c, Error *err)
     return 0;
 }
 
-/* path without its folder, and without the first of the suffixes (NULL-terminated) that it ends in */
+/* path without its folder, and without the first of the suffixes (NULL-terminated) that it ends in
+ */
 static void base_name(Buffer *out, const char *path, const char *const *suffixes)
 {
     const char *base = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
     size_t n = strlen(base);
     for (; *suffixes; suffixes++) {
         size_t k = strlen(*suffixes);
-        if (n > k && !strcmp(base + n - k, *suffixes)) { n -= k; break; }
+        if (n > k && !strcmp(base + n - k, *suffixes)) {
+            n -= k;
+            break;
+        }
     }
     buffer_add(out, base, n);
 }
 
-/* ---- training ---------------------------------------------------------------------------------------- */
+/* ---- training
+ * ---------------------------------------------------------------------------------------- */
 
 /* Sentences of a batch that are computed together: those of one length, N. */
-typedef struct { int first, count, N; size_t at; /* positions of the batch before them */ } Group;
+typedef struct {
+    int first, count, N;
+    size_t at; /* positions of the batch before them */
+} Group;
 
 typedef struct {
     Settings s;
@@ -217,23 +255,28 @@ typedef struct {
     Tokenizer tokenizer; /* of a classifier: its labels */
     Corpus corpus, val;
     Model model;
-    Model denoiser;         /* of a classifier: whose samples it is to guide, and that one's words */
+    Model denoiser; /* of a classifier: whose samples it is to guide, and that one's words */
     Tokenizer words;
     int *label, *val_label; /* one for every sentence of corpus and of val */
     Workspace work;
     Optimizer optimizer;
     Diffusion diffusion;
-    Resampler resampler;  /* with loss-second-moment: otherwise empty */
-    Tensor extra[2];      /* what the checkpoint holds beside the weights: the lengths of sentences, the resampler's losses */
+    Resampler resampler; /* with loss-second-moment: otherwise empty */
+    Tensor extra[2]; /* what the checkpoint holds beside the weights: the lengths of sentences, the
+                        resampler's losses */
     int extras;
     real *length_count;   /* (max_positions+1) */
     unsigned char *decay; /* (num_tensors) */
-    /* an epoch: every sentence so many times (copies: more than once if there are fewer than a batch takes) */
-    uint64_t epoch;       /* that order holds, counted from 1 */
+    /* an epoch: every sentence so many times (copies: more than once if there are fewer than a
+     * batch takes) */
+    uint64_t epoch; /* that order holds, counted from 1 */
     int copies, batches;
-    int *order, *batch_order, *scratch; /* sentences by length; which batch comes when; see epoch_order */
-    int *val_order, *val_rank;          /* held-out sentences by length; which t, of those spread evenly, each has */
-    /* a batch: for each of `count` sentences its row in the corpus and its length; where it begins in ids and noise */
+    int *order, *batch_order,
+        *scratch; /* sentences by length; which batch comes when; see epoch_order */
+    int *val_order,
+        *val_rank; /* held-out sentences by length; which t, of those spread evenly, each has */
+    /* a batch: for each of `count` sentences its row in the corpus and its length; where it begins
+     * in ids and noise */
     int count, groups;
     int *row, *length, *t, *labels, *guess;
     size_t *at;
@@ -248,8 +291,12 @@ typedef struct {
     int done; /* steps */
 } Training;
 
-/* Sums over the steps since the last line of the log; of what resampling drew more often, each counts for less (weight). */
-typedef struct { double loss, mse, decoder_nll, tT_loss, head_nll, quartile[4], weight[4]; int steps; } Sums;
+/* Sums over the steps since the last line of the log; of what resampling drew more often, each
+ * counts for less (weight). */
+typedef struct {
+    double loss, mse, decoder_nll, tT_loss, head_nll, quartile[4], weight[4];
+    int steps;
+} Sums;
 
 /* The groups of sentences that are in order of length. */
 static int cut_into_groups(Group *group, const Corpus *c, const int *row, int count)
@@ -267,12 +314,14 @@ static int cut_into_groups(Group *group, const Corpus *c, const int *row, int co
 }
 
 /* Makes a batch of these sentences, which are in order of length. */
-static void take_sentences(Training *r, const Corpus *c, const int *label, const int *row, int count)
+static void take_sentences(Training *r, const Corpus *c, const int *label, const int *row,
+                           int count)
 {
     r->count = count, r->groups = cut_into_groups(r->group, c, row, count);
     for (const Group *g = r->group; g < r->group + r->groups; g++)
         for (int b = g->first; b < g->first + g->count; b++) {
-            r->row[b] = row[b], r->length[b] = g->N, r->at[b] = g->at + (size_t)(b - g->first) * g->N;
+            r->row[b] = row[b], r->length[b] = g->N,
+            r->at[b] = g->at + (size_t)(b - g->first) * g->N;
             if (label) r->labels[b] = label[row[b]];
             memcpy(r->ids + r->at[b], c->ids + c->start[row[b]], g->N * sizeof *r->ids);
         }
@@ -306,23 +355,31 @@ static void draw_batch(Training *r, int step)
         r->t[b] = r->resampler.T ? resampler_draw(&r->resampler, rng_u32(key, 0) / 4294967296.0)
                                  : rng_below(key, 0, r->diffusion.T);
         r->weight[b] = r->resampler.T ? (real)(1 / (r->resampler.T * r->resampler.p[r->t[b]])) : 1;
-        rng_gaussian(r->noise_x0 + r->at[b] * D, r->length[b] * D, rng_key(seed, RNG_NOISE_X0, step, b));
-        rng_gaussian(r->noise_t + r->at[b] * D, r->length[b] * D, rng_key(seed, RNG_NOISE_T, step, b));
+        rng_gaussian(r->noise_x0 + r->at[b] * D, r->length[b] * D,
+                     rng_key(seed, RNG_NOISE_X0, step, b));
+        rng_gaussian(r->noise_t + r->at[b] * D, r->length[b] * D,
+                     rng_key(seed, RNG_NOISE_T, step, b));
     }
 }
 
 /* Half of the steps give the network an estimate of its own. */
 static int self_condition(const Settings *s, int step)
 {
-    return s->config.self_conditioning && rng_below(rng_key((uint64_t)s->seed, RNG_SELF_CONDITION, step, 0), 0, 2);
+    return s->config.self_conditioning &&
+           rng_below(rng_key((uint64_t)s->seed, RNG_SELF_CONDITION, step, 0), 0, 2);
 }
 
 static void swap_arenas(real *a, real *b, size_t n)
 {
-    for (size_t i = 0; i < n; i++) { real x = a[i]; a[i] = b[i]; b[i] = x; }
+    for (size_t i = 0; i < n; i++) {
+        real x = a[i];
+        a[i] = b[i];
+        b[i] = x;
+    }
 }
 
-/* The mean loss of the batch and, with backward, its gradient, group by group: of the denoiser or of the classifier. */
+/* The mean loss of the batch and, with backward, its gradient, group by group: of the denoiser or
+ * of the classifier. */
 static double losses(Training *r, int self_conditioned, int backward, Dropout drop)
 {
     const size_t D = r->s.config.emb_dim;
@@ -332,21 +389,32 @@ static double losses(Training *r, int self_conditioned, int backward, Dropout dr
         const Group *g = &r->group[k];
         const int first = g->first;
         const Losses terms = losses_at(&r->terms, first);
-        const Dropout own = {drop.key + ((uint64_t)k << 48), drop.rate, 0}; /* a piece of a group adds to the bits below */
-        for (int b = first; b < first + g->count; b++) r->scaled[b] = r->weight[b] * (real)g->count / (real)r->count;
-        const Batch y = {r->ids + g->at, r->t + first, r->noise_x0 + g->at * D, r->noise_t + g->at * D, r->scaled + first,
-                         self_conditioned, g->count, g->N};
-        workspace_fit(&r->work, &r->s.config, piece_of_batch(g->count, g->N), g->N, &never); /* it was as large before */
-        loss = !r->label ? training_losses(&r->model, &r->work, &terms, &r->diffusion, &y, backward, own)
-                         : classifier_losses(&r->model, &r->work, terms.loss, r->guess + first, &r->denoiser, &r->diffusion, &y,
-                                             r->labels + first, backward, own);
+        const Dropout own = {drop.key + ((uint64_t)k << 48), drop.rate,
+                             0}; /* a piece of a group adds to the bits below */
+        for (int b = first; b < first + g->count; b++)
+            r->scaled[b] = r->weight[b] * (real)g->count / (real)r->count;
+        const Batch y = {r->ids + g->at,
+                         r->t + first,
+                         r->noise_x0 + g->at * D,
+                         r->noise_t + g->at * D,
+                         r->scaled + first,
+                         self_conditioned,
+                         g->count,
+                         g->N};
+        workspace_fit(&r->work, &r->s.config, piece_of_batch(g->count, g->N), g->N,
+                      &never); /* it was as large before */
+        loss =
+            !r->label
+                ? training_losses(&r->model, &r->work, &terms, &r->diffusion, &y, backward, own)
+                : classifier_losses(&r->model, &r->work, terms.loss, r->guess + first, &r->denoiser,
+                                    &r->diffusion, &y, r->labels + first, backward, own);
         mean += loss * g->count / r->count;
     }
     return mean;
 }
 
-/* The loss of the averaged weights on so many held-out sentences; t spread evenly, always the same noise. accuracy: the share of
- * labels that a classifier finds, by noise quartile. */
+/* The loss of the averaged weights on so many held-out sentences; t spread evenly, always the same
+ * noise. accuracy: the share of labels that a classifier finds, by noise quartile. */
 static double validation_loss(Training *r, int most, double accuracy[4])
 {
     const int rows = r->val.rows < most ? r->val.rows : most;
@@ -364,8 +432,10 @@ static double validation_loss(Training *r, int most, double accuracy[4])
         for (int b = 0; b < count; b++) {
             r->t[b] = (int)((r->val_rank[row[b]] + 0.5) / rows * r->diffusion.T);
             r->weight[b] = 1;
-            rng_gaussian(r->noise_x0 + r->at[b] * D, r->length[b] * D, rng_key(0, RNG_VALIDATION, 0, row[b]));
-            rng_gaussian(r->noise_t + r->at[b] * D, r->length[b] * D, rng_key(0, RNG_VALIDATION, 1, row[b]));
+            rng_gaussian(r->noise_x0 + r->at[b] * D, r->length[b] * D,
+                         rng_key(0, RNG_VALIDATION, 0, row[b]));
+            rng_gaussian(r->noise_t + r->at[b] * D, r->length[b] * D,
+                         rng_key(0, RNG_VALIDATION, 1, row[b]));
         }
         total += count * losses(r, 0, 0, none);
         for (int b = 0; b < count && r->label; b++) {
@@ -398,46 +468,58 @@ static void add_up(Sums *sums, Training *r)
 }
 
 /* A line for people on stderr, one for programs in the log. */
-static int report(Training *r, Sums *sums, double lr, double norm, double elapsed, int steps_run, Error *err)
+static int report(Training *r, Sums *sums, double lr, double norm, double elapsed, int steps_run,
+                  Error *err)
 {
     const int k = sums->steps, terminal = on_terminal(stderr);
     const double per_step = elapsed / steps_run, left = (r->s.steps - r->done) * per_step;
     double val = 0, accuracy[4];
-    if (r->val.rows) val = validation_loss(r, r->label && r->done == r->s.stop_at ? r->val.rows : 256, accuracy);
-    fprintf(stderr, "%sstep %d/%d  loss %.4f", terminal ? "\r" : "", r->done, r->s.steps, sums->loss / k);
+    if (r->val.rows)
+        val = validation_loss(r, r->label && r->done == r->s.stop_at ? r->val.rows : 256, accuracy);
+    fprintf(stderr, "%sstep %d/%d  loss %.4f", terminal ? "\r" : "", r->done, r->s.steps,
+            sums->loss / k);
     if (!r->label)
-        fprintf(stderr, " = mse %.4f + decoder_nll %.4f + tT %.4f", sums->mse / k, sums->decoder_nll / k, sums->tT_loss / k);
-    if (r->s.config.predict == PREDICT_SOFTMAX) fprintf(stderr, " + head_nll %.4f", sums->head_nll / k);
+        fprintf(stderr, " = mse %.4f + decoder_nll %.4f + tT %.4f", sums->mse / k,
+                sums->decoder_nll / k, sums->tT_loss / k);
+    if (r->s.config.predict == PREDICT_SOFTMAX)
+        fprintf(stderr, " + head_nll %.4f", sums->head_nll / k);
     if (r->val.rows) fprintf(stderr, "  val %.4f", val);
     if (r->label)
-        fprintf(stderr, "  right by noise quartile %.1f %.1f %.1f %.1f %%", 100 * accuracy[0], 100 * accuracy[1],
-                100 * accuracy[2], 100 * accuracy[3]);
+        fprintf(stderr, "  right by noise quartile %.1f %.1f %.1f %.1f %%", 100 * accuracy[0],
+                100 * accuracy[1], 100 * accuracy[2], 100 * accuracy[3]);
     fprintf(stderr, "  %.0f tokens/s  %.0f:%02.0f left%s", r->tokens / elapsed, floor(left / 60),
             floor(fmod(left, 60)), terminal ? "\x1b[K" : "\n");
     fflush(stderr);
-    fprintf(r->log, "{\"step\":%d,\"lr\":%.6g,\"grad_norm\":%.6g,\"loss\":%.6g", r->done, lr, norm, sums->loss / k);
+    fprintf(r->log, "{\"step\":%d,\"lr\":%.6g,\"grad_norm\":%.6g,\"loss\":%.6g", r->done, lr, norm,
+            sums->loss / k);
     if (!r->label)
-        fprintf(r->log, ",\"mse\":%.6g,\"decoder_nll\":%.6g,\"tT_loss\":%.6g", sums->mse / k, sums->decoder_nll / k,
-                sums->tT_loss / k);
-    if (r->s.config.predict == PREDICT_SOFTMAX) fprintf(r->log, ",\"head_nll\":%.6g", sums->head_nll / k);
+        fprintf(r->log, ",\"mse\":%.6g,\"decoder_nll\":%.6g,\"tT_loss\":%.6g", sums->mse / k,
+                sums->decoder_nll / k, sums->tT_loss / k);
+    if (r->s.config.predict == PREDICT_SOFTMAX)
+        fprintf(r->log, ",\"head_nll\":%.6g", sums->head_nll / k);
     for (int q = 0; q < 4; q++) {
         fprintf(r->log, "%s", q ? "," : ",\"loss_by_noise_quartile\":[");
-        if (sums->weight[q] > 0) fprintf(r->log, "%.6g", sums->quartile[q] / sums->weight[q]);
-        else fprintf(r->log, "null");
+        if (sums->weight[q] > 0)
+            fprintf(r->log, "%.6g", sums->quartile[q] / sums->weight[q]);
+        else
+            fprintf(r->log, "null");
     }
     fprintf(r->log, "]");
     if (r->val.rows) fprintf(r->log, ",\"val_loss\":%.6g", val);
     if (r->label)
-        fprintf(r->log, ",\"accuracy_by_noise_quartile\":[%.6g,%.6g,%.6g,%.6g]", accuracy[0], accuracy[1], accuracy[2],
-                accuracy[3]);
+        fprintf(r->log, ",\"accuracy_by_noise_quartile\":[%.6g,%.6g,%.6g,%.6g]", accuracy[0],
+                accuracy[1], accuracy[2], accuracy[3]);
     fprintf(r->log, ",\"seconds\":%.2f}\n", elapsed);
     memset(sums, 0, sizeof *sums);
-    return fflush(r->log) || ferror(r->log) ? fail(err, "the log cannot be written: %s", strerror(errno)) : 0;
+    return fflush(r->log) || ferror(r->log)
+               ? fail(err, "the log cannot be written: %s", strerror(errno))
+               : 0;
 }
 
 static int save(const Training *r, Error *err)
 {
-    return checkpoint_save(r->s.out, &r->model, &r->optimizer, r->extra, r->extras, &r->tokenizer, r->options, r->done, err);
+    return checkpoint_save(r->s.out, &r->model, &r->optimizer, r->extra, r->extras, &r->tokenizer,
+                           r->options, r->done, err);
 }
 
 static int train(Training *r, Error *err)
@@ -453,14 +535,15 @@ static int train(Training *r, Error *err)
         draw_batch(r, step);
         losses(r, self_condition(s, step), 1, drop);
         if (r->resampler.T) resampler_update(&r->resampler, r->t, r->terms.loss, r->count);
-        double norm = gradient_norm(&r->model, &r->optimizer), lr = learning_rate(s->lr, step, s->warmup, s->steps);
+        double norm = gradient_norm(&r->model, &r->optimizer),
+               lr = learning_rate(s->lr, step, s->warmup, s->steps);
         if (!(norm - norm == 0)) {
             fail(err, "step %d: the gradient is not finite; a lower --lr may help. %s %s", step + 1,
                  saved < 0 ? "This run has saved nothing in" : "The last good state is in", s->out);
             return -1; /* do not save over it */
         }
-        adamw_step(&r->model, &r->optimizer, step, lr, s->weight_decay, r->decay, ema_warmup(s->ema_rate, step),
-                   clip_factor(norm, s->clip));
+        adamw_step(&r->model, &r->optimizer, step, lr, s->weight_decay, r->decay,
+                   ema_warmup(s->ema_rate, step), clip_factor(norm, s->clip));
         add_up(&sums, r);
         r->done++;
         if (r->done % s->log_interval == 0 || r->done == s->stop_at || interrupted)
@@ -473,14 +556,16 @@ static int train(Training *r, Error *err)
     if (terminal) fputc('\n', stderr);
     if (saved != r->done) { /* also when the log failed: nothing of the training is lost */
         Error other;
-        if (save(r, status ? &other : err))
-            status = -1;
+        if (save(r, status ? &other : err)) status = -1;
     }
-    if (!status) fprintf(stderr, "wrote %s after step %d of %d (%.1f s)\n", s->out, r->done, s->steps, seconds() - start);
+    if (!status)
+        fprintf(stderr, "wrote %s after step %d of %d (%.1f s)\n", s->out, r->done, s->steps,
+                seconds() - start);
     return status;
 }
 
-/* ---- what a classifier needs more ---------------------------------------------------------------------- */
+/* ---- what a classifier needs more
+ * ---------------------------------------------------------------------- */
 
 static int load_denoiser(Training *r, Error *err)
 {
@@ -488,7 +573,8 @@ static int load_denoiser(Training *r, Error *err)
     Checkpoint k;
     int steps_done, status = -1;
     if (!checkpoint_open(&k, r->s.denoiser, err) && !checkpoint_is(&k, NULL, err) &&
-        !checkpoint_config(&k, &of, &r->words, &steps_done, err) && !model_init(&r->denoiser, &of, err) &&
+        !checkpoint_config(&k, &of, &r->words, &steps_done, err) &&
+        !model_init(&r->denoiser, &of, err) &&
         !checkpoint_tensors(&k, &r->denoiser, "", r->denoiser.params, err))
         status = 0;
     checkpoint_close(&k);
@@ -499,13 +585,16 @@ static int load_denoiser(Training *r, Error *err)
     return 0;
 }
 
-/* A classifier begins with what its denoiser knows of noisy words; only its labels are new, and nearly alike. */
+/* A classifier begins with what its denoiser knows of noisy words; only its labels are new, and
+ * nearly alike. */
 static void begin_with_denoiser(Model *m, const Model *denoiser)
 {
     for (int i = 0; i < m->num_tensors; i++) {
         const Tensor *t = &m->tensors[i];
-        if (t != m->word_embedding && t != m->lm_head_bias) memcpy(t->data, denoiser->tensors[i].data, t->size * sizeof *t->data);
-        else for (size_t j = 0; j < t->size; j++) t->data[j] *= (real)0.1;
+        if (t != m->word_embedding && t != m->lm_head_bias)
+            memcpy(t->data, denoiser->tensors[i].data, t->size * sizeof *t->data);
+        else
+            for (size_t j = 0; j < t->size; j++) t->data[j] *= (real)0.1;
     }
 }
 
@@ -535,15 +624,19 @@ static int take_labels(Training *r, const char *path, Error *err)
         c->text[end] = '\0';
         r->label[rows] = tokenizer_add(&r->tokenizer, c->text + tab, &inner);
         if (r->label[rows] < 0) return fail(err, "%s: line %d: %.400s", path, line, inner.text);
-        if (r->label[rows] < TOKEN_SPECIALS) return fail(err, "%s: line %d: %s cannot be a label", path, line, c->text + tab);
+        if (r->label[rows] < TOKEN_SPECIALS)
+            return fail(err, "%s: line %d: %s cannot be a label", path, line, c->text + tab);
         rows++;
         memmove(c->text + to, c->text + at, tab - at);
         to += tab - at;
         c->text[to - 1] = '\n';
     }
     c->length = to;
-    if (rows < 10) return fail(err, "%s: %d sentences; expected 10 at least, of which a tenth is held out", path, rows);
-    if (r->tokenizer.size < TOKEN_SPECIALS + 2) return fail(err, "%s: a single label; expected two at least", path);
+    if (rows < 10)
+        return fail(err, "%s: %d sentences; expected 10 at least, of which a tenth is held out",
+                    path, rows);
+    if (r->tokenizer.size < TOKEN_SPECIALS + 2)
+        return fail(err, "%s: a single label; expected two at least", path);
     return 0;
 }
 
@@ -570,7 +663,8 @@ static int hold_out(Training *r, Error *err)
     return 0;
 }
 
-/* The largest batch of an epoch, and of the validation: room for it. The lengths in a batch are those of every epoch. */
+/* The largest batch of an epoch, and of the validation: room for it. The lengths in a batch are
+ * those of every epoch. */
 static int make_room(Training *r, Error *err)
 {
     const Config *c = &r->s.config;
@@ -584,10 +678,12 @@ static int make_room(Training *r, Error *err)
         !(r->batch_order = checked_alloc(r->batches, sizeof *r->batch_order, err)) ||
         !(r->scratch = checked_alloc(all + more + longest + 2, sizeof *r->scratch, err)) ||
         !(r->val_order = checked_alloc(2 * (size_t)r->val.rows, sizeof *r->val_order, err)) ||
-        !(r->row = checked_alloc(B, 5 * sizeof *r->row, err)) || !(r->at = checked_alloc(B, sizeof *r->at, err)) ||
+        !(r->row = checked_alloc(B, 5 * sizeof *r->row, err)) ||
+        !(r->at = checked_alloc(B, sizeof *r->at, err)) ||
         !(r->group = checked_alloc(B, sizeof *r->group, err)) ||
         !(r->weight = checked_alloc(B, 2 * sizeof *r->weight, err)) ||
-        !(r->terms.mse = checked_alloc(B, 5 * sizeof *r->terms.mse, err)) || workspace_init(&r->work, c, 1, SHORTEST, 1, err))
+        !(r->terms.mse = checked_alloc(B, 5 * sizeof *r->terms.mse, err)) ||
+        workspace_init(&r->work, c, 1, SHORTEST, 1, err))
         return -1;
     r->val_rank = r->val_order + r->val.rows;
     r->length = r->row + B, r->t = r->length + B, r->labels = r->t + B, r->guess = r->labels + B;
@@ -598,12 +694,15 @@ static int make_room(Training *r, Error *err)
     if (r->val.rows) epoch_order(r->val_order, r->scratch, &r->val, 1, 0);
     for (int k = 0; k < r->batches + (r->val.rows + B - 1) / B; k++) {
         const int v = k - r->batches, first = v < 0 ? batch_begin(r, k) : v * B;
-        const int end = v < 0 ? batch_begin(r, k + 1) : r->val.rows - first < B ? r->val.rows : first + B;
+        const int end = v < 0                     ? batch_begin(r, k + 1)
+                        : r->val.rows - first < B ? r->val.rows
+                                                  : first + B;
         const int *row = (v < 0 ? r->order : r->val_order) + first;
         r->groups = cut_into_groups(r->group, v < 0 ? &r->corpus : &r->val, row, end - first);
         for (const Group *g = r->group; g < r->group + r->groups; g++) {
             if (workspace_fit(&r->work, c, piece_of_batch(g->count, g->N), g->N, err)) return -1;
-            if (g->at + (size_t)g->count * g->N > positions) positions = g->at + (size_t)g->count * g->N;
+            if (g->at + (size_t)g->count * g->N > positions)
+                positions = g->at + (size_t)g->count * g->N;
         }
     }
     if (!(r->ids = checked_alloc(positions, sizeof *r->ids, err)) ||
@@ -627,21 +726,27 @@ static int prepare(Training *r, const char *path, Error *err)
     if (s->classifier && load_denoiser(r, err)) goto done;
     if (s->resume) {
         if (checkpoint_open(&checkpoint, s->resume, err) ||
-            checkpoint_is(&checkpoint, s->classifier ? &r->denoiser : NULL, err) || resume_options(r->options, &checkpoint, err) ||
+            checkpoint_is(&checkpoint, s->classifier ? &r->denoiser : NULL, err) ||
+            resume_options(r->options, &checkpoint, err) ||
             checkpoint_config(&checkpoint, c, &r->tokenizer, &r->done, err))
             goto done;
         if (r->done >= (s->stop_at ? s->stop_at : s->steps)) {
-            fprintf(stderr, "%s: step %d of %d is done already; nothing to do\n", s->resume, r->done, s->steps);
+            fprintf(stderr, "%s: step %d of %d is done already; nothing to do\n", s->resume,
+                    r->done, s->steps);
             status = 1;
             goto done;
         }
     }
     if (!s->stop_at) s->stop_at = s->steps;
-    if (s->stop_at > s->steps) { fail(err, "--stop-at %d: there are only --steps %d", s->stop_at, s->steps); goto done; }
+    if (s->stop_at > s->steps) {
+        fail(err, "--stop-at %d: there are only --steps %d", s->stop_at, s->steps);
+        goto done;
+    }
     if (corpus_read(corpus, path, err)) goto done;
     if (s->classifier && take_labels(r, path, err)) goto done;
-    if (!s->resume && !s->classifier && tokenizer_train_word_level(&r->tokenizer, corpus->text, corpus->length, s->vocab_size,
-                                                 s->min_frequency, &inner)) {
+    if (!s->resume && !s->classifier &&
+        tokenizer_train_word_level(&r->tokenizer, corpus->text, corpus->length, s->vocab_size,
+                                   s->min_frequency, &inner)) {
         fail(err, "%s: %.400s", path, inner.text);
         goto done;
     }
@@ -651,18 +756,29 @@ static int prepare(Training *r, const char *path, Error *err)
     if (s->pad && corpus->longest < c->seq_len) c->seq_len = corpus->longest;
     if (corpus_fill(corpus, path, words, c->seq_len, s->pad, err)) goto done;
     if (!c->max_positions) c->max_positions = corpus->longest;
-    if (s->classifier) fprintf(stderr, "%s: %d sentences, %d labels; ", path, corpus->rows, c->vocab - TOKEN_SPECIALS);
-    else fprintf(stderr, "%s: %d sentences, %d words in the vocabulary; ", path, corpus->rows, c->vocab);
+    if (s->classifier)
+        fprintf(stderr, "%s: %d sentences, %d labels; ", path, corpus->rows,
+                c->vocab - TOKEN_SPECIALS);
+    else
+        fprintf(stderr, "%s: %d sentences, %d words in the vocabulary; ", path, corpus->rows,
+                c->vocab);
     fprintf(stderr, "the longest sentence has %d positions\n", corpus->longest);
-    if (corpus->cut) fprintf(stderr, "%s: %d longer lines were cut to %d positions\n", path, corpus->cut, c->seq_len);
+    if (corpus->cut)
+        fprintf(stderr, "%s: %d longer lines were cut to %d positions\n", path, corpus->cut,
+                c->seq_len);
     if (corpus->longest > c->max_positions) {
-        fail(err, "--max-positions %d: the longest sentence has %d", c->max_positions, corpus->longest);
+        fail(err, "--max-positions %d: the longest sentence has %d", c->max_positions,
+             corpus->longest);
         goto done;
     }
     if (s->val) {
         const int most = c->seq_len < c->max_positions ? c->seq_len : c->max_positions;
-        if (corpus_read(&r->val, s->val, err) || corpus_fill(&r->val, s->val, words, most, s->pad, err)) goto done;
-        if (r->val.cut) fprintf(stderr, "%s: %d longer lines were cut to %d positions\n", s->val, r->val.cut, most);
+        if (corpus_read(&r->val, s->val, err) ||
+            corpus_fill(&r->val, s->val, words, most, s->pad, err))
+            goto done;
+        if (r->val.cut)
+            fprintf(stderr, "%s: %d longer lines were cut to %d positions\n", s->val, r->val.cut,
+                    most);
     }
 
     corpus_fingerprint(corpus, r->label, fingerprint);
@@ -670,7 +786,10 @@ static int prepare(Training *r, const char *path, Error *err)
         if (!(saved = checkpoint_metadata(&checkpoint, "corpus", err))) goto done;
         int same = !strcmp(saved, fingerprint);
         free(saved);
-        if (!same) { fail(err, "%s: not the text that %s was trained on", path, s->resume); goto done; }
+        if (!same) {
+            fail(err, "%s: not the text that %s was trained on", path, s->resume);
+            goto done;
+        }
     }
     s->fingerprint = fingerprint;
     if (s->classifier) {
@@ -679,20 +798,27 @@ static int prepare(Training *r, const char *path, Error *err)
         if (hold_out(r, err)) goto done;
     }
 
-    if (model_init(&r->model, c, err) || diffusion_init(&r->diffusion, c->noise_schedule, c->diffusion_steps, NULL, err))
+    if (model_init(&r->model, c, err) ||
+        diffusion_init(&r->diffusion, c->noise_schedule, c->diffusion_steps, NULL, err))
         goto done;
-    if (!s->resume) model_random(&r->model, (uint64_t)s->seed);
-    else if (checkpoint_tensors(&checkpoint, &r->model, "raw.", r->model.params, err)) goto done;
+    if (!s->resume)
+        model_random(&r->model, (uint64_t)s->seed);
+    else if (checkpoint_tensors(&checkpoint, &r->model, "raw.", r->model.params, err))
+        goto done;
     if (!s->resume && s->classifier) begin_with_denoiser(&r->model, &r->denoiser);
     if (optimizer_init(&r->optimizer, &r->model, err)) goto done;
-    if (s->resume && (checkpoint_tensors(&checkpoint, &r->model, "", r->optimizer.ema, err) ||
-                      checkpoint_tensors(&checkpoint, &r->model, "adam_m.", r->optimizer.adam_m, err) ||
-                      checkpoint_tensors(&checkpoint, &r->model, "adam_v.", r->optimizer.adam_v, err)))
+    if (s->resume &&
+        (checkpoint_tensors(&checkpoint, &r->model, "", r->optimizer.ema, err) ||
+         checkpoint_tensors(&checkpoint, &r->model, "adam_m.", r->optimizer.adam_m, err) ||
+         checkpoint_tensors(&checkpoint, &r->model, "adam_v.", r->optimizer.adam_v, err)))
         goto done;
     if (s->schedule_sampler) {
         if (resampler_init(&r->resampler, r->diffusion.T, LOSSES_KEPT, err)) goto done;
-        const Tensor history = {.name = "loss_history", .rank = 2, .shape = {r->diffusion.T, 1 + LOSSES_KEPT},
-                                .data = r->resampler.history, .size = (size_t)r->diffusion.T * (1 + LOSSES_KEPT)};
+        const Tensor history = {.name = "loss_history",
+                                .rank = 2,
+                                .shape = {r->diffusion.T, 1 + LOSSES_KEPT},
+                                .data = r->resampler.history,
+                                .size = (size_t)r->diffusion.T * (1 + LOSSES_KEPT)};
         if (s->resume && (checkpoint_tensor(&checkpoint, &history, "", history.data, err) ||
                           resampler_restore(&r->resampler, err)))
             goto done;
@@ -700,14 +826,16 @@ static int prepare(Training *r, const char *path, Error *err)
     }
     if (!s->pad && !s->classifier) { /* ./sample draws lengths by these */
         r->extra[r->extras] = length_tensor(c->max_positions);
-        if (!(r->length_count = checked_alloc(r->extra[r->extras].size, sizeof *r->length_count, err))) goto done;
+        if (!(r->length_count =
+                  checked_alloc(r->extra[r->extras].size, sizeof *r->length_count, err)))
+            goto done;
         for (int i = 0; i < corpus->rows; i++) r->length_count[sentence_length(corpus, i)]++;
         r->extra[r->extras++].data = r->length_count;
     }
     if (make_room(r, err) || !(r->decay = checked_alloc(r->model.num_tensors, 1, err))) goto done;
     for (int i = 0; i < r->model.num_tensors; i++) r->decay[i] = r->model.tensors[i].rank == 2;
-    fprintf(stderr, "%.2f million parameters, %d threads%s\n", r->model.num_params * 1e-6, max_threads(),
-            s->resume ? ", resumed" : "");
+    fprintf(stderr, "%.2f million parameters, %d threads%s\n", r->model.num_params * 1e-6,
+            max_threads(), s->resume ? ", resumed" : "");
     status = 0;
 done:
     checkpoint_close(&checkpoint);
@@ -748,7 +876,8 @@ static void release(Training *r)
 
 int main(int argc, char **argv)
 {
-    static const char *const corpus_suffixes[] = {"-train.txt", "-labeled.tsv", ".txt", ".tsv", NULL};
+    static const char *const corpus_suffixes[] = {"-train.txt", "-labeled.tsv", ".txt", ".tsv",
+                                                  NULL};
     static const char *const checkpoint_suffixes[] = {".safetensors", NULL};
     Training run = {0};
     Settings *s = &run.s;
@@ -769,8 +898,10 @@ int main(int argc, char **argv)
         defaults(s);
         printf("usage: ./train [options] [CORPUS]\n"
                "       ./train --classifier LABELED --denoiser CHECKPOINT [options]\n"
-               "Trains on CORPUS (default data/simple-train.txt), one sentence a line, and writes NAME.safetensors,\n"
-               "NAME being CORPUS without folder, -train.txt and .txt. Then: ./sample NAME.safetensors\n\n");
+               "Trains on CORPUS (default data/simple-train.txt), one sentence a line, and writes "
+               "NAME.safetensors,\n"
+               "NAME being CORPUS without folder, -train.txt and .txt. Then: ./sample "
+               "NAME.safetensors\n\n");
         options_help(run.options, stdout);
         return fflush(stdout) || ferror(stdout) ? 1 : 0;
     }
@@ -780,14 +911,16 @@ int main(int argc, char **argv)
         fprintf(stderr, "train: '%s': --classifier has its sentences in %s\n", path, s->classifier);
         return 2;
     }
-    if (s->classifier) path = s->classifier;
+    if (s->classifier)
+        path = s->classifier;
     else if (!operands) {
         path = "data/simple-train.txt";
         if (!s->val) s->val = "data/simple-test.txt";
         if (!option_given(run.options, &s->recipe)) s->recipe = TEMPLATES;
     }
     apply_recipe(s, run.options);
-    if (!s->out && s->resume) buffer_print(&out, "%s", s->resume);
+    if (!s->out && s->resume)
+        buffer_print(&out, "%s", s->resume);
     else if (!s->out) {
         base_name(&out, path, corpus_suffixes);
         buffer_print(&out, s->classifier ? ".clf.safetensors" : ".safetensors");
@@ -795,7 +928,8 @@ int main(int argc, char **argv)
     if (!s->out) s->out = out.failed ? "" : out.text; /* refused below */
     set_threads(s->threads);
     if (!floats_are_exact())
-        fprintf(stderr, "note: this build computes with more than float precision; another build may give another result\n");
+        fprintf(stderr, "note: this build computes with more than float precision; another build "
+                        "may give another result\n");
 
     const char *slash = strrchr(s->out, '/');
     buffer_add(&log, s->out, slash ? (size_t)(slash + 1 - s->out) : 0);
@@ -804,14 +938,16 @@ int main(int argc, char **argv)
     int status = out.failed || log.failed ? fail(&err, "out of memory") : 0;
     const char *const inputs[] = {path, s->val, s->denoiser};
     for (int i = 0; i < 3 && !status; i++)
-        if (output_spares(s->out, inputs[i], &err) || output_spares(log.text, inputs[i], &err)) status = -1;
+        if (output_spares(s->out, inputs[i], &err) || output_spares(log.text, inputs[i], &err))
+            status = -1;
     if (!status) status = prepare(&run, path, &err);
     if (!status) { /* early: better now than after an hour */
         Output trial;
         status = output_open(&trial, s->out, &err);
         if (!status) status = output_close(&trial, 0, &err);
         run.log = status ? NULL : fopen(log.text, s->resume ? "a" : "w");
-        if (!status && !run.log) status = fail(&err, "%s: cannot write: %s", log.text, strerror(errno));
+        if (!status && !run.log)
+            status = fail(&err, "%s: cannot write: %s", log.text, strerror(errno));
     }
     if (!status) {
         signal(SIGINT, on_signal);
