@@ -208,8 +208,7 @@ static void utf8_add(Buffer *b, uint32_t c)
     buffer_add(b, s, n);
 }
 
-/* ---- JSON (RFC 8259)
- * ----------------------------------------------------------------------------- */
+/* ---- JSON (RFC 8259) ------------------------------------------------------------------------ */
 
 void buffer_json_string(Buffer *b, const char *bytes, size_t n)
 {
@@ -414,8 +413,7 @@ int json_integer(const Json *j, int node, int64_t *value)
     return *end || errno ? -1 : (*value = v, 0);
 }
 
-/* ---- command-line options
- * ------------------------------------------------------------------------ */
+/* ---- command-line options ------------------------------------------------------------------- */
 
 /* The fewest digits that strtod reads back as v; 100 rather than 1e+02. */
 static void print_shortest(Buffer *b, double v)
@@ -576,8 +574,7 @@ void options_help(const Option *table, FILE *out)
     }
 }
 
-/* ---- Unicode
- * ------------------------------------------------------------------------------------- */
+/* ---- Unicode -------------------------------------------------------------------------------- */
 
 /* The tables were made with Python's unicodedata (Unicode 14). A word character is what \w means to
  * a Unicode regular expression: alphabetic, a mark, a decimal digit, a connector such as '_', or a
@@ -718,8 +715,7 @@ static int unicode_init(Tokenizer *t, Error *err)
     return 0;
 }
 
-/* ---- splitting
- * ----------------------------------------------------------------------------------- */
+/* ---- splitting ------------------------------------------------------------------------------ */
 
 static const char *const specials_text[TOKEN_SPECIALS] = {"[UNK]", "[CLS]", "[SEP]", "[PAD]",
                                                           "[MASK]"};
@@ -781,8 +777,7 @@ void tokenizer_split(const Tokenizer *t, const char *text, size_t n, Buffer *out
     free(s.word.text);
 }
 
-/* ---- vocabulary
- * ---------------------------------------------------------------------------------- */
+/* ---- vocabulary ----------------------------------------------------------------------------- */
 
 /* Where token is in the hash table, or the empty slot where it belongs. */
 static size_t find_slot(const Tokenizer *t, const char *token)
@@ -934,8 +929,7 @@ void tokenizer_decode(const Tokenizer *t, const int *ids, int n, int specials, B
     }
 }
 
-/* ---- a text of many sentences
- * --------------------------------------------------------------------------- */
+/* ---- a text of many sentences --------------------------------------------------------------- */
 
 /* Goes through the lines: counts and, where there are ids already, encodes. *tokens: of all
  * sentences. */
@@ -1001,8 +995,7 @@ void corpus_free(Corpus *c)
     free(c->start);
 }
 
-/* ---- tokenizer.json
- * ------------------------------------------------------------------------------ */
+/* ---- tokenizer.json ------------------------------------------------------------------------- */
 
 void tokenizer_to_json(const Tokenizer *t, Buffer *out)
 {
@@ -1079,8 +1072,7 @@ int tokenizer_from_json(Tokenizer *t, const char *text, size_t n, Error *err)
 }
 
 #ifdef TOKENIZER_MAIN
-/* ---- the program
- * --------------------------------------------------------------------------------- */
+/* ---- the program ---------------------------------------------------------------------------- */
 
 static int train(const char *path, int vocab_size, int min_frequency, const char *out, Error *err)
 {

@@ -50,8 +50,7 @@ static int on_terminal(FILE *f)
 #endif
 }
 
-/* ---- options
- * --------------------------------------------------------------------------------------- */
+/* ---- options -------------------------------------------------------------------------------- */
 
 /* What two corpora differ in: a run can only be resumed on the sentences, and labels, it began
  * with. */
@@ -240,8 +239,7 @@ static void base_name(Buffer *out, const char *path, const char *const *suffixes
     buffer_add(out, base, n);
 }
 
-/* ---- training
- * ---------------------------------------------------------------------------------------- */
+/* ---- training ------------------------------------------------------------------------------- */
 
 /* Sentences of a batch that are computed together: those of one length, N. */
 typedef struct {
@@ -564,8 +562,7 @@ static int train(Training *r, Error *err)
     return status;
 }
 
-/* ---- what a classifier needs more
- * ---------------------------------------------------------------------- */
+/* ---- what a classifier needs more ----------------------------------------------------------- */
 
 static int load_denoiser(Training *r, Error *err)
 {

@@ -1670,6 +1670,52 @@ static void test_sampler(void)
     close_world(&x);
 }
 
+/* README's example: two words, embeddings +1 and -1 in one dimension, each half of the time. Then
+ * the best guess of the word's point is tanh(sqrt(a) x_t / (1 - a a0)), with a = alphas_cumprod[t],
+ * a0 that of t = 0. A network that is trained on nothing but the words must find that curve. */
+static void test_two_words(void)
+{
+    enum { STEPS = 3000, BATCH = 64 };
+    static const Setup s = {
+        {2, 1, 1, 1, 32, 1, 1, 32, 16, 2000, 0, PREDICT_SOFTMAX, 0, 1}, BATCH, {0}, 0, 0};
+    World x;
+    Optimizer o = {0};
+    Error err;
+    if (!open_world(&x, &s) && check(!optimizer_init(&o, &x.m, &err), "%s", err.text)) {
+        int *t = take(BATCH, sizeof *t);
+        unsigned char *decay = take(x.m.num_tensors, 1);
+        double worst = 0;
+        x.d.evidence_above = HUGE_VAL, x.t = t;
+        model_random(&x.m, 1);
+        x.m.word_embedding->data[0] = 1, x.m.word_embedding->data[1] = -1;
+        for (int b = 0; b < BATCH; b++) x.ids[b] = b % 2;
+        for (int step = 0; step < STEPS; step++) {
+            rng_gaussian(x.noise_x0, BATCH, rng_key(8, RNG_NOISE_X0, step, 0));
+            rng_gaussian(x.noise_t, BATCH, rng_key(8, RNG_NOISE_T, step, 0));
+            for (int b = 0; b < BATCH; b++) t[b] = rng_below(rng_key(8, RNG_T, step, b), 0, x.d.T);
+            run_loss(&x, 1);
+            adamw_step(&x.m, &o, step, learning_rate(0.005, step, 20, STEPS), 0, decay,
+                       ema_warmup(0.99, step), clip_factor(gradient_norm(&x.m, &o), 1));
+        }
+        memcpy(x.m.params, o.ema, x.m.num_params * sizeof *o.ema);
+        embedding_table_forward(&x.m);
+        for (int k = 0; k < 4; k++)
+            for (int i = -4; i <= 4; i++) {
+                static const int at[] = {200, 600, 1000, 1600};
+                const double a = x.d.alphas_cumprod[at[k]], a0 = x.d.first_alpha, point = i / 2.0;
+                const double want = tanh(sqrt(a) * point / (1 - a * a0));
+                real out, in = (real)point, timestep = diffusion_timestep(&x.d, at[k]), logit[2];
+                denoiser_forward(&x.m, &x.w, &out, &in, NULL, &timestep, 1, 1, x.drop);
+                lm_head_forward(&x.m, logit, &out, 1);
+                const double guess = tanh((logit[0] - logit[1]) / 2); /* p(+1) - p(-1) */
+                worst = fmax(worst, fabs(guess - want));
+            }
+        check(worst < 0.08, "two words: the guess is up to %g off the curve", worst);
+    }
+    optimizer_free(&o);
+    close_world(&x);
+}
+
 /* ---- the classifier and guidance --------------------------------------------------------------------- */
 
 typedef struct {
@@ -2216,6 +2262,7 @@ int main(void)
     run("optimiser", test_optimizer);
     if (!DOUBLE) run("moving average", test_ema);
     run("memorising a batch", test_memorise);
+    run("two words in one dimension", test_two_words);
     run("the sampling loop written out", test_loop);
     run("options of the sampling loop", test_sampler);
     run("guidance uphill", test_rising);
