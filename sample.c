@@ -110,7 +110,7 @@ static void add_guides(void *context, real *dx, const real *x, int t)
  * that are no special tokens. */
 static void read_words(Sampling *r, const real *x)
 {
-    nearest_words(&r->model, &r->work, r->ids, x, r->count, r->N,
+    likeliest_words(&r->model, &r->work, r->ids, x, r->count, r->N,
                   r->length_count ? TOKEN_SPECIALS : 0);
     for (int i = 0; i < r->count * r->N; i++)
         if (r->fixed[i % r->N] != TOKEN_MASK) r->ids[i] = r->fixed[i % r->N];

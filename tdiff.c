@@ -3,106 +3,13 @@
  *   PART ONE, the algorithm, is read from top to bottom in an evening:
  *     1 the idea   2 the diffusion process   3 the loss   4 the denoiser   5 layers   6 learning
  *     7 sampling
- *   PART TWO, the workshop, is for looking things up:
- *     8 numbers   9 the product   10 parameters and memory   11 other objectives, the bound
+ *   The rest, the workshop, is for looking things up:
+ *     8 numbers   9 the product   10 parameters, memory, threads   11 other objectives, the bound
  *     12 control   13 the checkpoint
  *
- * tdiff.h is the table of contents, in the same order, and says the shape of every array. */
-
-/* ==== PART ONE: THE ALGORITHM ================================================================= */
-
-/* ---- 1. the idea ------------------------------------------------------------------------------
- *
- * A word is a point in space, its embedding: a row of D numbers. A sentence of N words is N points.
- * Diffusion learns to turn N points of pure noise, little by little, into the points of a sentence.
- * This is continuous diffusion: what becomes noisy is the points. (Masked diffusion, in which words
- * are covered one by one, is another thing.) It takes two processes:
- *
- *   q goes forward and is fixed. It adds Gaussian noise to the sentence's points, x_start, more at
- *   every step t = 0, 1, ... T-1, until nothing of them is left. For any t there is a closed form:
- *
- *       x_t = sqrt(alphas_cumprod[t]) x_start + sqrt(1 - alphas_cumprod[t]) noise   (DDPM eq. 4)
- *
- *   alphas_cumprod falls from nearly 1 at t = 0 to nearly 0 at t = T-1.
- *
- *   p goes back and is learnt. A network f, the denoiser, sees the noisy points x_t and t, and
- *   guesses all of x_start at once. Were the guess right, x_{t-1} would be drawn from a Gaussian
- *   between the guess and x_t (DDPM eq. 6 and 7). So one step back is: guess, and draw from it.
- *
- * Along one sentence, from words to noise, the names are:
- *
- *   words -> x_start_mean -> x_start -> x_t at t = 0 -> ... -> x_t at t = T-1
- *            embeddings     + a little   + noise of t=0         pure noise
- *
- * The step from the embeddings to x_start makes words, which are discrete, into points that have a
- * density: x_start is a word's embedding with a little noise of its own, as much as q adds at
- * t = 0. Only so can the embeddings be learnt together with f (Diffusion-LM sec. 4.2).
- *
- * What is learnt. The objective has three terms (Diffusion-LM eq. 2, there with x_0 for x_start):
- *
- *   mse          |x_start - f(x_t, t)|^2, the mean over positions and dimensions: the guess must
- *                be right. At t = 0 the target is the embedding without noise.
- *   decoder_nll  -log p(word | x_start), p = softmax(lm_head(x_start)), where lm_head compares a
- *                point with every embedding: a word must be recognisable from its own noisy point.
- *                Without it all embeddings could move to one point, where mse is 0. It reads
- *                x_start, not f's guess: it is there for the embeddings, not for the network.
- *   tT_loss      |sqrt(alphas_cumprod[T-1]) x_start|^2: sampling begins with pure noise, so x_t
- *                must hold nothing of the sentence at t = T-1. With the schedule used here
- *                alphas_cumprod[T-1] is 2e-7, and so is this term beside the others: it belongs to
- *                the bound that is derived in the paper, and can be ignored.
- *
- * With these three, samples of a template are fine, but rare words are learnt slowly, and real
- * sentences come out as word salad. Three additions mend that. They are what runs by default:
- *
- *   the softmax head     The network does not say a point but how probable each word is,
- *                        p = softmax(lm_head(f(x_t, t))), and the guess of x_start is the mean of
- *                        the embeddings under p. So the error of a guess is told word by word:
- *   head_nll             -log p(word), a fourth term, which does most of the work.
- *   the embedding norm   Embeddings are held at one length, 4. It decides how much noise hides a
- *                        word: free embeddings of 128 dimensions are about 11 long, so that only
- *                        the noisiest steps leave any doubt which word it is, and all other steps
- *                        are wasted.
- *   self-conditioning    The network reads its last guess beside x_t: when sampling, that of the
- *                        step before; in training, half of the time, one made for the purpose.
- *                        Words of a sentence then agree with each other better. (The simple corpus
- *                        does without: its words need not agree.)
- *
- * A training step (train.c: draw_batch, losses, train):
- *
- *   take a batch of sentences; for each draw t in 0..T-1 and the noises noise_x0 and noise_t
- *   x_start = embedding + sqrt(1 - alphas_cumprod[0]) noise_x0                    noisy_examples
- *   x_t     = q_sample(x_start, t, noise_t)
- *   p       = softmax(lm_head(denoiser(x_t, t)))                                forward_examples
- *   guess   = p @ embeddings                                                      predict_xstart
- *   loss    = mse(x_start, guess) + head_nll + decoder_nll + tT_loss          losses_of_examples
- *   gradient of the loss, backwards through all of it       backward_examples, backward_weights
- *   if the gradient is longer than 1, shorten it to 1                                clip_factor
- *   weights follow the gradient, and an average follows the weights                   adamw_step
- *
- * Sampling (sample.c: sample_batch; p_sample_loop):
- *
- *   draw a length N from those of the training text
- *   x = noise (N,D)                                                                   that is x_T
- *   for t = T-1 ... 0, or some of these:
- *       guess = p @ embeddings, p = softmax(lm_head(denoiser(x, t)))                guess_xstart
- *       mean  = posterior_mean_coef1[t] guess + posterior_mean_coef2[t] x               p_sample
- *       x     = mean + sqrt(posterior_variance[t]) noise, without noise at t = 0
- *   each point's word is the one that lm_head finds likeliest                      nearest_words
- *
- * A sentence has its own length. [CLS] in front and [SEP] at the end are words of it; when the
- * length has been drawn they are known, and set like the words of a prompt. Only sentences of one
- * length are computed together, in training and in sampling, so nothing is ever filled up with
- * [PAD] and no attention is masked.
- *
- *   symbol  meaning                             symbol  meaning
- *   B       batch: sentences at once            D       embedding dimension
- *   N       positions of a sentence             C       model width (hidden size)
- *   V       vocabulary: words                   H, L    attention heads, layers
- *   T       diffusion steps                     F       feed-forward width
- *   t       a step, 0..T-1 (the papers' t-1)    M       rows: B*N
- *
- * A gradient has the name of what it is the gradient of, with d in front: dx_t is d loss / d x_t.
- * Everything random (t, the noises) comes in as an argument: no function here draws anything. */
+ * tdiff.h is the table of contents, in the same order, and says the shape of every array. Next come
+ * what C needs to know first, and some functions of the workshop that the algorithm calls; a reader
+ * goes on at PART ONE. */
 #include "tdiff.h"
 #include <assert.h>
 #include <errno.h>
@@ -165,8 +72,6 @@ static void backward_examples(const Model *m, const Workspace *w, real *dx_t, co
                               int B, int N, Dropout drop);
 static void backward_weights(Model *m, const Workspace *w, const real *dout, const real *x_t, int B,
                              int N);
-static void table_weights(Model *m, real *dbias, const real *dout, const real *in, int M);
-static int share(int B, int k, int shares);
 
 /* What is not whole in memory: element (i,j) is x[i * row + j * col]. */
 typedef struct {
@@ -178,20 +83,22 @@ static Matrix columns_of(const real *x, size_t apart); /* (i,j) = x[j * apart + 
 /* c(M,N) = a(M,K) b(K,N) or, with ADD, c += a b; c's rows lie `apart`. On this thread alone. */
 static void product(real *c, size_t apart, int add, Matrix a, Matrix b, int M, int N, int K);
 
-/* section 10: the arrays as they begin at an example; those of a layer; parts of a batch */
+/* section 10: the arrays as they begin at an example; gradients of weights, by all threads */
 static Workspace from_example(const Workspace *all, const Config *c, int first);
-static Batch part_of_batch(const Batch *y, int first, int count, size_t n);
-static Dropout dropout_of_piece(Dropout drop, int first);
+static void weights_of(Pair p, int O, const real *dout, const real *in, int M);
+static void layernorm_weights_of(Pair p, const real *partial, int B);
+static void embeddings_as_weight(Model *m, real *dbias, const real *dout, const real *in, int M);
 static double *diffusion_alloc(Diffusion *d, int schedule, int total, const unsigned char *kept,
                                Error *err);
 /* section 11: predicting the noise; x_t's own evidence for its words */
 static void noise_mse_forward(const Workspace *w, double *mse, const Batch *y, size_t n);
-static void noise_mse_backward(const Workspace *w, const Batch *y, const real *weight, size_t n);
-static void epsilon_backward(const Workspace *w, const Batch *y, const Diffusion *d, size_t n);
+static void noise_mse_backward(const Workspace *w, const Batch *y, const Diffusion *d,
+                               const real *weight, size_t n);
+static void past_the_network(const Workspace *w, const Batch *y, const Diffusion *d, size_t n);
 static void add_evidence(real *out, const real *x, const Diffusion *d, const int *t, int B,
                          size_t n);
 /* section 12 */
-static void nearest_rows(int *ids, const real *scores, int M, int V, int from);
+static void largest_columns(int *ids, const real *scores, int M, int V, int from);
 static void noise_known_words(const Sampler *s, const Workspace *w, const Diffusion *d, real *x,
                               int B, size_t n);
 static void keep_known_words(const Sampler *s, real *x, int M, int D);
@@ -199,41 +106,166 @@ static void clip(real *x, size_t n);
 static int is_guided(const Diffusion *d, int t);
 static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
 
-/* ---- 2. the diffusion process -----------------------------------------------------------------
- * q_ goes forward, p_ goes back. All of it is arithmetic with a handful of numbers for each t,
- * computed once in double precision; nothing here knows of words or of the network. */
+/* ==== PART ONE: THE ALGORITHM ================================================================= */
 
-/* beta[t], the share of variance that step t adds, from how much of x_start (squared) is to be left
- * after a share s of the steps: alpha_bar(s), falling from 1 to 0. */
+/* ---- 1. the idea ------------------------------------------------------------------------------
+ *
+ * A word is a point in space, its embedding: a row of D numbers. A sentence of N words is N points.
+ * Diffusion learns to turn N points of pure noise, little by little, into the points of a sentence.
+ * This is continuous diffusion: it is the points that become noisy. (Masked diffusion, in which
+ * words are covered one by one, is another thing.) It takes two processes:
+ *
+ *   q goes forward and is fixed. It adds a little Gaussian noise to the points, x_start, in every
+ *   step t = 0, 1, ... T-1, so that x_t holds ever less of them and at last nothing. The noise of
+ *   all steps up to t can be added at once:
+ *
+ *       x_t = sqrt(alphas_cumprod[t]) x_start + sqrt(1 - alphas_cumprod[t]) noise   (DDPM eq. 4)
+ *
+ *   p goes back and is learnt. A network, the denoiser, sees the noisy points x_t and is told t.
+ *   From its output comes a guess of all of x_start at once. Were the guess right, x_{t-1} would be
+ *   drawn from a Gaussian whose mean is a weighted sum of the guess and x_t (DDPM eq. 6 and 7). So
+ *   one step back is: guess, and draw from that Gaussian.
+ *
+ * Along one sentence, from words to noise, the names are:
+ *
+ *   words -> embeddings -> x_start -> x_t at t = 0 -> ... -> x_t at t = T-1
+ *                      a little noise   a little more        nothing but noise
+ *
+ * x_start is the embeddings with a little noise of their own, because a decoder could tell words
+ * apart however close their embeddings are, if there were no noise: nothing would push them apart.
+ * With noise of a fixed size they must keep a distance. It is as much as q adds at t = 0, as if
+ * there were one more step before the first (Diffusion-LM sec. 4.2).
+ *
+ * What is learnt: the network and, together with it, the embeddings. The loss of Diffusion-LM is a
+ * sum of three terms, all with weight 1 (its eq. 2, where x_start is called x_0):
+ *
+ *   mse          |x_start - guess|^2, the mean over positions and dimensions: the guess must be
+ *                right. At t = 0 the target is the embedding without noise: the last step of
+ *                sampling ends in the guess, and it is words that are wanted.
+ *   decoder_nll  -log p(word | x_start), p = softmax(lm_head(x_start)), where lm_head compares a
+ *                point with every embedding: a word must be recognisable from its own noisy point.
+ *                Were there only mse, all embeddings would move to one point, where guessing is
+ *                easy. It reads x_start, not the guess: it is for the embeddings, not the network.
+ *   tT_loss      |sqrt(alphas_cumprod[T-1]) x_start|^2: sampling begins with pure noise, so x_t
+ *                must hold nothing of the sentence at t = T-1. With the noise schedule used here
+ *                alphas_cumprod[T-1] is 2e-7, and this term nearly 0: it is a part of the bound
+ *                that the paper derives, and does nothing here.
+ *
+ * The bound is one on -log p(sentence): a sum over all t of how far the Gaussian above is from the
+ * true one, which is mse weighted by a number for each t (section 11 computes it). The loss takes
+ * all t alike, as DDPM does (sec. 3.4): whatever the weights, the best guess at each t is the same,
+ * the mean of all x_start that x_t may come from; weights only say where to try hardest.
+ *
+ * In the plain form the network's output is the guess. That learns sentences made from one template
+ * well, rare words slowly, and real sentences not at all: they come out as word salad. Three
+ * changes mend that, and run by default:
+ *
+ *   the softmax head     The best guess is the mean of the embeddings, each as probable as its word
+ *                        is given x_t (but for x_start's own noise, which may remain unknown). So
+ *                        the network says just these probabilities: with its output out,
+ *                        p = softmax(lm_head(out)), and guess = p @ embeddings. That allows a
+ *                        fourth term,
+ *            head_nll    -log p(word): how probable the right word was, which tells the network
+ *                        far more than a distance does, and does most of the work. (mse stays: it
+ *                        is what the guess is used for.)
+ *   the embedding norm   All embeddings have one length, 4. That length, beside noise of variance 1
+ *                        in each dimension, decides how much noise hides a word: free embeddings of
+ *                        128 dimensions are about sqrt(128) = 11 long, so that only the noisiest
+ *                        steps leave any doubt which word it is, and all others are wasted. (4 was
+ *                        best of those tried.)
+ *   self-conditioning    The network reads its last guess beside x_t, so that the words of a
+ *                        sentence agree with each other. In sampling it is that of the step before,
+ *                        zeros in the first; in training half of the batches get a guess that was
+ *                        made from zeros, the other half zeros. (Off for the corpus of templates
+ *                        that comes with the program: its words need not agree.)
+ *
+ * A training step (train.c: draw_batch, losses, train):
+ *
+ *   take a batch of sentences; draw t uniformly for each, and the noises noise_x0 and noise_t
+ *   x_start = embeddings + sqrt(1 - alphas_cumprod[0]) noise_x0
+ *   x_t     = sqrt(alphas_cumprod[t]) x_start + ... noise_t                       noisy_examples
+ *   out     = denoiser(x_t, last guess or zeros, t)                             forward_examples
+ *   p       = softmax(lm_head(out));  guess = p @ embeddings                      predict_xstart
+ *   loss    = mse(x_start, guess) + head_nll + decoder_nll + tT_loss          losses_of_examples
+ *   the gradient of the loss, back through all of it                            weight_gradients
+ *   if the gradient is longer than 1, it is shortened to 1                           clip_factor
+ *   weights follow the gradient, and an average follows the weights                   adamw_step
+ *
+ * Sampling (sample.c: sample_batch, p_sample_loop):
+ *
+ *   draw a length N from those of the training text
+ *   x = noise (N,D), as at t = T-1
+ *   for t = T-1 ... 0, or for some of these:
+ *       out   = denoiser(x, last guess or zeros, t)
+ *       guess = softmax(lm_head(out)) @ embeddings                                 guess_xstart
+ *       x     = posterior_mean_coef1[t] guess + posterior_mean_coef2[t] x
+ *               + sqrt(posterior_variance[t]) noise, which is 0 at t = 0                p_sample
+ *   each point's word is the one that lm_head finds likeliest                      likeliest_words
+ *
+ * A sentence has its own length: that is how many points the network is given. [CLS] in front and
+ * [SEP] at the end are words of it, noisy like all others in training; in sampling they are known,
+ * and set like the words of a prompt. Only sentences of one length are computed together, in
+ * training and in sampling, so nothing is filled up with [PAD], and no attention is masked.
+ *
+ *   symbol  meaning                             symbol  meaning
+ *   B       batch: sentences at once            D       embedding dimension
+ *   N       positions of a sentence             C       model width (hidden size)
+ *   V       vocabulary: words                   H, L    attention heads, layers
+ *   T       diffusion steps                     F       feed-forward width
+ *   t       a step, 0..T-1 (the papers' t-1)    M       rows: B*N
+ *
+ * A gradient has the name of what it is the gradient of, with d in front: dx_t is d loss / d x_t.
+ * Everything random comes in as an argument, as numbers or as a key to hash: the same arguments
+ * give the same result. */
+
+/* ---- 2. the diffusion process -----------------------------------------------------------------
+ * q_ goes forward, p_ goes back: arithmetic with a handful of numbers for each t, computed once in
+ * double precision. For T = 2000 and the schedule `sqrt` they are:
+ *
+ *        t   alphas_cumprod   beta     coef1     coef2   posterior_variance
+ *        0       .985         .015    1         0          0
+ *      100       .78          .0014    .0059     .9941      .0014
+ *     1000       .30          .0012    .0009     .9989      .0012
+ *     1980       .0048        .051     .0036     .9741      .051
+ *     1999      2e-7          .999     .014      .032       .999
+ *
+ * What is special at t = 0: the target of mse is the embedding without noise; a step back has mean
+ * coef1 guess + 0 x_t and variance 0, so it ends in the guess; and x_start has noise of that size.
+ * The rest of the code says t == 0 where it matters. */
+
+/* beta[t] is the share of variance that step t adds, and alphas_cumprod[t] the product of 1 - beta
+ * up to t: what is left of x_start, squared. A schedule says how much is to be left after a share s
+ * of all steps, alpha_bar(s), falling to 0, and beta is the relative loss from s to the next. It is
+ * held at .999 at most, lest nothing is left at the end and 1 / alphas_cumprod is infinite. */
 void betas_for_alpha_bar(double *betas, int T, double (*alpha_bar)(double))
 {
     for (int t = 0; t < T; t++)
         betas[t] = fmin(1 - alpha_bar((t + 1.0) / T) / alpha_bar((double)t / T), 0.999);
 }
 
-/* The schedule `sqrt` (Diffusion-LM app. A): much noise at once, since a word is as recognisable
- * under a little noise as under none. From s = .9999 on the formula is below 0; a line to 0 takes
- * its place. */
+/* The schedule `sqrt` (Diffusion-LM app. A): much noise in the first steps already, since a word is
+ * as recognisable under a little noise as under none. From s = .9999 on the formula is below 0; a
+ * line to 0 takes its place. */
 double sqrt_alpha_bar(double s) { return fmax(1 - sqrt(s + 0.0001), 1e-5 * (1 - s)); }
 
-/* Respacing: of `total` trained steps the process may take some (kept). alphas_cumprod stays what
- * it is at those, and everything else follows from it (Improved DDPM sec. 4). */
+/* The tables. Respacing: of `total` trained steps the process may take some (kept), the last one
+ * always, where pure noise is right. alphas_cumprod stays what it is at those; so one step does the
+ * work of all that it leaves out (Improved DDPM sec. 4). */
 int diffusion_init(Diffusion *d, int schedule, int total, const unsigned char *kept, Error *err)
 {
-    double *all = diffusion_alloc(d, schedule, total, kept, err); /* the betas of all steps */
-    double before = 1, cumprod = 1;
-    if (!all) return -1;
-    for (int t = 0, k = 0; t < total; t++) {
-        cumprod *= 1 - all[t];
-        if (t == 0) d->first_alpha = cumprod;
+    double *trained = diffusion_alloc(d, schedule, total, kept, err); /* the betas of all steps */
+    double left = 1, left_before = 1, cumprod = 1;
+    if (!trained) return -1;
+    for (int t = 0, k = 0; t < total; t++) { /* the betas of the steps that are kept */
+        left *= 1 - trained[t];
+        if (t == 0) d->first_alpha = left;
         if (kept && !kept[t]) continue;
-        d->betas[k] = 1 - cumprod / before;
+        d->betas[k] = 1 - left / left_before;
         d->timestep_map[k++] = t;
-        before = cumprod;
+        left_before = left;
     }
-    free(all);
-    cumprod = 1;
-    for (int t = 0; t < d->T; t++) {
+    free(trained);
+    for (int t = 0; t < d->T; t++) { /* what follows from them */
         const double prev = cumprod, beta = d->betas[t];
         cumprod *= 1 - beta;
         d->alphas_cumprod_prev[t] = prev, d->alphas_cumprod[t] = cumprod;
@@ -241,16 +273,14 @@ int diffusion_init(Diffusion *d, int schedule, int total, const unsigned char *k
         d->posterior_mean_coef1[t] = beta * sqrt(prev) / (1 - cumprod);           /* of x_start */
         d->posterior_mean_coef2[t] = (1 - prev) * sqrt(1 - beta) / (1 - cumprod); /* of x_t */
     }
-    /* At t = 0 the variance is 0, and its logarithm would not do: that of t = 1 stands in. It is
-     * asked for by the bound only; p_sample adds no noise there. */
-    for (int t = 0; t < d->T; t++) {
-        const int positive = t == 0 && d->T > 1 ? 1 : t;
-        d->posterior_log_variance_clipped[t] = log(d->posterior_variance[positive]);
+    for (int t = 0; t < d->T; t++) { /* for the bound; the variance of t = 0 has no logarithm */
+        const int of = t == 0 && d->T > 1 ? 1 : t;
+        d->posterior_log_variance_clipped[t] = log(d->posterior_variance[of]);
     }
     return 0;
 }
 
-/* Networks of any T see t on one scale. */
+/* What the network is told of t: one scale for every T. */
 real diffusion_timestep(const Diffusion *d, int t)
 {
     return (real)d->timestep_map[t] * ((real)1000 / d->total);
@@ -268,8 +298,9 @@ void q_sample(real *x_t, const real *x_start, const real *noise, const int *t, c
 }
 
 /* The mean of q(x_{t-1} | x_t, x_start), a Gaussian of variance posterior_variance[t] (DDPM eq. 6
- * and 7). It lies between the two. In the noise, t = T-1, it is almost all x_t: a guess that is
- * still poor moves x hardly. At t = 0 it is x_start itself. */
+ * and 7): a weighted sum of the two. Over most of t nearly all of it is x_t, so that a step moves x
+ * only a little way to the guess. Towards t = 0 it turns into x_start. At t = T-1 neither counts,
+ * as nearly all of x_{t-1} is new noise. */
 void q_posterior_mean(real *mean, const real *x_start, const real *x_t, const int *t,
                       const Diffusion *d, int B, size_t n)
 {
@@ -279,8 +310,7 @@ void q_posterior_mean(real *mean, const real *x_start, const real *x_t, const in
 }
 
 /* The variance of a step back: posterior_variance[t] or, larger, beta[t]; DDPM sec. 3.2 finds both
- * alike. beta[0] would be too large for a step that comes near the end; the variance of t = 1
- * stands in. */
+ * alike. (beta[0] is asked for by the bound only, and replaced as the logarithm above.) */
 double p_variance(const Diffusion *d, int t, Variance kind)
 {
     if (kind == FIXED_SMALL) return d->posterior_variance[t];
@@ -288,7 +318,8 @@ double p_variance(const Diffusion *d, int t, Variance kind)
 }
 
 /* One step back: x_{t-1} is drawn as if the guess of x_start were right (DDPM alg. 2, line 4). At
- * t = 0 there is no x_{t-1} to draw; the step ends in the guess. */
+ * t = 0 there is no x_{t-1} to draw; the step ends in the guess, a mean of embeddings, whose
+ * nearest word is looked for when all is done. */
 void p_sample(real *x_prev, const real *pred_xstart, const real *x_t, const real *noise,
               const int *t, const Diffusion *d, Variance kind, int B, size_t n)
 {
@@ -302,10 +333,13 @@ void p_sample(real *x_prev, const real *pred_xstart, const real *x_t, const real
 
 /* ---- 3. the loss ------------------------------------------------------------------------------
  * Each term is a pair: forward gives a value for every example, backward ADDS weight[b] times its
- * gradient. All are means over positions (and dimensions), and then over the batch. */
+ * gradient. All are means over positions (and dimensions), and then over the batch. (The bound has
+ * sums in place of the means. That mse is divided by D and the others are not is a choice, too.)
+ *
+ * matmul(c, SET or ADD, bias, a, is a transposed?, b, is b transposed?, rows, columns, inner) is
+ * c = a b + bias or c += a b; above each stands what it computes. */
 
-/* mse = mean (target - out)^2. The bound would weigh the steps differently (by how much the means
- * of two Gaussians matter at t); the plain mean is what gives good samples, as in DDPM sec. 3.4. */
+/* mse = mean (target - out)^2 */
 void mse_forward(double *mse, const real *target, const real *out, int B, size_t n)
 {
     for (int b = 0; b < B; b++)
@@ -325,15 +359,16 @@ void mse_backward(real *dtarget, real *dout, const real *target, const real *out
 }
 
 /* nll = mean over positions of -log softmax(logits)[id] = log(sum of exp(logits)) - logits[id].
- * The logits become their softmax; its logarithm would not do, since softmax makes the smallest
- * probabilities 0. */
+ * (Not the logarithm of softmax's result: that has 0 for the smallest probabilities.) The logits
+ * are replaced by their softmax, and in the backward that by their gradient. */
 static void cross_entropy(double *nll /*(B)*/, real *logits /*(B,N,V)*/, const int *ids /*(B,N)*/,
                           int B, int N, int V)
 {
     for (int b = 0; b < B; b++) {
         nll[b] = 0;
         for (int i = b * N; i < (b + 1) * N; i++) {
-            real *row = logits + (size_t)i * V, logit = row[ids[i]];
+            real *row = logits + (size_t)i * V;
+            const real logit = row[ids[i]];
             nll[b] += (double)(softmax(row, V) - logit) / N;
         }
     }
@@ -355,14 +390,15 @@ void decoder_nll_forward(double *nll, real *logits, const Model *m, const real *
     cross_entropy(nll, logits, ids, B, N, m->config.vocab);
 }
 
-/* d nll / d logits = softmax - onehot; from there on lm_head is a Linear, of which this does the
- * input, and training_losses the weight. */
+/* dlogits = weight/N (softmax - onehot), in place of the softmax;  dx += dlogits embedding. The
+ * weight of this Linear gets its gradient with all other weights: weight_gradients. */
 void decoder_nll_backward(real *dx, real *probs, const Model *m, const int *ids, const real *weight,
                           int B, int N)
 {
     const int V = m->config.vocab, D = m->config.emb_dim, M = B * N;
     for (int i = 0; i < M; i++) {
-        real *p = probs + (size_t)i * V, scale = weight[i / N] / N;
+        real *p = probs + (size_t)i * V;
+        const real scale = weight[i / N] / N; /* row i belongs to example i / N */
         p[ids[i]] -= 1;
         for (int v = 0; v < V; v++) p[v] *= scale;
     }
@@ -387,8 +423,8 @@ void tT_loss_backward(real *dx_start, const real *x_start, const Diffusion *d, c
     }
 }
 
-/* The softmax head: p = softmax(lm_head(out)), and the guess is p @ embedding. p is left in
- * w->head. head_nll: NULL, or the cross-entropy of p with the words. */
+/* The softmax head: p = softmax(lm_head(out)), left in w->head;  pred = p embedding. head_nll:
+ * NULL, or the cross-entropy of p with the words. */
 static void softmax_head_forward(const Model *m, const Workspace *w, real *pred, double *head_nll,
                                  const real *out, const int *ids, int B, int N)
 {
@@ -400,24 +436,26 @@ static void softmax_head_forward(const Model *m, const Workspace *w, real *pred,
     matmul(pred, SET, NULL, w->head, 0, m->embedding, 0, M, D, V);
 }
 
-/* With g = d loss / d p, that is dpred embedding^T, through the softmax p (g - p . g), and of
- * head_nll p - onehot. w->dhead is d loss / d logits afterwards. */
+/* dlogits, into w->dhead, has two parts. Through the guess: g = dpred embedding^T is d loss / d p,
+ * of which softmax makes p (g - sum of p g). From head_nll: weight/N (p - onehot).
+ * Then dout += dlogits embedding. */
 static void softmax_head_backward(const Model *m, const Workspace *w, real *dout, const real *dpred,
                                   const int *ids, const real *weight, int B, int N)
 {
     const int V = m->config.vocab, D = m->config.emb_dim, M = B * N;
     matmul(w->dhead, SET, NULL, dpred, 0, m->embedding, 1, M, V, D);
     for (int i = 0; i < M; i++) {
-        real *g = w->dhead + (size_t)i * V, scale = weight[i / N] / N;
-        const real *p = w->head + (size_t)i * V, mean = dot(g, p, V);
-        for (int v = 0; v < V; v++) g[v] = p[v] * (g[v] - mean + scale);
+        real *g = w->dhead + (size_t)i * V;
+        const real *p = w->head + (size_t)i * V;
+        const real sum_pg = dot(g, p, V), scale = weight[i / N] / N;
+        for (int v = 0; v < V; v++) g[v] = p[v] * (g[v] - sum_pg + scale);
         g[ids[i]] -= scale;
     }
     matmul(dout, ADD, NULL, w->dhead, 0, m->embedding, 0, M, D, V);
 }
 
-/* The guess of x_start, pred, from what the network says, out: a distribution of words, x_start
- * itself (as in Diffusion-LM), or the noise. head_nll: NULL, or 0 where there is no such term. */
+/* The guess of x_start, pred, from the network's output: by the softmax head, or the output itself
+ * as in Diffusion-LM, or from the noise (section 11; so is add_evidence, for ./sample only). */
 static void predict_xstart(const Model *m, const Workspace *w, real *pred, double *head_nll,
                            real *out, const real *x_t, const int *ids, const int *t,
                            const Diffusion *d, int B, int N)
@@ -426,12 +464,11 @@ static void predict_xstart(const Model *m, const Workspace *w, real *pred, doubl
     if (m->config.predict == PREDICT_SOFTMAX) {
         if (d->evidence_above < HUGE_VAL) add_evidence(out, x_t, d, t, B, n);
         softmax_head_forward(m, w, pred, head_nll, out, ids, B, N);
-        return;
+    } else {
+        if (m->config.predict == PREDICT_XSTART) memcpy(pred, out, B * n * sizeof *pred);
+        else xstart_from_epsilon(pred, x_t, out, t, d, B, n);
+        for (int b = 0; head_nll && b < B; b++) head_nll[b] = 0;
     }
-    if (m->config.predict == PREDICT_EPSILON) xstart_from_epsilon(pred, x_t, out, t, d, B, n);
-    else memcpy(pred, out, B * n * sizeof *pred);
-    if (head_nll)
-        for (int b = 0; b < B; b++) head_nll[b] = 0;
 }
 
 /* What the network is to see of the examples: x_start, which is the embedding (in target) with
@@ -456,8 +493,8 @@ static void noisy_examples(const Model *m, const Workspace *w, const Diffusion *
  *
  * and with the softmax head by two more: 6 as its weight, 7 as what its probabilities average.
  * Routes 1 to 4 meet in dx_start, as x_start is the embedding plus a constant noise; 5 to 7 are
- * gradients of weights and are taken in training_losses. Nothing is detached but the estimate for
- * self-conditioning, which the gradient takes for a constant. */
+ * gradients of a weight, and are taken in weight_gradients. Nothing is detached but the estimate
+ * for self-conditioning, which the gradient takes for a constant. */
 static void losses_of_examples(const Model *m, const Workspace *w, const Losses *terms,
                                const Diffusion *d, const Batch *y, const real *weight, int backward,
                                Dropout drop)
@@ -469,7 +506,7 @@ static void losses_of_examples(const Model *m, const Workspace *w, const Losses 
     noisy_examples(m, w, d, y);
     for (int b = 0; b < B; b++) /* at t = 0 the target stays the embedding, without noise */
         if (y->t[b] > 0) memcpy(w->target + b * n, w->x_start + b * n, n * sizeof *w->target);
-    if (y->self_condition) { /* a guess made without one is read when guessing again */
+    if (y->self_condition) { /* a first guess, made from zeros, is read when guessing again */
         forward_examples(m, w, w->model_out, w->x_t, NULL, w->timesteps, B, N, drop);
         predict_xstart(m, w, w->estimate, NULL, w->model_out, w->x_t, NULL, y->t, d, B, N);
     }
@@ -489,86 +526,48 @@ static void losses_of_examples(const Model *m, const Workspace *w, const Losses 
     memset(w->dx_start, 0, B * n * sizeof *w->dx_start);
     memset(w->dmodel_out, 0, B * n * sizeof *w->dmodel_out);
     memset(w->dpred, 0, B * n * sizeof *w->dpred);
-    memset(w->dx_past, 0, B * n * sizeof *w->dx_past); /* reaches x_t past the network */
     tT_loss_backward(w->dx_start, w->x_start, d, weight, B, n);                      /* route 3 */
     decoder_nll_backward(w->dx_start, w->logits, m, y->ids, weight, B, N);           /* route 4 */
-    if (epsilon) noise_mse_backward(w, y, weight, n);
+    if (epsilon) noise_mse_backward(w, y, d, weight, n);
     else mse_backward(w->dx_start, w->dpred, w->target, w->pred_xstart, weight, B, n); /* route 2 */
-    if (m->config.predict == PREDICT_SOFTMAX) {
+    if (m->config.predict == PREDICT_SOFTMAX)
         softmax_head_backward(m, w, w->dmodel_out, w->dpred, y->ids, weight, B, N);
-        if (d->evidence_above < HUGE_VAL) add_evidence(w->dx_past, w->dmodel_out, d, y->t, B, n);
-    } else if (epsilon) epsilon_backward(w, y, d, n);
-    else add_to(w->dmodel_out, w->dpred, B * n);
+    else if (!epsilon) add_to(w->dmodel_out, w->dpred, B * n);
     backward_examples(m, w, w->dx_t, w->dmodel_out, B, N, drop);
-    for (int b = 0; b < B; b++) { /* route 1: x_t has sqrt(alphas_cumprod) of x_start */
+    if (epsilon) past_the_network(w, y, d, n);
+    for (int b = 0; b < B; b++) { /* route 1: x_t holds sqrt(alphas_cumprod) x_start */
         const real scale = (real)sqrt(d->alphas_cumprod[y->t[b]]);
         for (size_t i = b * n; i < (b + 1) * n; i++)
-            w->dx_start[i] = fmadd(scale, w->dx_t[i] + w->dx_past[i], w->dx_start[i]);
+            w->dx_start[i] = fmadd(scale, w->dx_t[i], w->dx_start[i]);
     }
 }
 
-/* Threads. Each takes some of the examples through the whole network, forward and back, alone, and
- * so hardly ever waits. The gradient of a weight is a sum over all examples; for it, each thread
- * takes some of the weight's rows and sums over the examples in their order. So no sum depends on
- * how many threads there are, and the result has the same bits for any number. */
-static void losses_of_piece(Model *m, Workspace *w, const Losses *terms, const Diffusion *d,
-                            const Batch *y, int backward, Dropout drop)
+/* The gradients of all weights, from what losses_of_examples left. The embeddings' routes are added
+ * one behind the other; of each product all threads compute some rows. */
+static void weight_gradients(Model *m, Workspace *w, const Batch *y)
 {
-    const int B = y->B, N = y->N, shares = max_threads() < B ? max_threads() : B;
-    const size_t n = (size_t)N * m->config.emb_dim;
-#pragma omp parallel for schedule(static, 1)
-    for (int k = 0; k < shares; k++) {
-        const int first = share(B, k, shares), count = share(B, k + 1, shares) - first;
-        const Workspace part = from_example(w, &m->config, first);
-        const Losses own = losses_at(terms, first);
-        const Batch mine = part_of_batch(y, first, count, n);
-        losses_of_examples(m, &part, &own, d, &mine, w->weight + first, backward, drop);
-    }
-    if (!backward) return;
-
-    backward_weights(m, w, w->dmodel_out, w->x_t, B, N);
-#pragma omp parallel
-    table_weights(m, m->lm_head_bias->grad, w->logits, w->x_start, B * N);           /* route 5 */
+    const int M = y->B * y->N;
+    backward_weights(m, w, w->dmodel_out, w->x_t, y->B, y->N);
+    embeddings_as_weight(m, m->lm_head_bias->grad, w->logits, w->x_start, M);         /* route 5 */
     if (m->config.predict == PREDICT_SOFTMAX) {
-#pragma omp parallel
-        table_weights(m, m->lm_head_bias->grad, w->dhead, w->model_out, B * N);      /* route 6 */
-#pragma omp parallel
-        table_weights(m, NULL, w->head, w->dpred, B * N);                            /* route 7 */
+        embeddings_as_weight(m, m->lm_head_bias->grad, w->dhead, w->model_out, M);    /* route 6 */
+        embeddings_as_weight(m, NULL, w->head, w->dpred, M);                          /* route 7 */
     }
-    embedding_backward(m->dembedding, w->dx_start, y->ids, B * N, m->config.emb_dim);
-}
-
-/* Piece by piece, so that a large batch needs no more room for activations: gradients add up. */
-double training_losses(Model *m, Workspace *w, const Losses *terms, const Diffusion *d,
-                       const Batch *y, int backward, Dropout drop)
-{
-    const size_t n = (size_t)y->N * m->config.emb_dim;
-    double mean = 0;
-    assert(y->N == w->N && y->N <= m->config.max_positions);
-    embedding_table_forward(m);
-    for (int first = 0; first < y->B; first += w->B) {
-        const int count = y->B - first < w->B ? y->B - first : w->B;
-        const Batch piece = part_of_batch(y, first, count, n);
-        const Losses own = losses_at(terms, first);
-        for (int b = 0; b < count; b++)
-            w->weight[b] = (y->weight ? y->weight[first + b] : 1) / y->B;
-        losses_of_piece(m, w, &own, d, &piece, backward, dropout_of_piece(drop, first));
-    }
-    if (backward) embedding_table_backward(m);
-    for (int b = 0; b < y->B; b++) mean += terms->loss[b] / y->B;
-    return mean;
+    embedding_backward(m->dembedding, w->dx_start, y->ids, M, m->config.emb_dim);  /* routes 1-4 */
 }
 
 /* ---- 4. the denoiser --------------------------------------------------------------------------
  * A BERT encoder (the LayerNorm behind each sum) between two small projections:
  *
  *   x_t (B,N,D) --Linear,tanh,Linear--> (B,N,C)  + position + time  --LayerNorm-->  h
+ *   (with self-conditioning x_t and the last guess side by side, (B,N,2D))
  *   L times:  h = LayerNorm(h + attention(h));   h = LayerNorm(h + Linear(GELU(Linear(h))))
  *   h (B,N,C) --Linear,tanh,Linear--> out (B,N,D)
  *
  *   t --sines and cosines--> --Linear,SiLU,Linear--> time (B,C), the same at every position
  *
- * A Pair is the weight and the bias of a Linear, or gamma and beta of a LayerNorm. */
+ * A Pair is the weight and the bias of a Linear, or gamma and beta of a LayerNorm. query.weight
+ * stands for those of query, key and value, which lie behind each other: (3C,C). */
 
 static void linear_of(real *out, const real *in, Pair p, int M)
 {
@@ -601,8 +600,9 @@ static void layernorm_of_backward(real *dx, real *partial, Pair p, const real *n
                            (int)C);
 }
 
-/* Dropout leaves out a share of the activations at four places of a layer, each with a mask of its
- * own. offset: the element of the whole batch at which this thread's examples begin. */
+/* Dropout leaves out a share of the activations, at places 1 to 3 of each layer and, place 0, once
+ * before the first, each with a mask of its own. offset: the element at which this thread's
+ * examples begin among those that the mask is for. */
 static Dropout dropout_site(Dropout drop, int layer, int place, size_t offset)
 {
     drop.key = mix64(drop.key + (uint64_t)(4 * layer + place + 1));
@@ -681,13 +681,16 @@ static void forward_examples(const Model *m, const Workspace *w, real *out, cons
     linear_of(out, w->down_act, m->down_out, M);
 }
 
-/* The forward, line by line from its end: the gradient of every activation. In a sum h + branch(h)
- * the gradient goes both ways: dh collects. backward_weights needs the gradient of each Linear's
- * output later, so that stays in memory, in place of a forward value that nobody reads any more:
+/* The forward, line by line from its end: the gradient of every activation. dh is the gradient of
+ * h; behind a LayerNorm's backward it is that of the sum h + branch(h), which goes to both, so the
+ * branch adds its own to it. backward_weights needs the gradient of each Linear's output later. It
+ * stays in memory, where it can in place of a forward value that nobody reads any more:
  *
- *   a.normed       then  the gradient of ffn_down's output     a.ffn_in  then  of ffn_up's
- *   a.attn_normed  then  the gradient of attn_out's output     a.qkv     then  of query, key, value
- *   w->emb_normed  then  the gradient of up_out's output */
+ *   the gradient of  is left in             the gradient of     is left in
+ *   down_in's        w->ddown               query, key, value's a.qkv
+ *   ffn_down's       a.normed               up_out's            w->emb_normed
+ *   ffn_up's         a.ffn_in               up_in's             w->dup
+ *   attn_out's       a.attn_normed          time_out's, time_in's  w->dtime, w->dtime_act */
 static void backward_examples(const Model *m, const Workspace *w, real *dx_t, const real *dout,
                               int B, int N, Dropout drop)
 {
@@ -740,43 +743,10 @@ static void backward_examples(const Model *m, const Workspace *w, real *dx_t, co
     silu_backward(w->dtime_act, w->dtime_act, w->time_hidden, (size_t)B * T4);
 }
 
-/* The gradients of weights. All threads of a parallel region call these: they share the rows of the
- * weight (O of them, ROWS at a time) and do not wait for each other. */
-enum { ROWS = 192 };
-
-static void linear_weights(real *dw, real *db, const real *dout, const real *in, int M, int O,
-                           int I)
-{
-#pragma omp for schedule(dynamic) nowait
-    for (int from = 0; from < O; from += ROWS)
-        linear_backward_weights(dw, db, dout, in, M, O, I, from, from + ROWS < O ? from + ROWS : O);
-}
-
-static void weights_of(Pair p, int O, const real *dout, const real *in, int M)
-{
-    linear_weights(p.weight->grad, p.bias->grad, dout, in, M, O, p.weight->shape[1]);
-}
-
-/* The table of embeddings as the weight of a Linear; dbias may be NULL. */
-static void table_weights(Model *m, real *dbias, const real *dout /*(M,V)*/,
-                          const real *in /*(M,D)*/, int M)
-{
-    linear_weights(m->dembedding, dbias, dout, in, M, m->config.vocab, m->config.emb_dim);
-}
-
-static void layernorm_weights_of(Pair p, const real *partial, int B)
-{
-    const int C = (int)p.weight->size;
-#pragma omp single nowait
-    {
-        add_rows(p.weight->grad, partial, 2 * C, B, C);
-        add_rows(p.bias->grad, partial + C, 2 * C, B, C);
-    }
-}
-
 /* The gradients of all weights but the embeddings', from what backward_examples left (the table
- * there): sums over all rows of the batch, in order. key.bias gets 0 but for rounding: it adds the
- * same to all scores of a row, which softmax does not notice. */
+ * there): sums over all rows of the batch, in order. All threads call weights_of, which adds
+ * dout^T in to a weight; each does some of the weight's rows. key.bias gets 0 but for rounding: it
+ * adds the same to all scores of a row, which softmax does not notice. */
 static void backward_weights(Model *m, const Workspace *w, const real *dout, const real *x_t, int B,
                              int N)
 {
@@ -806,44 +776,6 @@ static void backward_weights(Model *m, const Workspace *w, const real *dout, con
 #pragma omp single nowait
         add_rows(m->position_embeddings->grad, w->emb_normed, (size_t)N * C, B, N * C);
     }
-}
-
-/* Share k of B examples begins here. */
-static int share(int B, int k, int shares) { return (int)((int64_t)B * k / shares); }
-
-void denoiser_forward(const Model *m, Workspace *w, real *out, const real *x_t,
-                      const real *estimate, const real *timesteps, int B, int N, Dropout drop)
-{
-    const size_t n = (size_t)N * m->config.emb_dim;
-    const int shares = max_threads() < B ? max_threads() : B;
-    assert(B <= w->B && N == w->N && N <= m->config.max_positions);
-#pragma omp parallel for schedule(static, 1)
-    for (int k = 0; k < shares; k++) {
-        const int first = share(B, k, shares), count = share(B, k + 1, shares) - first;
-        const Workspace part = from_example(w, &m->config, first);
-        forward_examples(m, &part, out + first * n, x_t + first * n,
-                         estimate ? estimate + first * n : NULL, timesteps + first, count, N, drop);
-    }
-}
-
-static void backward_all_examples(const Model *m, Workspace *w, real *dx_t, const real *dout, int B,
-                                  int N, Dropout drop)
-{
-    const size_t n = (size_t)N * m->config.emb_dim;
-    const int shares = max_threads() < B ? max_threads() : B;
-#pragma omp parallel for schedule(static, 1)
-    for (int k = 0; k < shares; k++) {
-        const int first = share(B, k, shares), count = share(B, k + 1, shares) - first;
-        const Workspace part = from_example(w, &m->config, first);
-        backward_examples(m, &part, dx_t + first * n, dout + first * n, count, N, drop);
-    }
-}
-
-void denoiser_backward(Model *m, Workspace *w, real *dx_t, const real *dout, const real *x_t, int B,
-                       int N, Dropout drop)
-{
-    backward_all_examples(m, w, dx_t, dout, B, N, drop);
-    backward_weights(m, w, dout, x_t, B, N);
 }
 
 /* The table of embeddings that everything reads, m->embedding: word_embedding itself or, with
@@ -1004,8 +936,8 @@ void dropout_backward(real *din, const real *dout, size_t n, Dropout drop)
 }
 
 /* In place: x = exp(x) / sum exp(x); returns log(sum exp(x)). What is 1e-14 of the largest or less
- * becomes 0: no sum would notice it, but its gradients would be denormal numbers, with which some
- * processors are a hundred times slower: a training step took 2.5 times as long. */
+ * becomes 0: no sum would notice it, but the smallest have gradients below 1e-38, denormal numbers,
+ * with which some processors are a hundred times slower: a training step took 2.5 times as long. */
 static real softmax(real *x, int n)
 {
     const real top = largest(x, n);
@@ -1032,14 +964,14 @@ void attention_forward(real *out, real *att, real *dropped, const real *qkv, Dro
         for (size_t i = 0; i < square; i++) p[i] *= scale;
         for (int i = 0; i < N; i++) softmax(p + (size_t)i * N, N);
         if (drop.rate > 0) dropout_forward(dropped, p, square, drop);
-        const real *kept = drop.rate > 0 ? dropped : p;
-        product(y, C, SET, rows_of(kept, N), rows_of(v, stride), N, width, N); /* kept v */
+        const real *used = drop.rate > 0 ? dropped : p;
+        product(y, C, SET, rows_of(used, N), rows_of(v, stride), N, width, N); /* used v */
         drop.offset += square;
     }
 }
 
-/* dkept = dout v^T, dp = dkept through the dropout; through the softmax ds = p (dp - p . dp);
- * dv = kept^T dout;  dq = ds k / sqrt(C/H);  dk = ds^T q / sqrt(C/H) */
+/* With used = dropout(p): dused = dout v^T, dp = dropout's backward of it, and through the softmax
+ * ds = p (dp - sum of p dp);  dv = used^T dout;  dq = ds k / sqrt(C/H);  dk = ds^T q / sqrt(C/H) */
 void attention_backward(real *dqkv, real *ds, real *dropped, const real *dout, const real *att,
                         const real *qkv, Dropout drop, int B, int N, int C, int H)
 {
@@ -1056,8 +988,8 @@ void attention_backward(real *dqkv, real *ds, real *dropped, const real *dout, c
             dropout_forward(dropped, p, square, drop);
             dropout_backward(ds, ds, square, drop);
         }
-        const real *kept = drop.rate > 0 ? dropped : p;
-        product(dv, stride, SET, columns_of(kept, N), rows_of(dy, C), N, width, N); /* kept^T dy */
+        const real *used = drop.rate > 0 ? dropped : p;
+        product(dv, stride, SET, columns_of(used, N), rows_of(dy, C), N, width, N); /* used^T dy */
         for (int i = 0; i < N; i++) {
             const real *pi = p + (size_t)i * N;
             real *row = ds + (size_t)i * N, total = dot(row, pi, N);
@@ -1101,16 +1033,17 @@ void timestep_embedding(real *out, const real *timesteps, int B, int dim)
 /* ---- 6. learning ------------------------------------------------------------------------------
  * Which sentences make a batch, and what is done with the gradient. */
 
-/* All sentences once (or `copies` times), in an order that is another with every key, but those of
- * one length beside each other, so that a batch cut from it has one length, or a few. */
+/* All sentences once (or `copies` times), shuffled, and then sorted by length without disturbing
+ * the order within a length. train.c cuts this into batches and takes those in random order; a
+ * batch has one length, or a few, which are computed one by one and whose gradients add up. */
 void epoch_order(int *order, int *scratch, const Corpus *c, int copies, uint64_t key)
 {
     const int n = c->rows * copies;
     int *shuffled = scratch, *place = scratch + n; /* where the next one of each length goes */
     rng_shuffle(shuffled, n, key);
     memset(place, 0, ((size_t)c->longest + 2) * sizeof *place);
-    for (int i = 0; i < n; i++) place[sentence_length(c, i % c->rows) + 1]++;
-    for (int N = 1; N <= c->longest; N++) place[N] += place[N - 1];
+    for (int i = 0; i < n; i++) place[sentence_length(c, i % c->rows) + 1]++; /* how many, */
+    for (int N = 1; N <= c->longest; N++) place[N] += place[N - 1]; /* how many are shorter */
     for (int i = 0; i < n; i++) {
         const int row = shuffled[i] % c->rows;
         order[place[sentence_length(c, row)]++] = row;
@@ -1134,7 +1067,8 @@ double gradient_norm(const Model *m, Optimizer *o)
 /* AdamW: m and v are running means of the gradient and of its square, corrected for their start at
  * 0 (Adam, alg. 1); the weight decays by itself, not through the gradient (AdamW, alg. 2).
  * EMA, in the same pass over memory: the average of the weights over the last 1 / (1 - ema_rate)
- * steps or so. It is what samples: single steps jump about, their average does not. */
+ * steps or so (ema_rate from ema_warmup). It is what samples: single steps jump about, their
+ * average does not. */
 void adamw_step(Model *m, Optimizer *o, int step, double lr, double weight_decay,
                 const unsigned char *decay, double ema_rate, double grad_scale)
 {
@@ -1145,7 +1079,7 @@ void adamw_step(Model *m, Optimizer *o, int step, double lr, double weight_decay
     for (int i = 0; i < m->num_tensors; i++) {
         const Tensor *t = &m->tensors[i];
         const size_t place = t->data - m->params;
-        const real keep = decay[i] ? (real)(1 - lr * weight_decay) : 1;
+        const real shrink = decay[i] ? (real)(1 - lr * weight_decay) : 1;
         real *p = t->data, *g = t->grad, *ema = o->ema + place;
         real *am = o->adam_m + place, *av = o->adam_v + place;
 #pragma omp for nowait
@@ -1153,7 +1087,7 @@ void adamw_step(Model *m, Optimizer *o, int step, double lr, double weight_decay
             const real grad = g[j] * (real)grad_scale;
             am[j] = fmadd(beta1, am[j], (1 - beta1) * grad);
             av[j] = fmadd(beta2, av[j], (1 - beta2) * grad * grad);
-            p[j] = p[j] * keep - step_size * am[j] / (real_sqrt(av[j]) / root_correction + eps);
+            p[j] = p[j] * shrink - step_size * am[j] / (real_sqrt(av[j]) / root_correction + eps);
             ema[j] = fmadd(ema_keep, ema[j], (1 - ema_keep) * p[j]);
             g[j] = 0;
         }
@@ -1166,7 +1100,7 @@ double clip_factor(double norm, double clip)
     return clip > 0 && norm + 1e-6 > clip ? clip / (norm + 1e-6) : 1;
 }
 
-/* Up over warmup steps, since Adam's first estimates are poor; then down to 0 at the last step. */
+/* Up over warmup steps, since Adam's first estimates are poor; then down, to 0 behind the last. */
 double learning_rate(double lr, int step, int warmup, int steps)
 {
     return lr * (step < warmup ? (step + 1.0) / warmup : 1) * (1 - (double)step / steps);
@@ -1177,36 +1111,38 @@ double learning_rate(double lr, int step, int warmup, int steps)
 double ema_warmup(double rate, int step) { return fmin(rate, (1.0 + step) / (10.0 + step)); }
 
 /* ---- 7. sampling ------------------------------------------------------------------------------
- * DDPM alg. 2, with a network that guesses x_start. Whatever else can be wanted of it is one line
- * in the loop and a function in Part Two. */
+ * DDPM alg. 2, with a network that guesses x_start. By default this is all that p_sample_loop does:
+ *
+ *     for (t = T-1; t >= 0; t--) {
+ *         noise        = standard normal numbers
+ *         pred_xstart  = the guess, from x and t                                    guess_xstart
+ *         x            = one step back, drawn with that noise                           p_sample
+ *     }
+ *
+ * Whatever else can be wanted of it is one more line in the loop, and a function in section 12. */
 
 /* A length for the next sample: one of from..to, as often as it occurs in the training text. */
 int draw_length(const real *count, int from, int to, double u)
 {
-    double left = 0;
+    double total = 0, left;
     if (count)
-        for (int N = from; N <= to; N++) left += count[N];
-    if (left == 0) return from + (int)(u * (to - from + 1)); /* none occurs: all alike */
-    left *= u;
+        for (int N = from; N <= to; N++) total += count[N];
+    if (total == 0) return from + (int)(u * (to - from + 1)); /* none occurs: all alike */
+    left = u * total;
     while (left >= count[from]) left -= count[from++];
     return from;
 }
 
-/* w->pred_xstart = the network's guess, from x at w->t; from the second step on it reads the last
- * one (self-conditioning). */
+/* w->pred_xstart = the guess, from x at w->t; has_last: the last one is there already, to be read
+ * with self-conditioning. */
 static void guess_xstart(const Model *m, Workspace *w, const Diffusion *d, const real *x,
-                         int second, int B, int N)
+                         int has_last, int B, int N)
 {
-    const size_t n = (size_t)N * m->config.emb_dim;
     const Dropout none = {0, 0, 0};
     for (int b = 0; b < B; b++) w->timesteps[b] = diffusion_timestep(d, w->t[b]);
-    denoiser_forward(m, w, w->model_out, x, second ? w->pred_xstart : NULL, w->timesteps, B, N,
+    denoiser_forward(m, w, w->model_out, x, has_last ? w->pred_xstart : NULL, w->timesteps, B, N,
                      none);
-    for (int b = 0; b < B; b++) {
-        const Workspace part = from_example(w, &m->config, b);
-        predict_xstart(m, &part, part.pred_xstart, NULL, part.model_out, x + b * n, NULL, w->t + b,
-                       d, 1, N);
-    }
+    predict_xstart(m, w, w->pred_xstart, NULL, w->model_out, x, NULL, w->t, d, B, N);
 }
 
 int p_sample_loop(const Model *m, Workspace *w, const Diffusion *d, const Sampler *s, real *x,
@@ -1219,25 +1155,25 @@ int p_sample_loop(const Model *m, Workspace *w, const Diffusion *d, const Sample
         s->noise(s->context, w->noise, t);
         if (s->known) noise_known_words(s, w, d, x, B, n);
         guess_xstart(m, w, d, x, t < first, B, N);
+        if (!all_finite(w->pred_xstart, B * n))
+            return fail(err, "step %d of %d: a number is not finite; are the weights?",
+                        d->timestep_map[t], d->total);
         if (s->clip_denoised) clip(w->pred_xstart, B * n);
         if (d->timestep_map[t] < s->clamp_from) clamp_to_words(m, w, w->pred_xstart, B * N);
         if (s->ddim) ddim_sample(x, w->pred_xstart, x, w->noise, w->t, d, s->eta, B, n);
         else p_sample(x, w->pred_xstart, x, w->noise, w->t, d, s->variance, B, n);
         if (s->gradient && is_guided(d, t)) guide(s, w, d, x, t, B * n);
         if (s->known && t == 0) keep_known_words(s, x, B * N, D);
-        if (!all_finite(x, B * n))
-            return fail(err, "step %d of %d: a number is not finite; are the weights?",
-                        d->timestep_map[t], d->total);
         if (s->show) s->show(s->context, t, w->pred_xstart);
     }
     return 0;
 }
 
 /* The word of each point: the one that lm_head finds likeliest, among from..V-1. */
-void nearest_words(const Model *m, Workspace *w, int *ids, const real *x, int B, int N, int from)
+void likeliest_words(const Model *m, Workspace *w, int *ids, const real *x, int B, int N, int from)
 {
     lm_head_forward(m, w->logits, x, B * N);
-    nearest_rows(ids, w->logits, B * N, m->config.vocab, from);
+    largest_columns(ids, w->logits, B * N, m->config.vocab, from);
 }
 
 /* ==== PART TWO: THE WORKSHOP ==================================================================
@@ -1714,9 +1650,9 @@ int max_threads(void)
 #endif
 }
 
-/* ---- 10. parameters and memory ----------------------------------------------------------------
- * What: where the numbers are. Who: the programs at their start. May be skipped but for
- * list_tensors, which names every tensor once. Called while m->tensors is NULL it only counts;
+/* ---- 10. parameters, memory, threads ----------------------------------------------------------
+ * What: where the numbers are, and who computes them. Who: the programs at their start. May be
+ * skipped but for list_tensors, which names every tensor once. Called while m->tensors is NULL it
  * called again it fills the table and places each tensor in the arenas. There is no second list:
  * initial values, checkpoint, optimiser and gradient check all walk this table. A new tensor comes
  * last: the initial values are drawn by place in the table. */
@@ -1929,7 +1865,7 @@ static size_t list_arrays(Workspace *w, const Config *c)
     w->layer_size = n - w->layers;
     if (!w->training) return n;
     n += (c->layers - 1) * w->layer_size;
-    w->dpred = take(w, &n, N * D), w->dx_past = take(w, &n, N * D);
+    w->dpred = take(w, &n, N * D);
     w->dinput = twice ? take(w, &n, 2 * N * D) : NULL, w->dhead = head ? take(w, &n, N * V) : NULL;
     w->dmodel_out = take(w, &n, N * D), w->dx_start = take(w, &n, N * D),
     w->dx_t = take(w, &n, N * D);
@@ -2049,6 +1985,123 @@ void optimizer_free(Optimizer *o)
     free(o->ema);
     free(o->partial);
     memset(o, 0, sizeof *o);
+}
+
+/* Share k of B examples begins here. */
+static int share(int B, int k, int shares) { return (int)((int64_t)B * k / shares); }
+
+/* All threads of a parallel region call these: they share the rows of the weight (O of them, ROWS
+ * at a time) and do not wait for each other. */
+enum { ROWS = 192 };
+
+static void linear_weights(real *dw, real *db, const real *dout, const real *in, int M, int O,
+                           int I)
+{
+#pragma omp for schedule(dynamic) nowait
+    for (int from = 0; from < O; from += ROWS)
+        linear_backward_weights(dw, db, dout, in, M, O, I, from, from + ROWS < O ? from + ROWS : O);
+}
+
+static void weights_of(Pair p, int O, const real *dout, const real *in, int M)
+{
+    linear_weights(p.weight->grad, p.bias->grad, dout, in, M, O, p.weight->shape[1]);
+}
+
+/* The table of embeddings as the weight of a Linear; dbias may be NULL. Called by one thread. */
+static void embeddings_as_weight(Model *m, real *dbias, const real *dout /*(M,V)*/,
+                                 const real *in /*(M,D)*/, int M)
+{
+#pragma omp parallel
+    linear_weights(m->dembedding, dbias, dout, in, M, m->config.vocab, m->config.emb_dim);
+}
+
+static void layernorm_weights_of(Pair p, const real *partial, int B)
+{
+    const int C = (int)p.weight->size;
+#pragma omp single nowait
+    {
+        add_rows(p.weight->grad, partial, 2 * C, B, C);
+        add_rows(p.bias->grad, partial + C, 2 * C, B, C);
+    }
+}
+
+/* Threads. Each takes some of the examples through the whole network, forward and back, alone, and
+ * so hardly ever waits; what it computes for an example does not depend on which others share its
+ * products (section 9). The gradient of a weight is a sum over all examples; for it, each thread
+ * takes some of the weight's rows and sums over the examples in their order. So no sum depends on
+ * how many threads there are, and the result has the same bits for any number. */
+static void losses_of_piece(Model *m, Workspace *w, const Losses *terms, const Diffusion *d,
+                            const Batch *y, int backward, Dropout drop)
+{
+    const int B = y->B, N = y->N, shares = max_threads() < B ? max_threads() : B;
+    const size_t n = (size_t)N * m->config.emb_dim;
+#pragma omp parallel for schedule(static, 1)
+    for (int k = 0; k < shares; k++) {
+        const int first = share(B, k, shares), count = share(B, k + 1, shares) - first;
+        const Workspace part = from_example(w, &m->config, first);
+        const Losses own = losses_at(terms, first);
+        const Batch mine = part_of_batch(y, first, count, n);
+        losses_of_examples(m, &part, &own, d, &mine, w->weight + first, backward, drop);
+    }
+    if (backward) weight_gradients(m, w, y);
+}
+
+/* Piece by piece, so that a large batch needs no more room for activations: gradients add up. (In
+ * another order with other pieces: the bits depend on piece_of_batch.) */
+double training_losses(Model *m, Workspace *w, const Losses *terms, const Diffusion *d,
+                       const Batch *y, int backward, Dropout drop)
+{
+    const size_t n = (size_t)y->N * m->config.emb_dim;
+    double mean = 0;
+    assert(y->N == w->N && y->N <= m->config.max_positions);
+    assert(!backward || d->evidence_above == HUGE_VAL);
+    embedding_table_forward(m);
+    for (int first = 0; first < y->B; first += w->B) {
+        const int count = y->B - first < w->B ? y->B - first : w->B;
+        const Batch piece = part_of_batch(y, first, count, n);
+        const Losses own = losses_at(terms, first);
+        for (int b = 0; b < count; b++)
+            w->weight[b] = (y->weight ? y->weight[first + b] : 1) / y->B;
+        losses_of_piece(m, w, &own, d, &piece, backward, dropout_of_piece(drop, first));
+    }
+    if (backward) embedding_table_backward(m);
+    for (int b = 0; b < y->B; b++) mean += terms->loss[b] / y->B;
+    return mean;
+}
+
+void denoiser_forward(const Model *m, Workspace *w, real *out, const real *x_t,
+                      const real *estimate, const real *timesteps, int B, int N, Dropout drop)
+{
+    const size_t n = (size_t)N * m->config.emb_dim;
+    const int shares = max_threads() < B ? max_threads() : B;
+    assert(B <= w->B && N == w->N && N <= m->config.max_positions);
+#pragma omp parallel for schedule(static, 1)
+    for (int k = 0; k < shares; k++) {
+        const int first = share(B, k, shares), count = share(B, k + 1, shares) - first;
+        const Workspace part = from_example(w, &m->config, first);
+        forward_examples(m, &part, out + first * n, x_t + first * n,
+                         estimate ? estimate + first * n : NULL, timesteps + first, count, N, drop);
+    }
+}
+
+static void backward_all_examples(const Model *m, Workspace *w, real *dx_t, const real *dout, int B,
+                                  int N, Dropout drop)
+{
+    const size_t n = (size_t)N * m->config.emb_dim;
+    const int shares = max_threads() < B ? max_threads() : B;
+#pragma omp parallel for schedule(static, 1)
+    for (int k = 0; k < shares; k++) {
+        const int first = share(B, k, shares), count = share(B, k + 1, shares) - first;
+        const Workspace part = from_example(w, &m->config, first);
+        backward_examples(m, &part, dx_t + first * n, dout + first * n, count, N, drop);
+    }
+}
+
+void denoiser_backward(Model *m, Workspace *w, real *dx_t, const real *dout, const real *x_t, int B,
+                       int N, Dropout drop)
+{
+    backward_all_examples(m, w, dx_t, dout, B, N, drop);
+    backward_weights(m, w, dout, x_t, B, N);
 }
 
 /* Counts the steps and makes room for the tables of all of them. Returns the betas of the schedule,
@@ -2288,36 +2341,33 @@ void p_mean_variance(real *mean, double *variance, double *log_variance, const r
 static void noise_mse_forward(const Workspace *w, double *mse, const Batch *y, size_t n)
 {
     for (int b = 0; b < y->B; b++)
-        if (y->t[b] > 0)
-            mse_forward(mse + b, y->noise_t + b * n, w->model_out + b * n, 1, n);
-        else
-            mse_forward(mse + b, w->target + b * n, w->pred_xstart + b * n, 1, n);
+        if (y->t[b] > 0) mse_forward(mse + b, y->noise_t + b * n, w->model_out + b * n, 1, n);
+        else mse_forward(mse + b, w->target + b * n, w->pred_xstart + b * n, 1, n);
 }
 
-static void noise_mse_backward(const Workspace *w, const Batch *y, const real *weight, size_t n)
+/* As pred = (x_t - sqrt(1 - a) out) / sqrt(a), dpred goes to out, and past the network to x_t. */
+static void noise_mse_backward(const Workspace *w, const Batch *y, const Diffusion *d,
+                               const real *weight, size_t n)
 {
     for (int b = 0; b < y->B; b++) {
-        real *unwanted =
-            w->dx_t + b * n; /* the gradient of the noise; backward_examples writes over it */
+        real *unwanted = w->dx_t + b * n; /* backward_examples overwrites the noise's gradient */
+        const real of_out = -(real)sqrt(1 / d->alphas_cumprod[y->t[b]] - 1);
         if (y->t[b] > 0)
             mse_backward(unwanted, w->dmodel_out + b * n, y->noise_t + b * n, w->model_out + b * n,
                          weight + b, 1, n);
         else
             mse_backward(w->dx_start + b * n, w->dpred + b * n, w->target + b * n,
                          w->pred_xstart + b * n, weight + b, 1, n);
+        for (size_t i = b * n; i < (b + 1) * n; i++)
+            w->dmodel_out[i] = fmadd(of_out, w->dpred[i], w->dmodel_out[i]);
     }
 }
 
-/* pred = (x_t - sqrt(1 - a) out) / sqrt(a): dpred goes to out, and past the network to x_t. */
-static void epsilon_backward(const Workspace *w, const Batch *y, const Diffusion *d, size_t n)
+static void past_the_network(const Workspace *w, const Batch *y, const Diffusion *d, size_t n)
 {
     for (int b = 0; b < y->B; b++) {
-        const double a = d->alphas_cumprod[y->t[b]];
-        const real of_out = -(real)sqrt(1 / a - 1), of_x = (real)sqrt(1 / a);
-        for (size_t i = b * n; i < (b + 1) * n; i++) {
-            w->dmodel_out[i] = fmadd(of_out, w->dpred[i], w->dmodel_out[i]);
-            w->dx_past[i] = fmadd(of_x, w->dpred[i], w->dx_past[i]);
-        }
+        const real of_x = (real)sqrt(1 / d->alphas_cumprod[y->t[b]]);
+        for (size_t i = b * n; i < (b + 1) * n; i++) w->dx_t[i] += of_x * w->dpred[i];
     }
 }
 
@@ -2497,7 +2547,7 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M)
         w->half_squares[v] =
             -dot(m->embedding + (size_t)v * D, m->embedding + (size_t)v * D, D) / 2;
     linear_forward(w->logits, x, m->embedding, w->half_squares, M, V, D);
-    nearest_rows(w->nearest, w->logits, M, V, 0);
+    largest_columns(w->nearest, w->logits, M, V, 0);
     embedding_forward(x, m->embedding, w->nearest, M, D);
 }
 
@@ -2541,7 +2591,7 @@ void truncate_noise(real *noise, size_t n, double limit, real (*draw)(void *cont
  * and two Linear without anything between them. The special tokens are among its labels, too; never
  * seen, they soon have no probability.) */
 
-static void nearest_rows(int *ids, const real *scores, int M, int V, int from) /* of from..V-1 */
+static void largest_columns(int *ids, const real *scores, int M, int V, int from) /* of from..V-1 */
 {
     for (int i = 0; i < M; i++) {
         const real *row = scores + (size_t)i * V;
@@ -2589,13 +2639,12 @@ double classifier_losses(Model *m, Workspace *w, double *nll, int *guess, const 
         noisy_examples(denoiser, w, d, &piece);
         classifier_forward(m, w, nll + first, w->x_t, w->timesteps, label + first, piece.B, N,
                            own_drop);
-        nearest_rows(guess + first, w->logits, piece.B, m->config.vocab, 0);
+        largest_columns(guess + first, w->logits, piece.B, m->config.vocab, 0);
         for (int b = 0; b < piece.B; b++)
             w->weight[b] = (y->weight ? y->weight[first + b] : 1) / y->B;
         if (!backward) continue;
         classifier_backward(m, w, w->dx_t, label + first, w->weight, piece.B, N, own_drop);
-#pragma omp parallel
-        table_weights(m, m->lm_head_bias->grad, w->logits, w->pred_xstart, piece.B);
+        embeddings_as_weight(m, m->lm_head_bias->grad, w->logits, w->pred_xstart, piece.B);
         backward_weights(m, w, w->dmodel_out, w->x_t, piece.B, N);
     }
     for (int b = 0; b < y->B; b++) mean += nll[b] / y->B;

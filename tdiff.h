@@ -107,7 +107,7 @@ typedef struct { /* every array that a batch needs, in one arena */
     real *pred_xstart, *estimate, *noise, *target, *x_start, *x_t, *model_out; /* (B,N,D) */
     real *timesteps /*(B)*/, *logits /*(B,N,V)*/, *weight /*(B)*/;
     /* gradients; training only */
-    real *dmodel_out, *dx_start, *dx_t, *dpred, *dx_past; /* (B,N,D) */
+    real *dmodel_out, *dx_start, *dx_t, *dpred; /* (B,N,D) */
     real *ddown, *dh, *dbranch, *dcontext, *dup;          /* (B,N,C) */
     real *dqkv /*(B,N,3C)*/, *dscores /*(B,N,N)*/, *dffn /*(B,N,F)*/, *demb_ln /*(B,2,C)*/;
     real *dtime /*(B,C)*/, *dtime_act /*(B,4 time_dim)*/;
@@ -217,7 +217,8 @@ void layernorm_backward(real *din /*(M,C)*/, real *dgamma, real *dbeta,
                         const real *dout /*may be din*/, const real *normed, const real *rstd,
                         const real *gamma, int M, int C);
 void gelu_forward(real *out, const real *in, size_t n);
-void gelu_backward(real *din, const real *dout /*may be din*/, const real *in, size_t n);
+void gelu_backward(real *din, const real *dout /*may be din*/, const real *in /*may be din*/,
+                   size_t n);
 void tanh_forward(real *out, const real *in /*may be out*/, size_t n);
 void tanh_backward(real *din, const real *dout /*may be din*/, const real *out, size_t n);
 void silu_forward(real *out, const real *in, size_t n);
@@ -278,11 +279,11 @@ typedef struct {
     const unsigned char *known; /* (B,N) NULL, or the positions where x is to be known_x */
     const real *known_x;        /* (B,N,D) */
 } Sampler;
-/* x: x_T in (or x at t = start - 1), the sample out. -1: a number was not finite. */
+/* x: pure noise in (or x at t = start - 1), the sample out. -1: a number was not finite. */
 int p_sample_loop(const Model *m, Workspace *w, const Diffusion *d, const Sampler *s,
                   real *x /*(B,N,D)*/, int B, int N, Error *err);
 /* The likeliest words of from..V-1 */
-void nearest_words(const Model *m, Workspace *w, int *ids /*(B,N)*/, const real *x, int B, int N,
+void likeliest_words(const Model *m, Workspace *w, int *ids /*(B,N)*/, const real *x, int B, int N,
                    int from);
 
 /* ==== PART TWO: THE WORKSHOP ================================================================= */
@@ -320,7 +321,7 @@ void matmul(real *c, int add, const real *bias, const real *a, int ta, const rea
 void set_threads(int n); /* does nothing in a build without OpenMP */
 int max_threads(void);   /* that a call from here may use: 1 inside a parallel region */
 
-/* ---- 10. parameters and memory -------------------------------------------------------------- */
+/* ---- 10. parameters, memory, threads -------------------------------------------------------- */
 
 int model_init(Model *m, const Config *c, Error *err); /* checks c; all weights are zero */
 void model_random(Model *m, uint64_t seed); /* the initial weights, as PyTorch draws them */

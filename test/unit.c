@@ -331,7 +331,7 @@ static int open_world(World *x, const Setup *s)
     if (!check(!model_init(&x->m, &s->c, &err) && !workspace_init(&x->w, &s->c, x->B, x->N, 1, &err) &&
                !diffusion_init(&x->d, s->c.noise_schedule, s->c.diffusion_steps, NULL, &err), "%s", err.text))
         return -1;
-    x->d.evidence_above = 0.1; /* little enough to matter at most t of these schedules */
+
     randomise(x->m.params, x->m.num_params, 0.6); /* all of it, LayerNorm too: exact 1 and 0 would hide mistakes */
     for (int i = 0; i < x->m.num_tensors; i++)
         for (size_t k = 0; k < x->m.tensors[i].size && x->m.tensors[i].init == INIT_ONE; k++)
@@ -1525,7 +1525,7 @@ static void test_memorise(void)
               "the mean squared error is %g of the least without a leak of the noise or the target",
               mse / least); /* .9: so few examples may have less noise by chance */
         const real *sample = check_loop(&x, (Sampler){0}, normal(n, 1), "the plain loop");
-        nearest_words(&x.m, &x.w, x.ids, sample, x.B, x.N, 0);
+        likeliest_words(&x.m, &x.w, x.ids, sample, x.B, x.N, 0);
         for (int b = 0; b < x.B; b++)
             for (int k = 0; k < SENTENCES; k++)
                 if (!memcmp(x.ids + b * LENGTH, batch[k], sizeof batch[k])) found++, kinds += !seen[k]++;
