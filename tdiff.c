@@ -1653,7 +1653,7 @@ int max_threads(void)
 /* ---- 10. parameters, memory, threads ----------------------------------------------------------
  * What: where the numbers are, and who computes them. Who: the programs at their start. May be
  * skipped but for list_tensors, which names every tensor once. Called while m->tensors is NULL it
- * called again it fills the table and places each tensor in the arenas. There is no second list:
+ * only counts; called again it fills the table and places each tensor. There is no second list:
  * initial values, checkpoint, optimiser and gradient check all walk this table. A new tensor comes
  * last: the initial values are drawn by place in the table. */
 
