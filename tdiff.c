@@ -122,47 +122,52 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  *       x_t = sqrt(alphas_cumprod[t]) x_start + sqrt(1 - alphas_cumprod[t]) noise   (DDPM eq. 4)
  *
  *   p goes back and is learnt. A network, the denoiser, sees the noisy points x_t and is told t.
- *   From its output comes a guess of all of x_start at once. Were the guess right, x_{t-1} would be
- *   drawn from a Gaussian whose mean is a weighted sum of the guess and x_t (DDPM eq. 6 and 7). So
- *   one step back is: guess, and draw from that Gaussian.
+ *   From its output comes a guess of all of x_start at once (in the code pred_xstart; when it is
+ *   read again, estimate). Were the guess right, x_{t-1} would be drawn from a Gaussian whose mean
+ *   is a weighted sum of the guess and x_t (DDPM eq. 6 and 7). So one step back is: guess, and draw
+ *   from that Gaussian.
  *
  * Along one sentence, from words to noise, the names are:
  *
  *   words -> embeddings -> x_start -> x_t at t = 0 -> ... -> x_t at t = T-1
  *                      a little noise   a little more        nothing but noise
  *
- * x_start is the embeddings with a little noise of their own, because a decoder could tell words
- * apart however close their embeddings are, if there were no noise: nothing would push them apart.
- * With noise of a fixed size they must keep a distance. It is as much as q adds at t = 0, as if
- * there were one more step before the first (Diffusion-LM sec. 4.2).
+ * x_start is the embeddings with a little noise of their own, as much as q adds at t = 0, as if
+ * there were one more step before the first (Diffusion-LM sec. 4.2): the derivation needs points
+ * that have a density, and no network hits a point exactly.
  *
  * What is learnt: the network and, together with it, the embeddings. The loss of Diffusion-LM is a
  * sum of three terms, all with weight 1 (its eq. 2, where x_start is called x_0):
  *
  *   mse          |x_start - guess|^2, the mean over positions and dimensions: the guess must be
- *                right. At t = 0 the target is the embedding without noise: the last step of
- *                sampling ends in the guess, and it is words that are wanted.
+ *                right, or there is nothing to draw from. At t = 0 the target is the embedding
+ *                without noise: the last step of sampling ends in the guess, and it is words that
+ *                are wanted.
  *   decoder_nll  -log p(word | x_start), p = softmax(lm_head(x_start)), where lm_head compares a
- *                point with every embedding: a word must be recognisable from its own noisy point.
- *                Were there only mse, all embeddings would move to one point, where guessing is
- *                easy. It reads x_start, not the guess: it is for the embeddings, not the network.
- *   tT_loss      |sqrt(alphas_cumprod[T-1]) x_start|^2: sampling begins with pure noise, so x_t
- *                must hold nothing of the sentence at t = T-1. With the noise schedule used here
- *                alphas_cumprod[T-1] is 2e-7, and this term nearly 0: it is a part of the bound
- *                that the paper derives, and does nothing here.
+ *                point with every embedding (x . e + a bias): words that lie close have like
+ *                probabilities, so this keeps them apart. Were there only mse, all embeddings would
+ *                move to one point, where guessing is easy. It reads x_start, not the guess: it is
+ *                for the embeddings, not for the network.
+ *   tT_loss      |sqrt(alphas_cumprod[T-1]) x_start|^2, the mean likewise: sampling begins with
+ *                pure noise, so x_t must hold nothing of the sentence at t = T-1. With the noise
+ *                schedule used here alphas_cumprod[T-1] is 2e-7, and this term nearly 0: it is a
+ *                part of the bound that the paper derives, and does nothing here.
  *
- * The bound is one on -log p(sentence): a sum over all t of how far the Gaussian above is from the
- * true one, which is mse weighted by a number for each t (section 11 computes it). The loss takes
- * all t alike, as DDPM does (sec. 3.4): whatever the weights, the best guess at each t is the same,
- * the mean of all x_start that x_t may come from; weights only say where to try hardest.
+ * The bound is one on -log p(sentence): a sum over all t of how far the Gaussian that p draws from
+ * is from the one with the true x_start. Their variances are equal, so at t that is
+ * coef1^2 / (2 posterior_variance) |x_start - guess|^2 (section 11 computes it). The loss takes all
+ * t alike, as DDPM does (sec. 3.4). For given embeddings the best guess at each t is the same with
+ * any weights, the mean of all x_start that x_t may come from: weights only say where to try
+ * hardest.
  *
  * In the plain form the network's output is the guess. That learns sentences made from one template
  * well, rare words slowly, and real sentences not at all: they come out as word salad. Three
- * changes mend that, and run by default:
+ * changes mend that. The first two always run by default, the third for any text but the corpus of
+ * templates that comes with the program:
  *
  *   the softmax head     The best guess is the mean of the embeddings, each as probable as its word
- *                        is given x_t (but for x_start's own noise, which may remain unknown). So
- *                        the network says just these probabilities: with its output out,
+ *                        is given x_t. (x_start's own noise is left out; x_t tells little of it.)
+ *                        So the network says just these probabilities: with its output out,
  *                        p = softmax(lm_head(out)), and guess = p @ embeddings. That allows a
  *                        fourth term,
  *            head_nll    -log p(word): how probable the right word was, which tells the network
@@ -170,16 +175,19 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  *                        is what the guess is used for.)
  *   the embedding norm   All embeddings have one length, 4. That length, beside noise of variance 1
  *                        in each dimension, decides how much noise hides a word: free embeddings of
- *                        128 dimensions are about sqrt(128) = 11 long, so that only the noisiest
- *                        steps leave any doubt which word it is, and all others are wasted. (4 was
- *                        best of those tried.)
+ *                        128 dimensions, which begin as standard normal numbers, are about
+ *                        sqrt(128) = 11 long, so that only the noisiest steps leave any doubt which
+ *                        word it is, and all others are wasted. (4 was best of those tried.)
  *   self-conditioning    The network reads its last guess beside x_t, so that the words of a
  *                        sentence agree with each other. In sampling it is that of the step before,
  *                        zeros in the first; in training half of the batches get a guess that was
- *                        made from zeros, the other half zeros. (Off for the corpus of templates
- *                        that comes with the program: its words need not agree.)
+ *                        made from zeros, the other half zeros. (The words of a template need not
+ *                        agree.)
  *
- * A training step (train.c: draw_batch, losses, train):
+ * The defaults: D = C = 128, L = 4, H = 4, F = 512, T = 2000; 4,000 steps with batches of 32, AdamW
+ * with a rate of .002. Weights begin as PyTorch draws them (section 10).
+ *
+ * A training step (train.c: draw_batch, losses, train; tdiff.c: training_losses):
  *
  *   take a batch of sentences; draw t uniformly for each, and the noises noise_x0 and noise_t
  *   x_start = embeddings + sqrt(1 - alphas_cumprod[0]) noise_x0
@@ -196,6 +204,7 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  *   draw a length N from those of the training text
  *   x = noise (N,D), as at t = T-1
  *   for t = T-1 ... 0, or for some of these:
+ *       x     = q_sample(embedding, t) where the word is known already         noise_known_words
  *       out   = denoiser(x, last guess or zeros, t)
  *       guess = softmax(lm_head(out)) @ embeddings                                 guess_xstart
  *       x     = posterior_mean_coef1[t] guess + posterior_mean_coef2[t] x
@@ -204,7 +213,7 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  *
  * A sentence has its own length: that is how many points the network is given. [CLS] in front and
  * [SEP] at the end are words of it, noisy like all others in training; in sampling they are known,
- * and set like the words of a prompt. Only sentences of one length are computed together, in
+ * as the words of a prompt are. Only sentences of one length are computed together, in
  * training and in sampling, so nothing is filled up with [PAD], and no attention is masked.
  *
  *   symbol  meaning                             symbol  meaning
@@ -224,19 +233,23 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  *
  *        t   alphas_cumprod   beta     coef1     coef2   posterior_variance
  *        0       .985         .015    1         0          0
+ *        1       .977         .0089    .38       .62        .0056
  *      100       .78          .0014    .0059     .9941      .0014
  *     1000       .30          .0012    .0009     .9989      .0012
  *     1980       .0048        .051     .0036     .9741      .051
  *     1999      2e-7          .999     .014      .032       .999
  *
+ * (coef1 and coef2 are posterior_mean_coef1 of the guess and posterior_mean_coef2 of x_t.)
+ *
  * What is special at t = 0: the target of mse is the embedding without noise; a step back has mean
- * coef1 guess + 0 x_t and variance 0, so it ends in the guess; and x_start has noise of that size.
- * The rest of the code says t == 0 where it matters. */
+ * 1 guess + 0 x_t and variance 0, so it ends in the guess, and known words are set without noise;
+ * and x_start has noise of that size. The code says t == 0 where it matters. */
 
 /* beta[t] is the share of variance that step t adds, and alphas_cumprod[t] the product of 1 - beta
- * up to t: what is left of x_start, squared. A schedule says how much is to be left after a share s
- * of all steps, alpha_bar(s), falling to 0, and beta is the relative loss from s to the next. It is
- * held at .999 at most, lest nothing is left at the end and 1 / alphas_cumprod is infinite. */
+ * up to t: what is left of x_start, squared. A schedule is a function alpha_bar(s) of the share s
+ * of all steps, falling to 0, and beta is its relative loss from one step to the next; so
+ * alphas_cumprod[t] = alpha_bar((t+1)/T) / alpha_bar(0). beta is held at .999 at most, lest nothing
+ * is left at the end and 1 / alphas_cumprod is infinite. */
 void betas_for_alpha_bar(double *betas, int T, double (*alpha_bar)(double))
 {
     for (int t = 0; t < T; t++)
@@ -248,9 +261,10 @@ void betas_for_alpha_bar(double *betas, int T, double (*alpha_bar)(double))
  * line to 0 takes its place. */
 double sqrt_alpha_bar(double s) { return fmax(1 - sqrt(s + 0.0001), 1e-5 * (1 - s)); }
 
-/* The tables. Respacing: of `total` trained steps the process may take some (kept), the last one
- * always, where pure noise is right. alphas_cumprod stays what it is at those; so one step does the
- * work of all that it leaves out (Improved DDPM sec. 4). */
+/* The tables. Respacing: of `total` trained steps the process may take some (kept). alphas_cumprod
+ * stays what it is at those; so one step does the work of all that it leaves out (Improved DDPM
+ * sec. 4). From here on t counts the kept steps, and timestep_map[t] is the trained one. (For
+ * sampling the last trained step is always kept, as only there pure noise is right.) */
 int diffusion_init(Diffusion *d, int schedule, int total, const unsigned char *kept, Error *err)
 {
     double *trained = diffusion_alloc(d, schedule, total, kept, err); /* the betas of all steps */
@@ -298,9 +312,10 @@ void q_sample(real *x_t, const real *x_start, const real *noise, const int *t, c
 }
 
 /* The mean of q(x_{t-1} | x_t, x_start), a Gaussian of variance posterior_variance[t] (DDPM eq. 6
- * and 7): a weighted sum of the two. Over most of t nearly all of it is x_t, so that a step moves x
- * only a little way to the guess. Towards t = 0 it turns into x_start. At t = T-1 neither counts,
- * as nearly all of x_{t-1} is new noise. */
+ * and 7): a weighted sum of the two. If all steps are taken, nearly all of it is x_t over most of
+ * t, so that a step moves x only a little way to the guess; in the last handful it turns into
+ * x_start. (Of 20 steps each has further to go: the guess counts .1 to .9.) At t = T-1 neither
+ * counts much, as nearly all of x_{t-1} is new noise. */
 void q_posterior_mean(real *mean, const real *x_start, const real *x_t, const int *t,
                       const Diffusion *d, int B, size_t n)
 {
@@ -309,8 +324,8 @@ void q_posterior_mean(real *mean, const real *x_start, const real *x_t, const in
                 (real)d->posterior_mean_coef2[t[b]], n);
 }
 
-/* The variance of a step back: posterior_variance[t] or, larger, beta[t]; DDPM sec. 3.2 finds both
- * alike. (beta[0] is asked for by the bound only, and replaced as the logarithm above.) */
+/* The variance of a step back: posterior_variance[t] or, larger, beta[t], which DDPM sec. 3.2 finds
+ * equally good. (At t = 0 only the bound asks.) */
 double p_variance(const Diffusion *d, int t, Variance kind)
 {
     if (kind == FIXED_SMALL) return d->posterior_variance[t];
@@ -318,8 +333,7 @@ double p_variance(const Diffusion *d, int t, Variance kind)
 }
 
 /* One step back: x_{t-1} is drawn as if the guess of x_start were right (DDPM alg. 2, line 4). At
- * t = 0 there is no x_{t-1} to draw; the step ends in the guess, a mean of embeddings, whose
- * nearest word is looked for when all is done. */
+ * t = 0 there is no x_{t-1} to draw; the step ends in the guess, a mean of embeddings. */
 void p_sample(real *x_prev, const real *pred_xstart, const real *x_t, const real *noise,
               const int *t, const Diffusion *d, Variance kind, int B, size_t n)
 {
@@ -333,8 +347,14 @@ void p_sample(real *x_prev, const real *pred_xstart, const real *x_t, const real
 
 /* ---- 3. the loss ------------------------------------------------------------------------------
  * Each term is a pair: forward gives a value for every example, backward ADDS weight[b] times its
- * gradient. All are means over positions (and dimensions), and then over the batch. (The bound has
- * sums in place of the means. That mse is divided by D and the others are not is a choice, too.)
+ * gradient. The values are means over positions and, for mse and tT_loss, dimensions; weight[b] is
+ * 1/B, so that the loss is the mean over the batch. (The bound has sums over positions and
+ * dimensions: beside it a term of words counts D times as much here. That is a choice: it works.)
+ *
+ * Who calls: training_losses (section 10) makes the table of embeddings, lets each thread take some
+ * examples of the batch through losses_of_examples, with arrays that begin at the first of them
+ * (w->first), then all threads through weight_gradients, and turns the gradient of the table into
+ * that of word_embedding.
  *
  * matmul(c, SET or ADD, bias, a, is a transposed?, b, is b transposed?, rows, columns, inner) is
  * c = a b + bias or c += a b; above each stands what it computes. */
@@ -359,8 +379,9 @@ void mse_backward(real *dtarget, real *dout, const real *target, const real *out
 }
 
 /* nll = mean over positions of -log softmax(logits)[id] = log(sum of exp(logits)) - logits[id].
- * (Not the logarithm of softmax's result: that has 0 for the smallest probabilities.) The logits
- * are replaced by their softmax, and in the backward that by their gradient. */
+ * softmax (section 5) works in place and returns the first part. (The logarithm of its result would
+ * not do: that has 0 for the smallest probabilities.) So the logits are replaced by their softmax,
+ * and in the backward that by their gradient. */
 static void cross_entropy(double *nll /*(B)*/, real *logits /*(B,N,V)*/, const int *ids /*(B,N)*/,
                           int B, int N, int V)
 {
@@ -455,7 +476,8 @@ static void softmax_head_backward(const Model *m, const Workspace *w, real *dout
 }
 
 /* The guess of x_start, pred, from the network's output: by the softmax head, or the output itself
- * as in Diffusion-LM, or from the noise (section 11; so is add_evidence, for ./sample only). */
+ * as in Diffusion-LM. (Section 11 has two other ways, off unless asked for: the output may be the
+ * noise, and ./sample --evidence-above may add what x_t alone says of its words.) */
 static void predict_xstart(const Model *m, const Workspace *w, real *pred, double *head_nll,
                            real *out, const real *x_t, const int *ids, const int *t,
                            const Diffusion *d, int B, int N)
@@ -484,8 +506,8 @@ static void noisy_examples(const Model *m, const Workspace *w, const Diffusion *
     for (int b = 0; b < y->B; b++) w->timesteps[b] = diffusion_timestep(d, y->t[b]);
 }
 
-/* The loss of some examples and, with backward, the gradient of all activations. The embeddings
- * receive gradient by five routes:
+/* The loss of a thread's examples and, with backward, the gradient of all activations. The
+ * embeddings receive gradient by five routes:
  *
  *   1 through x_t, the network's input        4 through x_start, the decoder's input
  *   2 through the target of mse               5 as the weight of the decoder, lm_head
@@ -504,7 +526,7 @@ static void losses_of_examples(const Model *m, const Workspace *w, const Losses 
     const size_t n = (size_t)N * D;
 
     noisy_examples(m, w, d, y);
-    for (int b = 0; b < B; b++) /* at t = 0 the target stays the embedding, without noise */
+    for (int b = 0; b < B; b++) /* now the target is the embedding; but at t = 0 it is x_start */
         if (y->t[b] > 0) memcpy(w->target + b * n, w->x_start + b * n, n * sizeof *w->target);
     if (y->self_condition) { /* a first guess, made from zeros, is read when guessing again */
         forward_examples(m, w, w->model_out, w->x_t, NULL, w->timesteps, B, N, drop);
@@ -542,8 +564,9 @@ static void losses_of_examples(const Model *m, const Workspace *w, const Losses 
     }
 }
 
-/* The gradients of all weights, from what losses_of_examples left. The embeddings' routes are added
- * one behind the other; of each product all threads compute some rows. */
+/* The gradients of all weights, from what losses_of_examples left in the places of the forward
+ * values (w->logits is dlogits now). The embeddings' routes are added one behind the other; of each
+ * product all threads compute some rows. */
 static void weight_gradients(Model *m, Workspace *w, const Batch *y)
 {
     const int M = y->B * y->N;
@@ -564,7 +587,7 @@ static void weight_gradients(Model *m, Workspace *w, const Batch *y)
  *   L times:  h = LayerNorm(h + attention(h));   h = LayerNorm(h + Linear(GELU(Linear(h))))
  *   h (B,N,C) --Linear,tanh,Linear--> out (B,N,D)
  *
- *   t --sines and cosines--> --Linear,SiLU,Linear--> time (B,C), the same at every position
+ *   t --sines, cosines--> (B,time_dim) --Linear,SiLU,Linear--> time (B,C), alike at all positions
  *
  * A Pair is the weight and the bias of a Linear, or gamma and beta of a LayerNorm. query.weight
  * stands for those of query, key and value, which lie behind each other: (3C,C). */
@@ -721,7 +744,7 @@ static void backward_examples(const Model *m, const Workspace *w, real *dx_t, co
         linear_of_backward(w->dcontext, layer->attn_out, dattn_out, M);
         attention_backward(w->dqkv, w->dscores, w->dropped, w->dcontext, a.att, a.qkv,
                            dropout_site(drop, l, 1, att_at), B, N, C, c->heads);
-        memcpy(dqkv, w->dqkv, 3 * n * sizeof *dqkv);
+        memcpy(dqkv, w->dqkv, 3 * n * sizeof *dqkv); /* q, k, v were read until now */
         linear_backward_input(w->dbranch, dqkv, layer->query.weight->data, M, 3 * C, C);
         add_to(dh, w->dbranch, n);
     }
@@ -937,7 +960,8 @@ void dropout_backward(real *din, const real *dout, size_t n, Dropout drop)
 
 /* In place: x = exp(x) / sum exp(x); returns log(sum exp(x)). What is 1e-14 of the largest or less
  * becomes 0: no sum would notice it, but the smallest have gradients below 1e-38, denormal numbers,
- * with which some processors are a hundred times slower: a training step took 2.5 times as long. */
+ * with which some processors are a hundred times slower: a training step took 2.5 times as long. (A
+ * NaN makes the whole row NaN.) */
 static real softmax(real *x, int n)
 {
     const real top = largest(x, n);
@@ -1042,8 +1066,9 @@ void epoch_order(int *order, int *scratch, const Corpus *c, int copies, uint64_t
     int *shuffled = scratch, *place = scratch + n; /* where the next one of each length goes */
     rng_shuffle(shuffled, n, key);
     memset(place, 0, ((size_t)c->longest + 2) * sizeof *place);
-    for (int i = 0; i < n; i++) place[sentence_length(c, i % c->rows) + 1]++; /* how many, */
-    for (int N = 1; N <= c->longest; N++) place[N] += place[N - 1]; /* how many are shorter */
+    /* place[N + 1] = how many have length N; summed up, place[N] = how many are shorter */
+    for (int i = 0; i < n; i++) place[sentence_length(c, i % c->rows) + 1]++;
+    for (int N = 1; N <= c->longest; N++) place[N] += place[N - 1];
     for (int i = 0; i < n; i++) {
         const int row = shuffled[i] % c->rows;
         order[place[sentence_length(c, row)]++] = row;
@@ -1115,10 +1140,13 @@ double ema_warmup(double rate, int step) { return fmin(rate, (1.0 + step) / (10.
  *
  *     for (t = T-1; t >= 0; t--) {
  *         noise        = standard normal numbers
- *         pred_xstart  = the guess, from x and t                                    guess_xstart
- *         x            = one step back, drawn with that noise                           p_sample
+ *         x            = noisy embeddings where the word is known                noise_known_words
+ *         pred_xstart  = the guess, from x and t                                      guess_xstart
+ *         x            = one step back, drawn with that noise                             p_sample
  *     }
+ *     x = the embeddings where the word is known                                  keep_known_words
  *
+ * (The noise serves twice: what p_sample makes of a known word is overwritten in the next round.)
  * Whatever else can be wanted of it is one more line in the loop, and a function in section 12. */
 
 /* A length for the next sample: one of from..to, as often as it occurs in the training text. */
@@ -1169,7 +1197,8 @@ int p_sample_loop(const Model *m, Workspace *w, const Diffusion *d, const Sample
     return 0;
 }
 
-/* The word of each point: the one that lm_head finds likeliest, among from..V-1. */
+/* The word of each point: the one that lm_head finds likeliest, among from..V-1. (With the softmax
+ * head p says it, too; but the last x is also what other ways to sample end in.) */
 void likeliest_words(const Model *m, Workspace *w, int *ids, const real *x, int B, int N, int from)
 {
     lm_head_forward(m, w->logits, x, B * N);

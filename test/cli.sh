@@ -57,6 +57,32 @@ refuse 1 "cannot have 10 steps" ./train $SMALL --out $W/no.safetensors --diffusi
 refuse 1 "cannot have 20 steps: at t = 19 nothing is left of x_start" ./train $SMALL --predict epsilon \
     --out $W/no.safetensors --diffusion-steps 20 --noise-schedule linear
 
+# What --help says of options that need or exclude each other is what happens: a table drives both.
+# with PROGRAM OPTION: the option with some value that it takes
+with() {
+    ./$1 --help | awk -v name=$2 '$1 == "--" name || $1 == "-" name {
+        value = $2 == "INT" ? 7 : $2 == "REAL" ? 0.5 : $2 == "TEXT" ? "x" : ""
+        if ($2 == "NAME") { sub(/.*\(default /, ""); sub(/[); ].*/, ""); value = $0 }
+        print (length(name) > 1 ? "--" : "-") name, value
+    }'
+}
+for program in train sample; do
+    ./$program --help | sed -n 's/^  -*\([a-z-]*\) .*(needs --\([a-z-]*\)).*/\1 \2/p' >$W/needs
+    while read -r name needed; do
+        refuse 2 "$name needs --$needed" ./$program $(with $program $name)
+    done <$W/needs
+    ./$program --help | sed -n 's/^  -*\([a-z-]*\) .*(not with: \([a-z -]*\)).*/\1 \2/p' >$W/excludes
+    while read -r name others; do
+        for other in $others; do
+            needed=$(sed -n "s/^$other //p" $W/needs)
+            refuse 2 "$name has no effect with --$other" ./$program $(with $program $name) \
+                $(with $program $other) $([ "$needed" ] && with $program $needed)
+        done
+    done <$W/excludes
+    [ "$(wc -l <$W/needs)" -gt 1 ] && [ "$(wc -l <$W/excludes)" -gt 4 ] && ok ||
+        bad "$program --help does not say what options need and exclude"
+done
+
 # ---- bad corpora and bad places -------------------------------------------------------------------
 : >$W/empty.txt
 printf '\n  \n\t\n\r\n' >$W/blank.txt
