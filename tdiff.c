@@ -133,8 +133,9 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  *                      a little noise   a little more        nothing but noise
  *
  * x_start is the embeddings with a little noise of their own, as much as q adds at t = 0, as if
- * there were one more step before the first (Diffusion-LM sec. 4.2): the derivation needs points
- * that have a density, and no network hits a point exactly.
+ * there were one more step before the first (Diffusion-LM sec. 4.2). Words must be readable not only
+ * at a point but from a little beside it, since no network hits a point exactly; decoder_nll, below,
+ * practises that on this noise. (And the paper's derivation needs points that have a density.)
  *
  * What is learnt: the network and, together with it, the embeddings. The loss of Diffusion-LM is a
  * sum of three terms, all with weight 1 (its eq. 2, where x_start is called x_0):
@@ -154,9 +155,9 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  *                part of the bound that the paper derives, and does nothing here.
  *
  * The bound is one on -log p(sentence): a sum over all t of how far the Gaussian that p draws from
- * is from the one with the true x_start. Their variances are equal, so at t that is
- * coef1^2 / (2 posterior_variance) |x_start - guess|^2 (section 11 computes it). The loss takes all
- * t alike, as DDPM does (sec. 3.4). For given embeddings the best guess at each t is the same with
+ * is from the one with the true x_start. Their variances are equal, so at t > 0 that is the sum of
+ * squares |x_start - guess|^2 times posterior_mean_coef1[t]^2 / (2 posterior_variance[t]) (section
+ * 11 computes it). The loss takes all t alike, as DDPM does (sec. 3.4). For given embeddings the best guess at each t is the same with
  * any weights, the mean of all x_start that x_t may come from: weights only say where to try
  * hardest.
  *
@@ -166,7 +167,8 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  * templates that comes with the program:
  *
  *   the softmax head     The best guess is the mean of the embeddings, each as probable as its word
- *                        is given x_t. (x_start's own noise is left out; x_t tells little of it.)
+ *                        is given x_t. (x_start's own noise is left out; but for the first few t
+ *                        x_t tells little of it.)
  *                        So the network says just these probabilities: with its output out,
  *                        p = softmax(lm_head(out)), and guess = p @ embeddings. That allows a
  *                        fourth term,
@@ -241,12 +243,14 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  *
  * (coef1 and coef2 are posterior_mean_coef1 of the guess and posterior_mean_coef2 of x_t.)
  *
- * What is special at t = 0: the target of mse is the embedding without noise; a step back has mean
- * 1 guess + 0 x_t and variance 0, so it ends in the guess, and known words are set without noise;
- * and x_start has noise of that size. The code says t == 0 where it matters. */
+ * What is special at t = 0: the target of mse is the embedding without noise. A step back has mean
+ * 1 guess + 0 x_t and variance 0, so it ends in the guess; after it known words become their
+ * embeddings, and nothing is guided. x_start's own noise has the variance that q adds at t = 0,
+ * 1 - alphas_cumprod[0] = .015. (Look for t == 0 and t > 0.) */
 
-/* beta[t] is the share of variance that step t adds, and alphas_cumprod[t] the product of 1 - beta
- * up to t: what is left of x_start, squared. A schedule is a function alpha_bar(s) of the share s
+/* One step of q is x_t = sqrt(1 - beta[t]) x_{t-1} + sqrt(beta[t]) noise (DDPM eq. 2): beta[t] is
+ * the share of variance that it adds, and alphas_cumprod[t], the product of 1 - beta up to t, is
+ * what is left of x_start, squared. A schedule is a function alpha_bar(s) of the share s
  * of all steps, falling to 0, and beta is its relative loss from one step to the next; so
  * alphas_cumprod[t] = alpha_bar((t+1)/T) / alpha_bar(0). beta is held at .999 at most, lest nothing
  * is left at the end and 1 / alphas_cumprod is infinite. */
@@ -312,7 +316,10 @@ void q_sample(real *x_t, const real *x_start, const real *noise, const int *t, c
 }
 
 /* The mean of q(x_{t-1} | x_t, x_start), a Gaussian of variance posterior_variance[t] (DDPM eq. 6
- * and 7): a weighted sum of the two. If all steps are taken, nearly all of it is x_t over most of
+ * and 7). Two things are known of x_{t-1}: from x_start, a Gaussian of mean sqrt(a) x_start and
+ * variance 1 - a, a = alphas_cumprod[t-1]; from x_t, one of mean x_t / sqrt(1 - beta) and variance
+ * beta / (1 - beta). The posterior is their product: inverse variances add up, and means are
+ * weighted by them, so it is a weighted sum of the two. If all steps are taken, nearly all of it is x_t over most of
  * t, so that a step moves x only a little way to the guess; in the last handful it turns into
  * x_start. (Of 20 steps each has further to go: the guess counts .1 to .9.) At t = T-1 neither
  * counts much, as nearly all of x_{t-1} is new noise. */
@@ -348,8 +355,9 @@ void p_sample(real *x_prev, const real *pred_xstart, const real *x_t, const real
 /* ---- 3. the loss ------------------------------------------------------------------------------
  * Each term is a pair: forward gives a value for every example, backward ADDS weight[b] times its
  * gradient. The values are means over positions and, for mse and tT_loss, dimensions; weight[b] is
- * 1/B, so that the loss is the mean over the batch. (The bound has sums over positions and
- * dimensions: beside it a term of words counts D times as much here. That is a choice: it works.)
+ * 1/B (times the Batch's own weight), so that the loss is the mean over the batch. (The bound has
+ * sums: here mse is divided by D and the terms of words are not, so against mse they count D times
+ * what they do in the bound. That is a choice, and works.)
  *
  * Who calls: training_losses (section 10) makes the table of embeddings, lets each thread take some
  * examples of the batch through losses_of_examples, with arrays that begin at the first of them
@@ -526,7 +534,7 @@ static void losses_of_examples(const Model *m, const Workspace *w, const Losses 
     const size_t n = (size_t)N * D;
 
     noisy_examples(m, w, d, y);
-    for (int b = 0; b < B; b++) /* now the target is the embedding; but at t = 0 it is x_start */
+    for (int b = 0; b < B; b++) /* the target: x_start, but at t = 0 still the embedding */
         if (y->t[b] > 0) memcpy(w->target + b * n, w->x_start + b * n, n * sizeof *w->target);
     if (y->self_condition) { /* a first guess, made from zeros, is read when guessing again */
         forward_examples(m, w, w->model_out, w->x_t, NULL, w->timesteps, B, N, drop);
@@ -767,8 +775,8 @@ static void backward_examples(const Model *m, const Workspace *w, real *dx_t, co
 }
 
 /* The gradients of all weights but the embeddings', from what backward_examples left (the table
- * there): sums over all rows of the batch, in order. All threads call weights_of, which adds
- * dout^T in to a weight; each does some of the weight's rows. key.bias gets 0 but for rounding: it
+ * there): sums over all rows of the batch, in order. All threads call weights_of, which adds the
+ * product dout^T in to a weight's gradient; each does some of its rows. key.bias gets 0 but for rounding: it
  * adds the same to all scores of a row, which softmax does not notice. */
 static void backward_weights(Model *m, const Workspace *w, const real *dout, const real *x_t, int B,
                              int N)
