@@ -133,9 +133,10 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  *                      a little noise   a little more        nothing but noise
  *
  * x_start is the embeddings with a little noise of their own, as much as q adds at t = 0, as if
- * there were one more step before the first (Diffusion-LM sec. 4.2). Words must be readable not only
- * at a point but from a little beside it, since no network hits a point exactly; decoder_nll, below,
- * practises that on this noise. (And the paper's derivation needs points that have a density.)
+ * there were one more step before the first (Diffusion-LM sec. 4.2). Words must be readable not
+ * only at a point but from a little beside it, since no network hits a point exactly; decoder_nll,
+ * below, practises that on this noise. (And the paper's derivation needs points that have a
+ * density.)
  *
  * What is learnt: the network and, together with it, the embeddings. The loss of Diffusion-LM is a
  * sum of three terms, all with weight 1 (its eq. 2, where x_start is called x_0):
@@ -157,9 +158,9 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  * The bound is one on -log p(sentence): a sum over all t of how far the Gaussian that p draws from
  * is from the one with the true x_start. Their variances are equal, so at t > 0 that is the sum of
  * squares |x_start - guess|^2 times posterior_mean_coef1[t]^2 / (2 posterior_variance[t]) (section
- * 11 computes it). The loss takes all t alike, as DDPM does (sec. 3.4). For given embeddings the best guess at each t is the same with
- * any weights, the mean of all x_start that x_t may come from: weights only say where to try
- * hardest.
+ * 11 computes it). The loss takes all t alike, as DDPM does (sec. 3.4). For given embeddings the
+ * best guess at each t is the same with any weights, the mean of all x_start that x_t may come
+ * from: weights only say where to try hardest.
  *
  * In the plain form the network's output is the guess. That learns sentences made from one template
  * well, rare words slowly, and real sentences not at all: they come out as word salad. Three
@@ -315,14 +316,14 @@ void q_sample(real *x_t, const real *x_start, const real *noise, const int *t, c
     }
 }
 
-/* The mean of q(x_{t-1} | x_t, x_start), a Gaussian of variance posterior_variance[t] (DDPM eq. 6
- * and 7). Two things are known of x_{t-1}: from x_start, a Gaussian of mean sqrt(a) x_start and
- * variance 1 - a, a = alphas_cumprod[t-1]; from x_t, one of mean x_t / sqrt(1 - beta) and variance
- * beta / (1 - beta). The posterior is their product: inverse variances add up, and means are
- * weighted by them, so it is a weighted sum of the two. If all steps are taken, nearly all of it is x_t over most of
- * t, so that a step moves x only a little way to the guess; in the last handful it turns into
- * x_start. (Of 20 steps each has further to go: the guess counts .1 to .9.) At t = T-1 neither
- * counts much, as nearly all of x_{t-1} is new noise. */
+/* The mean of q(x_{t-1} | x_t, x_start), a Gaussian of variance posterior_variance[t] (DDPM eq.
+ * 6 and 7). Two things are known of x_{t-1}: from x_start, a Gaussian of mean sqrt(a) x_start
+ * and variance 1 - a, a = alphas_cumprod[t-1]; from x_t, one of mean x_t / sqrt(1 - beta) and
+ * variance beta / (1 - beta). The posterior is their product: inverse variances add up, and
+ * means are weighted by them, so it is a weighted sum of the two. If all steps are taken, nearly
+ * all of it is x_t over most of t, so that a step moves x only a little way to the guess; in the
+ * last handful it turns into x_start. (Of 20 steps each has further to go: the guess counts .1
+ * to .9.) At t = T-1 neither counts much, as nearly all of x_{t-1} is new noise. */
 void q_posterior_mean(real *mean, const real *x_start, const real *x_t, const int *t,
                       const Diffusion *d, int B, size_t n)
 {
@@ -776,8 +777,8 @@ static void backward_examples(const Model *m, const Workspace *w, real *dx_t, co
 
 /* The gradients of all weights but the embeddings', from what backward_examples left (the table
  * there): sums over all rows of the batch, in order. All threads call weights_of, which adds the
- * product dout^T in to a weight's gradient; each does some of its rows. key.bias gets 0 but for rounding: it
- * adds the same to all scores of a row, which softmax does not notice. */
+ * product dout^T in to a weight's gradient; each does some of its rows. key.bias gets 0 but for
+ * rounding: it adds the same to all scores of a row, which softmax does not notice. */
 static void backward_weights(Model *m, const Workspace *w, const real *dout, const real *x_t, int B,
                              int N)
 {
