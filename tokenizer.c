@@ -576,9 +576,9 @@ void options_help(const Option *table, FILE *out)
 
 /* ---- Unicode -------------------------------------------------------------------------------- */
 
-/* The tables were made with Python's unicodedata (Unicode 14). A word character is what \w means to
- * a Unicode regular expression: alphabetic, a mark, a decimal digit, a connector such as '_', or a
- * zero-width joiner. */
+/* The tables were made with Python's unicodedata (Unicode 14); test/unicode.py compares them. A
+ * word character is what \w means to a Unicode regular expression: alphabetic, a mark, a decimal
+ * digit, a connector such as '_', or a zero-width joiner. */
 typedef enum { WORD, MARK, NUMBER, BLANK, SYMBOL } Class;
 /* All code points from 0 on as runs of one class, each its length in base 36 (1 is left out) and
  * the initial of the class. Unassigned code points take the class before them, which keeps the

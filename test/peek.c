@@ -2,6 +2,7 @@
  *
  *   build/peek hash FILE...         a hash of each file's bytes: 64 bits, FNV-1a
  *   build/peek class                arithmetic_class() of this build: fma or plain
+ *   build/peek unicode              the tables of tokenizer.c
  *   build/peek names CKPT           the tensors of a checkpoint, with their shapes
  *   build/peek tensor CKPT NAME     the numbers of one, a row a line; NAME as in names */
 #include "tdiff.h"
@@ -72,6 +73,17 @@ static int peek_into(const char *path, const char *name, Error *err)
     return status;
 }
 
+/* For test/unicode.py: a line a code point, its class and what it is folded to. */
+static int peek_unicode(Error *err)
+{
+    Tokenizer t;
+    if (tokenizer_train_word_level(&t, "word", 4, 10, 1, err)) return -1;
+    for (size_t c = 0; c < 0x110000; c++)
+        printf("%u %u\n", (unsigned)t.unicode[c] & 7, (unsigned)t.unicode[c] >> 3);
+    tokenizer_free(&t);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "";
@@ -80,9 +92,12 @@ int main(int argc, char **argv)
     if (!strcmp(what, "hash") && argc > 2)
         for (int i = 2; i < argc && !status; i++) status = hash_file(argv[i], &err);
     else if (!strcmp(what, "class") && argc == 2) puts(arithmetic_class());
+    else if (!strcmp(what, "unicode") && argc == 2) status = peek_unicode(&err);
     else if (!strcmp(what, "names") && argc == 3) status = peek_into(argv[2], NULL, &err);
     else if (!strcmp(what, "tensor") && argc == 4) status = peek_into(argv[2], argv[3], &err);
-    else status = fail(&err, "usage: peek hash FILE... | class | names CKPT | tensor CKPT NAME");
+    else
+        status = fail(&err, "usage: peek hash FILE... | class | unicode | names CKPT | "
+                            "tensor CKPT NAME");
     if (status) fprintf(stderr, "peek: %s\n", err.text);
     return status ? 1 : 0;
 }

@@ -50,12 +50,25 @@ corpora() {
     [ $f -eq 0 ]
 }
 
+# The Unicode tables, beside those of a python3 that has the same Unicode.
+unicode() {
+    for python in python3 /usr/bin/python3; do
+        command -v $python >/dev/null 2>&1 || continue
+        build/peek unicode | $python test/unicode.py >build/unicode.txt
+        status=$?
+        grep -q ' 1 skipped' build/unicode.txt || { cat build/unicode.txt; return $status; }
+    done
+    echo "skipped: there is no python3 with Unicode 14"
+    echo "0 passed, 0 failed, 1 skipped"
+}
+
 suite "units, double precision" build/double-unit
 suite "units, single precision" build/unit
 suite "the original's numbers, double precision" build/double-parity test/golden
 suite "the original's numbers, single precision" build/parity test/golden
 suite "checkpoint: round trip, truncation, byte flips" build/fuzz build/fuzz.safetensors
 suite "corpora" corpora
+suite "Unicode tables" unicode
 suite "learning, the original's recipe" learning original 0.06 0.045 90 97
 suite "learning, the best recipe" learning best 0.49 0.42 93 97
 suite "golden bytes" sh test/golden.sh
