@@ -1047,15 +1047,16 @@ void embedding_backward(real *dtable, const real *dout, const int *ids, int M, i
         for (int d = 0; d < D; d++) dtable[(size_t)ids[row] * D + d] += dout[row * D + d];
 }
 
-/* [cos(t f_i) | sin(t f_i)], f_i = 10000^(-i / half): as Transformers number positions. */
+/* [cos(t f_i) | sin(t f_i)], f_i = 10000^(-i / half): as Transformers number positions. f_i comes
+ * from libm in double precision, where C libraries agree on all digits that a float has. */
 void timestep_embedding(real *out, const real *timesteps, int B, int dim)
 {
     const int half = dim / 2;
-    const real log_period = (real)9.210340371976184; /* log 10000 */
+    const double log_period = 9.21034037197618273608; /* log 10000 */
     for (int b = 0; b < B; b++) {
         real *y = out + (size_t)b * dim;
         for (int i = 0; i < half; i++) {
-            const real angle = timesteps[b] * r_exp(-log_period * i / half);
+            const real angle = timesteps[b] * (real)exp(-log_period * i / half);
             y[i] = r_cos(angle);
             y[half + i] = r_sin(angle);
         }
