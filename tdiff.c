@@ -2723,6 +2723,13 @@ static const char *const predict_names[] = {"x-start", "epsilon", "softmax",
 static const char *const off_on[] = {"off", "on", NULL};
 static const char *const format_version = "tdiff 1";
 
+void config_defaults(Config *c)
+{
+    *c = (Config){.seq_len = 512, .emb_dim = 128, .hidden = 128, .layers = 4, .heads = 4,
+                  .ffn = 512, .time_dim = 128, .diffusion_steps = 2000,
+                  .predict = PREDICT_SOFTMAX, .self_conditioning = 1, .emb_norm = 4};
+}
+
 void config_options(Option out[CONFIG_OPTIONS], Config *c)
 {
     const Option options[CONFIG_OPTIONS] = {
@@ -2942,9 +2949,12 @@ char *checkpoint_metadata(const Checkpoint *c, const char *key, Error *err)
     return NULL;
 }
 
+/* What a checkpoint of an earlier version does not know of keeps its default. */
 int checkpoint_option(const Checkpoint *c, Option *o, Error *err)
 {
     Error inner;
+    const int metadata = json_find(&c->json, 0, "__metadata__");
+    if (metadata >= 0 && json_find(&c->json, metadata, o->name) < 0) return 0;
     char *text = checkpoint_metadata(c, o->name, err);
     if (!text) return -1;
     int status = option_set(o, text, &inner);
@@ -2968,16 +2978,20 @@ int checkpoint_config(const Checkpoint *c, Config *config, Tokenizer *t, int *st
         return -1;
     }
     free(text);
+    config_defaults(config);
     config_options(options, config);
     for (int i = 0; i < CONFIG_OPTIONS; i++)
         if (checkpoint_option(c, &options[i], err)) return -1;
     steps.value = steps_done;
+    *steps_done = 0;
     if (checkpoint_option(c, &steps, err) || !(text = checkpoint_metadata(c, "tokenizer", err)))
         return -1;
     int status = tokenizer_from_json(t, text, strlen(text), &inner);
     if (status) fail(err, "%s: metadata: tokenizer: %.400s", c->path, inner.text);
     free(text);
     config->vocab = t->size;
+    if (!status && config_check(config, &inner))
+        status = fail(err, "%s: metadata: %.400s", c->path, inner.text);
     return status;
 }
 

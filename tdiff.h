@@ -574,6 +574,7 @@ void options_help(const Option *table, FILE *out);
 /* The options that make a Config, with their ranges: train.c offers them, the checkpoint stores
  * them. */
 enum { CONFIG_OPTIONS = 13 };
+void config_defaults(Config *c); /* of ./train; vocab and max_positions come from the text */
 void config_options(Option out[CONFIG_OPTIONS], Config *c);
 
 /* A .safetensors file: the EMA weights under the original's names, raw.*, adam_m.*, adam_v.*, then

@@ -142,11 +142,15 @@ int output_close(Output *o, int keep, Error *err)
 static int buffer_reserve(Buffer *b, size_t n) /* room for n more bytes and the closing NUL */
 {
     size_t capacity = b->capacity ? b->capacity : 64;
-    if (b->failed || n >= (size_t)-1 / 2 - b->length) return b->failed = 1, 0;
+    if (n >= (size_t)-1 / 2 - b->length) b->failed = 1;
+    if (b->failed) return 0;
     while (capacity <= b->length + n) capacity *= 2;
     if (capacity == b->capacity) return 1;
     char *grown = realloc(b->text, capacity);
-    if (!grown) return b->failed = 1, 0;
+    if (!grown) {
+        b->failed = 1;
+        return 0;
+    }
     b->text = grown;
     b->capacity = capacity;
     return 1;

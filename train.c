@@ -81,17 +81,7 @@ enum { LOSSES_KEPT = 10 /* for every t */ };
 static void defaults(Settings *s)
 {
     memset(s, 0, sizeof *s);
-    s->config = (Config){.seq_len = 512,
-                         .emb_dim = 128,
-                         .hidden = 128,
-                         .layers = 4,
-                         .heads = 4,
-                         .ffn = 512,
-                         .time_dim = 128,
-                         .diffusion_steps = 2000,
-                         .predict = PREDICT_SOFTMAX,
-                         .self_conditioning = 1,
-                         .emb_norm = 4};
+    config_defaults(&s->config);
     s->steps = 4000, s->batch = 32, s->warmup = 100, s->seed = 1, s->vocab_size = 10000,
     s->min_frequency = 1;
     s->lr = 2e-3, s->weight_decay = 0.01, s->ema_rate = 0.999, s->clip = 1;

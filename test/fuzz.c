@@ -110,6 +110,17 @@ int main(int argc, char **argv)
     }
     release(&y);
 
+    /* a setting that the checkpoint does not know has its default */
+    for (size_t i = 8; i + 10 < n; i++)
+        if (!memcmp(first + i, "\"time-dim\"", 10)) {
+            first[i + 5] = '_';
+            put(path, first, n);
+            check(load(&y, path, &err) && strstr(err.text, "time_embed.0.weight"), "another default", 0);
+            check(y.config.time_dim == 128, "the default of a missing setting", y.config.time_dim);
+            release(&y);
+            first[i + 5] = '-';
+        }
+
     for (size_t length = 0; length < n; length++) {
         put(path, first, length);
         attempt(path, 1, "truncated to a length", (long)length);
