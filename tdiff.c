@@ -1285,8 +1285,8 @@ static inline float r_tanh(float x)
     return x < 0.0f ? -y : y;
 }
 
-/* -log(1 - erf(a)) / a is so smooth that a polynomial gives it to 2e-9 on [0, 4] (a least-squares
- * fit, reweighted until the error in erf was even); beyond 4, erf is 1 in float. */
+/* -log(1 - erf(a)) / a is so smooth that a polynomial does for it on [0, 4]: a least-squares fit,
+ * reweighted until the error in erf was even, 3e-9; beyond 4, erf is 1 in float. */
 static inline float r_erf(float x)
 {
     float a = fabsf(x), p = -8.05407389e-06f, y;
@@ -1488,8 +1488,11 @@ static void combine(real *out, const real *x, const real *y, real cx, real cy, s
 static double power(double base, int n) /* pow's last bit differs between libraries */
 {
     double result = 1;
-    for (; n; n >>= 1, base *= base)
-        if (n & 1) result *= base;
+    while (n) {
+        if (n % 2) result *= base;
+        base *= base;
+        n /= 2;
+    }
     return result;
 }
 
@@ -1501,8 +1504,8 @@ static int all_finite(const real *x, size_t n)
 }
 
 /* ---- 9. the product ---------------------------------------------------------------------------
- * What: C = A B, of matrices, in which nearly all the time goes. Who: the layers. May be skipped
- * when one believes that these lines are what it computes:
+ * What: C = A B, of matrices, in which nearly all the time goes. Who: the layers and the loss. May
+ * be skipped when one believes that these lines are what it computes:
  *
  *     for (i < M) for (j < N) for (k < K) C[i][j] += A[i][k] * B[k][j];
  *
@@ -1547,17 +1550,17 @@ static Matrix columns_of(const real *x, size_t apart) { return (Matrix){x, 1, ap
 #endif
 /* c(MR,NR) = start(MR,NR) + a(MR,K) b(K,NR). start is c itself, or a row that stands for all
  * (start_row 0). j before i: gcc and clang then unroll i and vectorise j. */
-static void kernel(real *c, size_t ldc, const real *start, size_t start_row, const real *a,
-                   size_t a_row, size_t a_col, const real *b, int K)
+static void kernel(real *c, size_t ldc, const real *start, size_t start_row, Matrix a,
+                   const real *b, int K)
 {
     real acc[MR][NR] = {{0}}, old[MR][NR];
-    for (int i = 0; i < MR;
-         i++) /* loaded early, added late: the loads are over when they are needed */
+    /* loaded early, added late: the loads are over when they are needed */
+    for (int i = 0; i < MR; i++)
         for (int j = 0; j < NR; j++) old[i][j] = start[i * start_row + j];
     for (int k = 0; k < K; k++)
         for (int j = 0; j < NR; j++)
             for (int i = 0; i < MR; i++)
-                acc[i][j] = fmadd(a[i * a_row + k * a_col], b[k * NR + j], acc[i][j]);
+                acc[i][j] = fmadd(a.x[i * a.row + k * a.col], b[k * NR + j], acc[i][j]);
     for (int i = 0; i < MR; i++)
         for (int j = 0; j < NR; j++) c[i * ldc + j] = old[i][j] + acc[i][j];
 }
@@ -1589,19 +1592,20 @@ static void pack_edge(real *out, int R, const real *x, size_t row, size_t col, i
 
 /* Panels of R rows of x(n,K), one behind the other, k by k: out[i / R][k][i % R] = x(i, k). The
  * rows that the last panel has beyond n are 0, or stay as they are: nobody reads what comes of
- * them. x's rows lie `row` and its columns `col` apart, one of which is 1. */
-static void pack(real *out, const int R, const real *x, size_t row, size_t col, int n, int K)
+ * them. One of x.row and x.col is 1; n <= R if that is x.col and R no multiple of 8. */
+static void pack(real *out, const int R, Matrix x, int n, int K)
 {
-    const int whole = n / R * R;
-    if (row != 1 && R % 8 == 0)
-        for (int i = 0; i < n; i += 8)
-            pack_eight(out + i / R * R * K + i % R, R, x + i * row, row, n - i, K);
-    else {
+    int done = 0;
+    if (x.row == 1) {
+        done = n / R * R;
         for (int k = 0; k < K; k++)
-            for (int i = 0; i < whole; i += R)
-                memcpy(out + i * K + k * R, x + k * col + i, R * sizeof *x);
-        if (whole < n) pack_edge(out + whole * K, R, x + whole * row, row, col, n - whole, K);
-    }
+            for (int i = 0; i < done; i += R)
+                memcpy(out + i * K + k * R, x.x + k * x.col + i, R * sizeof *out);
+    } else if (R % 8 == 0)
+        for (; done < n; done += 8)
+            pack_eight(out + done / R * R * K + done % R, R, x.x + done * x.row, x.row, n - done,
+                       K);
+    if (done < n) pack_edge(out + done * K, R, x.x + done * x.row, x.row, x.col, n - done, K);
 }
 
 /* A block of B, for each thread: too large for the stack of a thread under some C libraries. It
@@ -1610,7 +1614,7 @@ static real b_space[NC * KC + LINE];
 #pragma omp threadprivate(b_space)
 
 /* C = A B + bias, a row added to every row (NULL: 0), or C += A B; on one thread. A block of B is
- * packed once for all rows of C. A is read where it lies, if its rows lie along memory. */
+ * packed once for all rows of C. MR rows of A are read where they lie, if they lie along memory. */
 static void product_and_bias(real *c, size_t apart, int add, const real *bias, Matrix a, Matrix b,
                              int M, int N, int K)
 {
@@ -1619,11 +1623,15 @@ static void product_and_bias(real *c, size_t apart, int add, const real *bias, M
     for (int k0 = 0; k0 < K; k0 += KC)
         for (int j0 = 0; j0 < N; j0 += NC) {
             const int kc = K - k0 < KC ? K - k0 : KC, nc = N - j0 < NC ? N - j0 : NC;
-            pack(b_pack, NR, b.x + k0 * b.row + j0 * b.col, b.col, b.row, nc, kc);
+            const Matrix columns_of_b = {b.x + k0 * b.row + j0 * b.col, b.col, b.row};
+            pack(b_pack, NR, columns_of_b, nc, kc);
             for (int i = 0; i < M; i += MR) {
-                const int rows = M - i < MR ? M - i : MR, in_place = a.col == 1 && rows == MR;
-                const real *panel = a.x + i * a.row + k0 * a.col;
-                if (!in_place) pack(a_pack, MR, panel, a.row, a.col, rows, kc);
+                const int rows = M - i < MR ? M - i : MR;
+                Matrix panel = {a.x + i * a.row + k0 * a.col, a.row, a.col};
+                if (a.col != 1 || rows < MR) {
+                    pack(a_pack, MR, panel, rows, kc);
+                    panel = columns_of(a_pack, MR);
+                }
                 for (int j = 0; j < nc; j += NR) {
                     const int columns = nc - j < NR ? nc - j : NR;
                     const int whole = rows == MR && columns == NR, onto_c = k0 > 0 || add;
@@ -1631,14 +1639,12 @@ static void product_and_bias(real *c, size_t apart, int add, const real *bias, M
                     const real *from = onto_c ? dst : bias ? bias + j0 + j : ZEROS;
                     const size_t from_row = onto_c ? apart : 0;
                     if (whole) {
-                        kernel(dst, apart, from, from_row, in_place ? panel : a_pack,
-                               in_place ? a.row : 1, in_place ? 1 : MR, b_pack + j * kc, kc);
+                        kernel(dst, apart, from, from_row, panel, b_pack + j * kc, kc);
                         continue;
                     }
                     for (int r = 0; r < rows; r++)
                         memcpy(tile + r * NR, from + r * from_row, columns * sizeof *c);
-                    kernel(tile, NR, tile, NR, in_place ? panel : a_pack, in_place ? a.row : 1,
-                           in_place ? 1 : MR, b_pack + j * kc, kc);
+                    kernel(tile, NR, tile, NR, panel, b_pack + j * kc, kc);
                     for (int r = 0; r < rows; r++)
                         memcpy(dst + r * apart, tile + r * NR, columns * sizeof *c);
                 }
@@ -1690,11 +1696,12 @@ int max_threads(void)
 }
 
 /* ---- 10. parameters, memory, threads ----------------------------------------------------------
- * What: where the numbers are, and who computes them. Who: the programs at their start. May be
- * skipped but for list_tensors, which names every tensor once. Called while m->tensors is NULL it
- * only counts; called again it fills the table and places each tensor. There is no second list:
- * initial values, checkpoint, optimiser and gradient check all walk this table. A new tensor comes
- * last: the initial values are drawn by place in the table. */
+ * What: where the numbers are, and how threads share the work. Who: the programs at their start;
+ * training_losses and denoiser_forward in every step. May be skipped but for list_tensors, which
+ * names every tensor once. Called while m->tensors is NULL it only counts; called again it fills
+ * the table and places each tensor. Initial values, checkpoint, optimiser and gradient check all
+ * walk this table. A new tensor comes last, as initial values are drawn by place in the table;
+ * beside it only the estimates of memory know of sizes. */
 
 static Tensor *tensor(Model *m, const char *prefix, const char *name, Init init, int fan_in,
                       int rank, int rows, int columns)
@@ -1811,10 +1818,12 @@ int model_init(Model *m, const Config *c, Error *err)
         !(m->tensors = checked_alloc(m->num_tensors, sizeof *m->tensors, err)))
         return -1;
     list_tensors(m);
-    m->embedding = m->word_embedding->data, m->dembedding = m->word_embedding->grad;
-    if (c->emb_norm > 0 &&
-        (!(m->embedding = checked_alloc(m->word_embedding->size, sizeof *m->embedding, err)) ||
-         !(m->dembedding = checked_alloc(m->word_embedding->size, sizeof *m->dembedding, err))))
+    const Tensor *words = m->word_embedding;
+    if (c->emb_norm == 0) {
+        m->embedding = words->data;
+        m->dembedding = words->grad;
+    } else if (!(m->embedding = checked_alloc(words->size, sizeof *m->embedding, err)) ||
+               !(m->dembedding = checked_alloc(words->size, sizeof *m->dembedding, err)))
         return -1;
     return 0;
 }
@@ -1851,8 +1860,7 @@ void model_random(Model *m, uint64_t seed)
 /* The arrays that a batch needs lie in one arena. list_arrays names each once; while there is no
  * arena it only counts. */
 
-/* The next array of the arena, of so many numbers for each example; while there is no arena, only
- * counts. */
+/* The next array of the arena, `each` numbers for every example, from example w->first on. */
 static real *take(const Workspace *w, size_t *at, size_t each)
 {
     real *p = w->arena ? w->arena + *at + w->first * each : NULL;
@@ -1929,15 +1937,14 @@ static Workspace from_example(const Workspace *all, const Config *c, int first)
 
 int workspace_fit(Workspace *w, const Config *c, int B, int N, Error *err)
 {
-    real *arena = w->arena;
     double per_row = 8.0 * c->hidden + 2.0 * c->ffn + (double)c->heads * N + 4;
     per_row = (c->layers + 2) * per_row + 16.0 * c->emb_dim + 3.0 * c->vocab + 13.0 * c->time_dim;
     if (per_row * B * N * sizeof(real) > (double)((size_t)-1 / 4))
         return fail(err, "a batch of %d x %d positions is too large for this machine", B, N);
     w->B = B, w->N = N, w->first = 0;
-    w->arena = NULL;
-    const size_t size = list_arrays(w, c);
-    w->arena = arena;
+    Workspace counted = *w;
+    counted.arena = NULL;
+    const size_t size = list_arrays(&counted, c);
     if (size > w->size) {
         free(w->arena);
         w->size = 0;
@@ -1959,14 +1966,14 @@ int workspace_init(Workspace *w, const Config *c, int B, int N, int training, Er
 {
     memset(w, 0, sizeof *w);
     w->training = training;
-    w->half_squares = checked_alloc(c->vocab, sizeof *w->half_squares, err);
-    return w->half_squares ? workspace_fit(w, c, B, N, err) : -1;
+    w->minus_half_squares = checked_alloc(c->vocab, sizeof *w->minus_half_squares, err);
+    return w->minus_half_squares ? workspace_fit(w, c, B, N, err) : -1;
 }
 
 void workspace_free(Workspace *w)
 {
     free(w->nearest);
-    free(w->half_squares);
+    free(w->minus_half_squares);
     free(w->arena);
     memset(w, 0, sizeof *w);
 }
@@ -1979,17 +1986,26 @@ int piece_of_batch(int B, int N)
     return B < most ? B : most;
 }
 
-/* The examples first..first+count-1 of a batch, and their terms. */
+/* The examples first..first+count-1 of a batch, without their weights. */
 static Batch part_of_batch(const Batch *y, int first, int count, size_t n)
 {
-    return (Batch){y->ids + (size_t)first * y->N,
-                   y->t + first,
-                   y->noise_x0 + first * n,
-                   y->noise_t + first * n,
-                   NULL,
-                   y->self_condition,
-                   count,
-                   y->N};
+    Batch part = *y;
+    part.ids += (size_t)first * y->N;
+    part.t += first;
+    part.noise_x0 += first * n;
+    part.noise_t += first * n;
+    part.weight = NULL;
+    part.B = count;
+    return part;
+}
+
+/* As many examples from `first` on as w has room for; their weights, by which gradients add up to
+ * that of the mean over the batch, are in w->weight. */
+static Batch piece_of(const Batch *y, const Workspace *w, int first, size_t n)
+{
+    const int count = y->B - first < w->B ? y->B - first : w->B;
+    for (int b = 0; b < count; b++) w->weight[b] = (y->weight ? y->weight[first + b] : 1) / y->B;
+    return part_of_batch(y, first, count, n);
 }
 
 Losses losses_at(const Losses *terms, int first)
@@ -2026,7 +2042,9 @@ void optimizer_free(Optimizer *o)
     memset(o, 0, sizeof *o);
 }
 
-/* Share k of B examples begins here. */
+/* B examples in so many shares, of which number k begins here: one for each thread. */
+static int shares_of(int B) { return max_threads() < B ? max_threads() : B; }
+
 static int share(int B, int k, int shares) { return (int)((int64_t)B * k / shares); }
 
 /* All threads of a parallel region call these: they share the rows of the weight (O of them, ROWS
@@ -2072,8 +2090,8 @@ static void layernorm_weights_of(Pair p, const real *partial, int B)
 static void losses_of_piece(Model *m, Workspace *w, const Losses *terms, const Diffusion *d,
                             const Batch *y, int backward, Dropout drop)
 {
-    const int B = y->B, N = y->N, shares = max_threads() < B ? max_threads() : B;
-    const size_t n = (size_t)N * m->config.emb_dim;
+    const int B = y->B, shares = shares_of(B);
+    const size_t n = (size_t)y->N * m->config.emb_dim;
 #pragma omp parallel for schedule(static, 1)
     for (int k = 0; k < shares; k++) {
         const int first = share(B, k, shares), count = share(B, k + 1, shares) - first;
@@ -2096,11 +2114,8 @@ double training_losses(Model *m, Workspace *w, const Losses *terms, const Diffus
     assert(!backward || d->evidence_above == HUGE_VAL);
     embedding_table_forward(m);
     for (int first = 0; first < y->B; first += w->B) {
-        const int count = y->B - first < w->B ? y->B - first : w->B;
-        const Batch piece = part_of_batch(y, first, count, n);
+        const Batch piece = piece_of(y, w, first, n);
         const Losses own = losses_at(terms, first);
-        for (int b = 0; b < count; b++)
-            w->weight[b] = (y->weight ? y->weight[first + b] : 1) / y->B;
         losses_of_piece(m, w, &own, d, &piece, backward, dropout_of_piece(drop, first));
     }
     if (backward) embedding_table_backward(m);
@@ -2112,7 +2127,7 @@ void denoiser_forward(const Model *m, Workspace *w, real *out, const real *x_t,
                       const real *estimate, const real *timesteps, int B, int N, Dropout drop)
 {
     const size_t n = (size_t)N * m->config.emb_dim;
-    const int shares = max_threads() < B ? max_threads() : B;
+    const int shares = shares_of(B);
     assert(B <= w->B && N == w->N && N <= m->config.max_positions);
 #pragma omp parallel for schedule(static, 1)
     for (int k = 0; k < shares; k++) {
@@ -2127,7 +2142,7 @@ static void backward_all_examples(const Model *m, Workspace *w, real *dx_t, cons
                                   int N, Dropout drop)
 {
     const size_t n = (size_t)N * m->config.emb_dim;
-    const int shares = max_threads() < B ? max_threads() : B;
+    const int shares = shares_of(B);
 #pragma omp parallel for schedule(static, 1)
     for (int k = 0; k < shares; k++) {
         const int first = share(B, k, shares), count = share(B, k + 1, shares) - first;
@@ -2143,43 +2158,43 @@ void denoiser_backward(Model *m, Workspace *w, real *dx_t, const real *dout, con
     backward_weights(m, w, dout, x_t, B, N);
 }
 
+/* A schedule must add noise in every step, and leave something of x_start in every one. */
+static int check_betas(const double *betas, const char *name, int total, Error *err)
+{
+    double left = 1;
+    for (int t = 0; t < total; t++) {
+        left *= 1 - betas[t];
+        if (!(betas[t] > 0 && betas[t] <= 1))
+            return fail(err, "noise schedule %s cannot have %d steps: beta[%d] would be %g, "
+                             "outside (0, 1]", name, total, t, betas[t]);
+        if (!(1 / left <= FLT_MAX))
+            return fail(err, "noise schedule %s cannot have %d steps: at t = %d nothing is left of "
+                             "x_start (alphas_cumprod %g)", name, total, t, left);
+    }
+    return 0;
+}
+
 /* Counts the steps and makes room for the tables of all of them. Returns the betas of the schedule,
- * (total), which the caller frees, or NULL: they must leave something of x_start at every t. */
+ * (total), which the caller frees, or NULL. */
 static double *diffusion_alloc(Diffusion *d, int schedule, int total, const unsigned char *kept,
                                Error *err)
 {
-    const char *name = noise_schedule_names[schedule];
-    double *betas = checked_alloc(total, sizeof *betas, err), cumprod = 1;
-    int bad = !betas;
+    double *betas = checked_alloc(total, sizeof *betas, err);
     memset(d, 0, sizeof *d);
     for (int t = 0; t < total; t++) d->T += !kept || kept[t];
     d->total = total, d->evidence_above = HUGE_VAL;
     d->timestep_map = checked_alloc(d->T, sizeof *d->timestep_map, err);
     d->betas = checked_alloc(d->T, 7 * sizeof *d->betas, err);
-    if (bad || !d->timestep_map || !d->betas) goto failed;
-    double **const table[] = {&d->betas,
-                              &d->alphas_cumprod,
-                              &d->alphas_cumprod_prev,
-                              &d->posterior_variance,
-                              &d->posterior_log_variance_clipped,
-                              &d->posterior_mean_coef1,
-                              &d->posterior_mean_coef2};
-    for (int i = 1; i < 7; i++) *table[i] = *table[i - 1] + d->T;
-    noise_schedule_betas(betas, schedule, total);
-    for (int t = 0; t < total && !bad; t++) {
-        cumprod *= 1 - betas[t];
-        if (!(betas[t] > 0 && betas[t] <= 1))
-            bad = fail(
-                err, "noise schedule %s cannot have %d steps: beta[%d] would be %g, outside (0, 1]",
-                name, total, t, betas[t]);
-        else if (!(1 / cumprod <= FLT_MAX))
-            bad = fail(err,
-                       "noise schedule %s cannot have %d steps: at t = %d nothing is left of "
-                       "x_start (alphas_cumprod %g)",
-                       name, total, t, cumprod);
+    if (betas && d->timestep_map && d->betas) {
+        d->alphas_cumprod = d->betas + d->T;
+        d->alphas_cumprod_prev = d->alphas_cumprod + d->T;
+        d->posterior_variance = d->alphas_cumprod_prev + d->T;
+        d->posterior_log_variance_clipped = d->posterior_variance + d->T;
+        d->posterior_mean_coef1 = d->posterior_log_variance_clipped + d->T;
+        d->posterior_mean_coef2 = d->posterior_mean_coef1 + d->T;
+        noise_schedule_betas(betas, schedule, total);
+        if (!check_betas(betas, noise_schedule_names[schedule], total, err)) return betas;
     }
-    if (!bad) return betas;
-failed:
     free(betas);
     diffusion_free(d);
     return NULL;
@@ -2193,8 +2208,9 @@ void diffusion_free(Diffusion *d)
 }
 
 /* ---- 11. other objectives and schedules, the bound --------------------------------------------
- * What: what the options of ./train choose in place of the default, which of the steps ./sample
- * takes, and how probable a text is (./sample --eval). May be skipped as a whole. */
+ * What: noise schedules, which of the steps ./sample takes, predicting the noise, which t to train
+ * on, evidence, and how probable a text is (./sample --eval). Who: diffusion_init, the loss where
+ * an option asks for it, the programs. May be skipped as a whole. */
 
 static void straight_line(double *betas, int T, double from, double to)
 {
@@ -2224,16 +2240,16 @@ static void schedule_trunc_lin(double *betas, int T)
     straight_line(betas, T, 0.1 / T + 0.01, 20.0 / T + 0.01);
 }
 
-static void schedule_trunc_cos(double *betas,
-                               int T) /* Diffusion-LM's code: the first step has noise already */
+/* The code of Diffusion-LM: the first step has noise already */
+static void schedule_trunc_cos(double *betas, int T)
 {
     betas_for_alpha_bar(betas, T, trunc_cos_alpha_bar);
     memmove(betas + 1, betas, (T - 1) * sizeof *betas);
     betas[0] = fmin(1 - trunc_cos_alpha_bar(0), 0.999);
 }
 
-static void schedule_pw_lin(double *betas,
-                            int T) /* Diffusion-LM's code: down over 10 steps, then up */
+/* The code of Diffusion-LM: down over 10 steps, then up */
+static void schedule_pw_lin(double *betas, int T)
 {
     int first = T < 10 ? T : 10;
     straight_line(betas, first, 0.1 / T + 0.01, 0.1 / T);
@@ -2243,6 +2259,7 @@ static void schedule_pw_lin(double *betas,
 static void (*const noise_schedules[])(double *betas, int T) = {
     schedule_sqrt,      schedule_cosine,    schedule_linear,
     schedule_trunc_cos, schedule_trunc_lin, schedule_pw_lin};
+/* In the same order. A new one comes last: the fingerprint of a denoiser has its place. */
 const char *const noise_schedule_names[] = {"sqrt",      "cosine", "linear", "trunc_cos",
                                             "trunc_lin", "pw_lin", NULL};
 
@@ -2384,19 +2401,21 @@ static void noise_mse_forward(const Workspace *w, double *mse, const Batch *y, s
         else mse_forward(mse + b, w->target + b * n, w->pred_xstart + b * n, 1, n);
 }
 
-/* As pred = (x_t - sqrt(1 - a) out) / sqrt(a), dpred goes to out, and past the network to x_t. */
+/* At t = 0, as pred = (x_t - sqrt(1 - a) out) / sqrt(a), dpred goes to out, and past the network to
+ * x_t. */
 static void noise_mse_backward(const Workspace *w, const Batch *y, const Diffusion *d,
                                const real *weight, size_t n)
 {
+    const real of_out = -(real)sqrt(1 / d->alphas_cumprod[0] - 1);
     for (int b = 0; b < y->B; b++) {
         real *unwanted = w->dx_t + b * n; /* backward_examples overwrites the noise's gradient */
-        const real of_out = -(real)sqrt(1 / d->alphas_cumprod[y->t[b]] - 1);
-        if (y->t[b] > 0)
+        if (y->t[b] > 0) {
             mse_backward(unwanted, w->dmodel_out + b * n, y->noise_t + b * n, w->model_out + b * n,
                          weight + b, 1, n);
-        else
-            mse_backward(w->dx_start + b * n, w->dpred + b * n, w->target + b * n,
-                         w->pred_xstart + b * n, weight + b, 1, n);
+            continue;
+        }
+        mse_backward(w->dx_start + b * n, w->dpred + b * n, w->target + b * n,
+                     w->pred_xstart + b * n, weight + b, 1, n);
         for (size_t i = b * n; i < (b + 1) * n; i++)
             w->dmodel_out[i] = fmadd(of_out, w->dpred[i], w->dmodel_out[i]);
     }
@@ -2404,10 +2423,10 @@ static void noise_mse_backward(const Workspace *w, const Batch *y, const Diffusi
 
 static void past_the_network(const Workspace *w, const Batch *y, const Diffusion *d, size_t n)
 {
-    for (int b = 0; b < y->B; b++) {
-        const real of_x = (real)sqrt(1 / d->alphas_cumprod[y->t[b]]);
-        for (size_t i = b * n; i < (b + 1) * n; i++) w->dx_t[i] += of_x * w->dpred[i];
-    }
+    const real of_x = (real)sqrt(1 / d->alphas_cumprod[0]);
+    for (int b = 0; b < y->B; b++)
+        if (y->t[b] == 0)
+            for (size_t i = b * n; i < (b + 1) * n; i++) w->dx_t[i] += of_x * w->dpred[i];
 }
 
 /* Which t to train on: Improved DDPM sec. 3.3. */
@@ -2433,10 +2452,9 @@ void resampler_free(Resampler *r)
 void resampler_update(Resampler *r, const int *t, const double *loss, int B)
 {
     const int K = r->per_step;
-    double sum = 0;
+    double total = 0;
     int full = 1;
-    for (int b = 0; b < B;
-         b++) { /* a row: how many losses it holds, then these, the oldest first */
+    for (int b = 0; b < B; b++) { /* a row: how many losses it has, then these, the oldest first */
         real *row = r->history + (size_t)t[b] * (1 + K);
         if ((int)row[0] == K)
             memmove(row + 1, row + 2, (K - 1) * sizeof *row);
@@ -2449,10 +2467,11 @@ void resampler_update(Resampler *r, const int *t, const double *loss, int B)
         double squares = 0;
         for (int k = 1; k <= K; k++) squares += (double)row[k] * row[k];
         full &= (int)row[0] == K;
-        sum += r->p[i] = sqrt(squares / K);
+        r->p[i] = sqrt(squares / K);
+        total += r->p[i];
     }
     for (int i = 0; i < r->T; i++) /* a thousandth stays uniform, so that no t is forgotten */
-        r->p[i] = full && sum > 0 ? 0.999 * r->p[i] / sum + 0.001 / r->T : 1.0 / r->T;
+        r->p[i] = full && total > 0 ? 0.999 * r->p[i] / total + 0.001 / r->T : 1.0 / r->T;
 }
 
 int resampler_restore(Resampler *r, Error *err)
@@ -2506,19 +2525,19 @@ void variational_bound(Model *m, Workspace *w, const Losses *terms, double *kl, 
     const size_t n = (size_t)y->N * m->config.emb_dim;
     const int marginal = m->config.predict == PREDICT_SOFTMAX;
     const Dropout none = {0, 0, 0};
+    assert(y->B <= w->B);
     training_losses(m, w, terms, d, y, 0, none);
     if (marginal)
         embedding_forward(w->target, m->embedding, y->ids, y->B * y->N, m->config.emb_dim);
     for (int b = 0; b < y->B; b++) {
         const int t = y->t[b];
-        const double last = d->alphas_cumprod[d->T - 1],
-                     left = 1 - last * (marginal ? d->first_alpha : 1);
-        const real *target =
-            w->target + b * n; /* x_start, at t = 0 the embeddings; with softmax always these */
+        const double last = d->alphas_cumprod[d->T - 1];
+        const double variance = 1 - last * (marginal ? d->first_alpha : 1);
+        /* x_start, at t = 0 the embeddings; with softmax always these */
+        const real *target = w->target + b * n;
         real *pred = w->pred_xstart + b * n;
-        double variance, p_log;
         if (clip_denoised) clip(pred, n);
-        prior[b] = 0.5 * (n * (left - 1 - log(left)) +
+        prior[b] = 0.5 * (n * (variance - 1 - log(variance)) +
                           last * square_distance(marginal ? target : w->x_start + b * n, NULL, n));
         kl[b] = square_distance(target, pred, n);
         if (marginal) {
@@ -2526,8 +2545,8 @@ void variational_bound(Model *m, Workspace *w, const Losses *terms, double *kl, 
             kl[b] *= 0.5 * (prev / (1 - prev * d->first_alpha) - a / (1 - a * d->first_alpha));
         } else {
             const double q_log = t ? d->posterior_log_variance_clipped[t] : log(1 - d->first_alpha);
-            p_mean_variance(w->noise + b * n, &variance, &p_log, pred, w->x_t + b * n, &t, d, kind,
-                            1, n);
+            const double p_log = kind == FIXED_SMALL ? d->posterior_log_variance_clipped[t]
+                                                     : log(p_variance(d, t, kind));
             kl[b] = 0.5 * (n * (p_log - q_log - 1 + exp(q_log - p_log)) +
                            exp(-p_log) * square(d->posterior_mean_coef1[t]) * kl[b]);
         }
@@ -2549,8 +2568,8 @@ double length_probability(const real *count, int most, int N)
 }
 
 /* ---- 12. control ------------------------------------------------------------------------------
- * What: all that p_sample_loop can do beyond DDPM's algorithm, a line of it each, and the
- * classifier for guidance. May be skipped. */
+ * What: what p_sample_loop can do beyond DDPM's algorithm, a line of it each, and the classifier
+ * for guidance. Who: that loop, and the programs. May be skipped. */
 
 /* The given words, as noisy as everything else is at t. They take the part of w->noise that falls
  * on them: of what step t will draw there nothing is kept. */
@@ -2577,15 +2596,25 @@ static void clip(real *x, size_t n)
     for (size_t i = 0; i < n; i++) x[i] = real_clip(x[i]);
 }
 
+/* The largest of the columns from..V-1 of each row. */
+static void largest_columns(int *ids, const real *scores, int M, int V, int from)
+{
+    for (int i = 0; i < M; i++) {
+        const real *row = scores + (size_t)i * V;
+        ids[i] = from;
+        for (int v = from + 1; v < V; v++)
+            if (row[v] > row[ids[i]]) ids[i] = v;
+    }
+}
+
 /* Clamping (Diffusion-LM sec. 4.2): x becomes the embedding nearest to it, by |x - e|^2 = |x|^2 - 2
  * (x e - |e|^2 / 2). */
 static void clamp_to_words(const Model *m, Workspace *w, real *x, int M)
 {
     const int V = m->config.vocab, D = m->config.emb_dim;
     for (int v = 0; v < V; v++)
-        w->half_squares[v] =
-            -dot(m->embedding + (size_t)v * D, m->embedding + (size_t)v * D, D) / 2;
-    linear_forward(w->logits, x, m->embedding, w->half_squares, M, V, D);
+        w->minus_half_squares[v] = -square_distance(m->embedding + (size_t)v * D, NULL, D) / 2;
+    linear_forward(w->logits, x, m->embedding, w->minus_half_squares, M, V, D);
     largest_columns(w->nearest, w->logits, M, V, 0);
     embedding_forward(x, m->embedding, w->nearest, M, D);
 }
@@ -2601,11 +2630,10 @@ void ddim_sample(real *x_prev, const real *pred_xstart, const real *x_t, const r
         const double sigma =
             fmin(eta * sqrt((1 - prev) / (1 - a)) * sqrt(1 - a / prev), sqrt(1 - prev));
         const real of_x = (real)(1 / sqrt(1 - a)), of_start = -(real)sqrt(a / (1 - a));
-        const real root = (real)sqrt(prev), rest = (real)sqrt(fmax(1 - prev - sigma * sigma, 0)),
-                   add = t[b] ? (real)sigma : 0;
+        const real root = (real)sqrt(prev), rest = (real)sqrt(fmax(1 - prev - sigma * sigma, 0));
         for (size_t i = b * n; i < (b + 1) * n; i++) {
             real epsilon = fmadd(of_x, x_t[i], of_start * pred_xstart[i]);
-            x_prev[i] = fmadd(root, pred_xstart[i], fmadd(rest, epsilon, add * noise[i]));
+            x_prev[i] = fmadd(root, pred_xstart[i], fmadd(rest, epsilon, (real)sigma * noise[i]));
         }
     }
 }
@@ -2614,14 +2642,15 @@ void ddim_sample(real *x_prev, const real *pred_xstart, const real *x_t, const r
  * not. Narrower noise makes likelier and less varied sentences. */
 void truncate_noise(real *noise, size_t n, double limit, real (*draw)(void *context), void *context)
 {
-    for (int outside = 1; outside;) {
+    int outside;
+    do {
         outside = 0;
-        for (size_t i = 0; i < n; i++) {
-            if (!(noise[i] > limit || noise[i] < -limit)) continue;
-            noise[i] = draw(context);
-            outside = 1;
-        }
-    }
+        for (size_t i = 0; i < n; i++)
+            if (noise[i] > limit || noise[i] < -limit) {
+                noise[i] = draw(context);
+                outside = 1;
+            }
+    } while (outside);
 }
 
 /* Guidance needs p(label | x_t) for noisy x_t at every t. The classifier is a denoiser of its own
@@ -2629,16 +2658,6 @@ void truncate_noise(real *noise, size_t n, double limit, real (*draw)(void *cont
  * and lm_head, which compares that with the embedding of each label. (So its head is Linear, tanh,
  * and two Linear without anything between them. The special tokens are among its labels, too; never
  * seen, they soon have no probability.) */
-
-static void largest_columns(int *ids, const real *scores, int M, int V, int from) /* of from..V-1 */
-{
-    for (int i = 0; i < M; i++) {
-        const real *row = scores + (size_t)i * V;
-        ids[i] = from;
-        for (int v = from + 1; v < V; v++)
-            if (row[v] > row[ids[i]]) ids[i] = v;
-    }
-}
 
 static void first_positions(real *out /*(B,D)*/, const real *x /*(B,N,D)*/, int B, int N, int D)
 {
@@ -2671,16 +2690,14 @@ double classifier_losses(Model *m, Workspace *w, double *nll, int *guess, const 
 {
     const int N = y->N;
     double mean = 0;
+    assert(m->config.emb_norm == 0); /* the table of labels is its word_embedding */
     for (int first = 0; first < y->B; first += w->B) {
-        const Batch piece = part_of_batch(y, first, y->B - first < w->B ? y->B - first : w->B,
-                                          (size_t)N * m->config.emb_dim);
+        const Batch piece = piece_of(y, w, first, (size_t)N * m->config.emb_dim);
         const Dropout own_drop = dropout_of_piece(drop, first);
         noisy_examples(denoiser, w, d, &piece);
         classifier_forward(m, w, nll + first, w->x_t, w->timesteps, label + first, piece.B, N,
                            own_drop);
         largest_columns(guess + first, w->logits, piece.B, m->config.vocab, 0);
-        for (int b = 0; b < piece.B; b++)
-            w->weight[b] = (y->weight ? y->weight[first + b] : 1) / y->B;
         if (!backward) continue;
         classifier_backward(m, w, w->dx_t, label + first, w->weight, piece.B, N, own_drop);
         embeddings_as_weight(m, m->lm_head_bias->grad, w->logits, w->pred_xstart, piece.B);
@@ -2966,8 +2983,8 @@ int checkpoint_option(const Checkpoint *c, Option *o, Error *err)
 int checkpoint_config(const Checkpoint *c, Config *config, Tokenizer *t, int *steps_done,
                       Error *err)
 {
-    Option options[CONFIG_OPTIONS],
-        steps = {"steps-done", OPT_INT, NULL, .min = 0, .max = INT32_MAX};
+    Option options[CONFIG_OPTIONS];
+    Option steps = {"steps-done", OPT_INT, steps_done, .max = INT32_MAX};
     Error inner;
     char *text = checkpoint_metadata(c, "format", err);
     memset(t, 0, sizeof *t);
@@ -2982,7 +2999,6 @@ int checkpoint_config(const Checkpoint *c, Config *config, Tokenizer *t, int *st
     config_options(options, config);
     for (int i = 0; i < CONFIG_OPTIONS; i++)
         if (checkpoint_option(c, &options[i], err)) return -1;
-    steps.value = steps_done;
     *steps_done = 0;
     if (checkpoint_option(c, &steps, err) || !(text = checkpoint_metadata(c, "tokenizer", err)))
         return -1;

@@ -98,7 +98,7 @@ typedef struct { /* every array that a batch needs, in one arena */
     size_t layers, layer_size; /* where the layers' activations begin, and how many a layer has */
     int *t;                    /* (B) of the sampling loop */
     int *nearest;              /* (B,N) clamping */
-    real *half_squares;        /* (V) clamping */
+    real *minus_half_squares;  /* (V) clamping */
     real *temb /*(B,time_dim)*/, *time_hidden, *time_act /*(B,4 time_dim)*/, *time /*(B,C)*/;
     real *up_act /*(B,N,C)*/, *emb_normed /*(B,N,C)*/, *emb_rstd /*(B,N)*/, *emb /*(B,N,C)*/;
     real *down_act /*(B,N,C)*/, *dropped /*(B,N,N)*/;

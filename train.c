@@ -250,24 +250,20 @@ typedef struct {
     Optimizer optimizer;
     Diffusion diffusion;
     Resampler resampler; /* with loss-second-moment: otherwise empty */
-    Tensor extra[2]; /* what the checkpoint holds beside the weights: the lengths of sentences, the
-                        resampler's losses */
+    /* what the checkpoint holds beside the weights: the resampler's losses, the lengths */
+    Tensor extra[2];
     int extras;
     real *length_count;   /* (max_positions+1) */
     unsigned char *decay; /* (num_tensors) */
-    /* an epoch: every sentence so many times (copies: more than once if there are fewer than a
-     * batch takes) */
+    /* an epoch: every sentence `copies` times, more than once if there are fewer than a batch */
     uint64_t epoch; /* that order holds, counted from 1 */
     int copies, batches;
-    int *order, *batch_order,
-        *scratch; /* sentences by length; which batch comes when; see epoch_order */
-    int *val_order,
-        *val_rank; /* held-out sentences by length; which t, of those spread evenly, each has */
-    /* a batch: for each of `count` sentences its row in the corpus and its length; where it begins
-     * in ids and noise */
+    int *order, *batch_order, *scratch; /* sentences by length; which batch comes when */
+    int *val_order, *val_rank; /* held-out sentences by length; which t of those spread evenly */
+    /* a batch: of each of `count` sentences its row in the corpus, its length, t, ... */
     int count, groups;
     int *row, *length, *t, *labels, *guess;
-    size_t *at;
+    size_t *at; /* and where it begins in ids and noise */
     Group *group;
     int *ids;
     real *noise_x0, *noise_t; /* (positions,D) */
