@@ -2278,51 +2278,54 @@ static int section_count(const char **text)
     return (int)n;
 }
 
+/* "ddimN": the stride from 0 on that takes N steps. p: behind "ddim". */
+static int even_strides(unsigned char *kept, int total, const char *p, const char *sections,
+                        Error *err)
+{
+    const int count = section_count(&p);
+    int fewer = 0, more = total;
+    if (count < 1 || *p)
+        return fail(err, "steps '%s': expected a whole number behind 'ddim'", sections);
+    for (int stride = 1; stride < total; stride++) {
+        const int reached = (total - 1) / stride + 1;
+        if (reached == count) {
+            for (int t = 0; t < total; t += stride) kept[t] = 1;
+            return count;
+        }
+        if (reached < count && reached > fewer) fewer = reached;
+        if (reached > count && reached < more) more = reached;
+    }
+    if (count < 2 || count > total)
+        return fail(err, "steps '%s': %d steps allow ddim2 to ddim%d", sections, total, total);
+    return fail(err, "steps '%s': no whole stride takes %d of %d steps; the nearest it takes are %d "
+                     "and %d", sections, count, total, fewer, more);
+}
+
 int space_timesteps(unsigned char *kept, int total, const char *sections, Error *err)
 {
     const char *p = sections;
     int parts = 1, start = 0, found = 0;
     memset(kept, 0, total);
-    if (!strncmp(sections, "ddim", 4)) {
-        p += 4;
-        int count = section_count(&p);
-        if (count < 1 || *p)
-            return fail(err, "steps '%s': expected a whole number behind 'ddim'", sections);
-        int fewer = 0, more = total;
-        for (int stride = 1; stride < total; stride++) {
-            int reached = (total - 1) / stride + 1;
-            if (reached == count) {
-                for (int t = 0; t < total; t += stride) kept[t] = 1;
-                return count;
-            }
-            if (reached < count && reached > fewer) fewer = reached;
-            if (reached > count && reached < more) more = reached;
-        }
-        if (count < 2 || count > total)
-            return fail(err, "steps '%s': %d steps allow ddim2 to ddim%d", sections, total, total);
-        return fail(
-            err,
-            "steps '%s': no whole stride takes %d of %d steps; the nearest it takes are %d and %d",
-            sections, count, total, fewer, more);
-    }
-    for (; *p; p++) parts += *p == ',';
-    p = sections;
+    if (!strncmp(sections, "ddim", 4)) return even_strides(kept, total, sections + 4, sections, err);
+    for (const char *q = sections; *q; q++) parts += *q == ',';
     for (int i = 0; i < parts; i++) {
-        int size = total / parts + (i < total % parts), count = section_count(&p);
+        const int size = total / parts + (i < total % parts), count = section_count(&p);
         if (count < 0 || *p != (i + 1 < parts ? ',' : '\0'))
             return fail(err, "steps '%s': expected a number, numbers with commas between, or ddimN",
                         sections);
         if (count > size)
             return fail(err, "steps '%s': section %d has only %d steps, not %d", sections, i + 1,
                         size, count);
-        double stride = count <= 1 ? 1 : (size - 1.0) / (count - 1), position = 0;
-        for (int k = 0; k < count;
-             k++, position += stride) /* half to even: nearbyint, as Python rounds */
-            kept[start + (int)nearbyint(position)] = 1;
+        const double stride = count <= 1 ? 1 : (size - 1.0) / (count - 1);
+        double position = 0;
+        for (int k = 0; k < count; k++) {
+            kept[start + (int)nearbyint(position)] = 1; /* half to even, as Python rounds */
+            position += stride;
+        }
+        found += count;
         start += size;
         p++;
     }
-    for (int t = 0; t < total; t++) found += kept[t];
     return found ? found : fail(err, "steps '%s': no step is left", sections);
 }
 
@@ -2862,40 +2865,38 @@ int checkpoint_save(const char *path, const Model *m, const Optimizer *o, const 
     return status;
 }
 
+static int bad_entry(const Checkpoint *c, int node, const char *why, Error *err)
+{
+    return fail(err, "%s: tensor at byte %zu of the header: %s", c->path, c->json.node[node].begin,
+                why);
+}
+
 /* The header's entry of one tensor, checked; *rank and shape and *begin are filled. */
 static int checkpoint_entry(const Checkpoint *c, int node, int *rank, int64_t shape[2],
                             uint64_t *begin, Error *err)
 {
     const Json *j = &c->json;
-    int dtype = json_find(j, node, "dtype"), dims = json_find(j, node, "shape"),
-        offsets = json_find(j, node, "data_offsets");
+    const int dtype = json_find(j, node, "dtype"), dims = json_find(j, node, "shape");
+    const int offsets = json_find(j, node, "data_offsets");
     int64_t from = -1, to = -1, count = 1;
     if (dtype < 0 || j->node[dtype].end - j->node[dtype].begin != 3 ||
         memcmp(j->text + j->node[dtype].begin, "F32", 3))
-        return fail(err, "%s: tensor at byte %zu of the header: expected dtype F32", c->path,
-                    j->node[node].begin);
+        return bad_entry(c, node, "expected dtype F32", err);
     if (dims < 0 || j->node[dims].type != JSON_ARRAY || j->node[dims].size < 1 ||
         j->node[dims].size > 2)
-        return fail(err, "%s: tensor at byte %zu of the header: expected a shape of 1 or 2 numbers",
-                    c->path, j->node[node].begin);
+        return bad_entry(c, node, "expected a shape of 1 or 2 numbers", err);
     *rank = j->node[dims].size;
     shape[1] = 1;
     for (int i = 0; i < *rank; i++) {
         if (json_integer(j, dims + 1 + i, &shape[i]) || shape[i] < 1 || shape[i] > INT32_MAX)
-            return fail(err, "%s: tensor at byte %zu of the header: bad shape", c->path,
-                        j->node[node].begin);
-        if (shape[i] > INT64_MAX / 8 / count)
-            return fail(err, "%s: tensor at byte %zu of the header: too large", c->path,
-                        j->node[node].begin);
+            return bad_entry(c, node, "bad shape", err);
+        if (shape[i] > INT64_MAX / 8 / count) return bad_entry(c, node, "too large", err);
         count *= shape[i];
     }
     if (offsets < 0 || j->node[offsets].type != JSON_ARRAY || j->node[offsets].size != 2 ||
         json_integer(j, offsets + 1, &from) || json_integer(j, offsets + 2, &to) || from < 0 ||
         to < from || (uint64_t)to > c->data_size || to - from != 4 * count)
-        return fail(
-            err,
-            "%s: tensor at byte %zu of the header: data_offsets do not fit its shape and the file",
-            c->path, j->node[node].begin);
+        return bad_entry(c, node, "data_offsets do not fit its shape and the file", err);
     *begin = (uint64_t)from;
     return 0;
 }
