@@ -2297,8 +2297,8 @@ static int even_strides(unsigned char *kept, int total, const char *p, const cha
     }
     if (count < 2 || count > total)
         return fail(err, "steps '%s': %d steps allow ddim2 to ddim%d", sections, total, total);
-    return fail(err, "steps '%s': no whole stride takes %d of %d steps; the nearest it takes are %d "
-                     "and %d", sections, count, total, fewer, more);
+    return fail(err, "steps '%s': no whole stride takes %d of %d steps; the nearest it takes are "
+                     "%d and %d", sections, count, total, fewer, more);
 }
 
 int space_timesteps(unsigned char *kept, int total, const char *sections, Error *err)
@@ -2306,7 +2306,8 @@ int space_timesteps(unsigned char *kept, int total, const char *sections, Error 
     const char *p = sections;
     int parts = 1, start = 0, found = 0;
     memset(kept, 0, total);
-    if (!strncmp(sections, "ddim", 4)) return even_strides(kept, total, sections + 4, sections, err);
+    if (!strncmp(sections, "ddim", 4))
+        return even_strides(kept, total, sections + 4, sections, err);
     for (const char *q = sections; *q; q++) parts += *q == ',';
     for (int i = 0; i < parts; i++) {
         const int size = total / parts + (i < total % parts), count = section_count(&p);
