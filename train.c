@@ -857,6 +857,18 @@ static void release(Training *r)
     if (r->log) fclose(r->log);
 }
 
+static int print_help(Settings *s, const Option *options)
+{
+    defaults(s);
+    printf("usage: ./train [options] [CORPUS]\n"
+           "       ./train --classifier LABELED --denoiser CHECKPOINT [options]\n"
+           "Trains on CORPUS (default data/simple-train.txt), one sentence a line, and writes\n"
+           "NAME.safetensors, NAME being CORPUS without folder, -train.txt and .txt. Then:\n"
+           "./sample NAME.safetensors\n\n");
+    options_help(options, stdout);
+    return fflush(stdout) || ferror(stdout) ? 1 : 0;
+}
+
 int main(int argc, char **argv)
 {
     static const char *const corpus_suffixes[] = {"-train.txt", "-labeled.tsv", ".txt", ".tsv",
@@ -873,27 +885,16 @@ int main(int argc, char **argv)
         return 1;
     }
     int operands = options_parse(run.options, argc, argv, &path, 1, &err);
-    if (operands < 0) {
-        fprintf(stderr, "train: %s\n", err.text);
-        return 2;
-    }
-    if (s->help) {
-        defaults(s);
-        printf("usage: ./train [options] [CORPUS]\n"
-               "       ./train --classifier LABELED --denoiser CHECKPOINT [options]\n"
-               "Trains on CORPUS (default data/simple-train.txt), one sentence a line, and writes "
-               "NAME.safetensors,\n"
-               "NAME being CORPUS without folder, -train.txt and .txt. Then: ./sample "
-               "NAME.safetensors\n\n");
-        options_help(run.options, stdout);
-        return fflush(stdout) || ferror(stdout) ? 1 : 0;
+    if (operands > 0 && s->classifier)
+        operands = fail(&err, "'%s': --classifier has its sentences in %s", path, s->classifier);
+    if (operands < 0 || s->help) {
+        const int status = operands < 0 ? 2 : print_help(s, run.options);
+        if (operands < 0) fprintf(stderr, "train: %s\n", err.text);
+        free(run.options);
+        return status;
     }
     if (s->classifier && !option_given(run.options, &s->steps)) s->steps = CLASSIFIER_STEPS;
     if (s->classifier && !option_given(run.options, &s->lr)) s->lr = CLASSIFIER_LR;
-    if (s->classifier && operands) {
-        fprintf(stderr, "train: '%s': --classifier has its sentences in %s\n", path, s->classifier);
-        return 2;
-    }
     if (s->classifier)
         path = s->classifier;
     else if (!operands) {
