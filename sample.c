@@ -111,7 +111,7 @@ static void add_guides(void *context, real *dx, const real *x, int t)
 static void read_words(Sampling *r, const real *x)
 {
     likeliest_words(&r->model, &r->work, r->ids, x, r->count, r->N,
-                  r->length_count ? TOKEN_SPECIALS : 0);
+                    r->length_count ? TOKEN_SPECIALS : 0);
     for (int i = 0; i < r->count * r->N; i++)
         if (r->fixed[i % r->N] != TOKEN_MASK) r->ids[i] = r->fixed[i % r->N];
 }
@@ -467,7 +467,7 @@ static int evaluate(Sampling *r, FILE *out, Error *err)
     const int pad = !r->length_count, T = r->diffusion.T;
     Bits sum = {0};
     Corpus text = {0};
-    int status = -1, *order = NULL, *ids = NULL, end;
+    int status = -1, *order = NULL, *rows = NULL, *ids = NULL, end;
     real *noise = NULL;
     if (corpus_read(&text, r->eval, err) ||
         corpus_fill(&text, r->eval, &r->tokenizer, pad ? c->seq_len : c->max_positions, pad, err))
@@ -476,11 +476,13 @@ static int evaluate(Sampling *r, FILE *out, Error *err)
         fprintf(stderr, "%s: %d longer lines were cut to %d positions\n", r->eval, text.cut,
                 text.longest);
     const size_t all = (size_t)text.rows, positions = (size_t)BATCH * text.longest;
-    if (!(order = checked_alloc(2 * all + text.longest + 2, sizeof *order, err)) ||
+    if (!(order = checked_alloc(all, sizeof *order, err)) ||
+        !(rows = checked_alloc(all + text.longest + 2, sizeof *rows, err)) ||
         !(ids = checked_alloc(positions, sizeof *ids, err)) ||
         !(noise = checked_alloc(positions, 2 * c->emb_dim * sizeof *noise, err)))
         goto done;
-    epoch_order(order, order + all, &text, 1, 0);
+    for (int i = 0; i < text.rows; i++) rows[i] = i;
+    sort_by_length(order, rows, text.rows, &text, rows + all);
     for (int first = 0; first < text.rows; first = end) {
         const int N = sentence_length(&text, order[first]), most = piece_of_batch(BATCH, N);
         for (end = first + 1;
@@ -488,25 +490,27 @@ static int evaluate(Sampling *r, FILE *out, Error *err)
             end++;
         if (add_bound(r, &sum, &text, order + first, end - first, N, ids, noise, err)) goto done;
     }
-    const double rows = text.rows, mean = sum.all / rows;
+    const double count = text.rows, mean = sum.all / count;
     fprintf(out, "bound %.2f bits/sentence (se %.2f)\n", mean,
-            rows > 1 ? sqrt(fmax(sum.squares / rows - mean * mean, 0) / (rows - 1)) : 0);
+            count > 1 ? sqrt(fmax(sum.squares / count - mean * mean, 0) / (count - 1)) : 0);
     fprintf(out,
             "  %.3f nats/token, %.3f bits/token (%.0f sentences, %.0f tokens with their ends)\n",
-            sum.all * log(2) / sum.tokens, sum.all / sum.tokens, rows, sum.tokens);
+            sum.all * log(2) / sum.tokens, sum.all / sum.tokens, count, sum.tokens);
     fprintf(out,
             "  length %.3f + words %.3f: prior %.3f + diffusion by noise quartile %.3f %.3f %.3f "
             "%.3f + decoder %.3f bits/sentence"
             " (%d of %d steps)\n",
-            sum.length / rows, mean - sum.length / rows, sum.prior / rows, sum.quartile[0] / rows,
-            sum.quartile[1] / rows, sum.quartile[2] / rows, sum.quartile[3] / rows,
-            sum.decoder / rows, r->eval_steps && r->eval_steps < T ? r->eval_steps : T, T);
+            sum.length / count, mean - sum.length / count, sum.prior / count,
+            sum.quartile[0] / count, sum.quartile[1] / count, sum.quartile[2] / count,
+            sum.quartile[3] / count, sum.decoder / count,
+            r->eval_steps && r->eval_steps < T ? r->eval_steps : T, T);
     status = fflush(out) || ferror(out)
                  ? fail(err, "%s: cannot write", r->out ? r->out : "standard output")
                  : 0;
 done:
     free(noise);
     free(ids);
+    free(rows);
     free(order);
     corpus_free(&text);
     return status;

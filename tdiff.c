@@ -217,7 +217,8 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  * A sentence has its own length: that is how many points the network is given. [CLS] in front and
  * [SEP] at the end are words of it, noisy like all others in training; in sampling they are known,
  * as the words of a prompt are. Only sentences of one length are computed together, in
- * training and in sampling, so nothing is filled up with [PAD], and no attention is masked.
+ * training and in sampling, so nothing is filled up with [PAD], and no attention is masked. A batch
+ * is a few such groups; their gradients add up, and every position counts alike.
  *
  *   symbol  meaning                             symbol  meaning
  *   B       batch: sentences at once            D       embedding dimension
@@ -1067,22 +1068,31 @@ void timestep_embedding(real *out, const real *timesteps, int B, int dim)
 /* ---- 6. learning ------------------------------------------------------------------------------
  * Which sentences make a batch, and what is done with the gradient. */
 
-/* All sentences once (or `copies` times), shuffled, and then sorted by length without disturbing
- * the order within a length. train.c cuts this into batches and takes those in random order; a
- * batch has one length, or a few, which are computed one by one and whose gradients add up. */
-void epoch_order(int *order, int *scratch, const Corpus *c, int copies, uint64_t key)
+/* A stable counting sort. */
+void sort_by_length(int *sorted, const int *row, int n, const Corpus *c, int *place)
 {
-    const int n = c->rows * copies;
-    int *shuffled = scratch, *place = scratch + n; /* where the next one of each length goes */
-    rng_shuffle(shuffled, n, key);
     memset(place, 0, ((size_t)c->longest + 2) * sizeof *place);
     /* place[N + 1] = how many have length N; summed up, place[N] = how many are shorter */
-    for (int i = 0; i < n; i++) place[sentence_length(c, i % c->rows) + 1]++;
+    for (int i = 0; i < n; i++) place[sentence_length(c, row[i]) + 1]++;
     for (int N = 1; N <= c->longest; N++) place[N] += place[N - 1];
-    for (int i = 0; i < n; i++) {
-        const int row = shuffled[i] % c->rows;
-        order[place[sentence_length(c, row)]++] = row;
-    }
+    for (int i = 0; i < n; i++) sorted[place[sentence_length(c, row[i])]++] = row[i];
+}
+
+/* All sentences once (or `copies` times), shuffled. Sentences of one length are computed together,
+ * which is fast; but a batch of one length pulls the weights towards that length. So they are
+ * sorted by length and cut into blocks of a few, and the blocks are shuffled: a batch is a few
+ * blocks. The sentences that fill no block come last. */
+void epoch_order(int *order, int *scratch, const Corpus *c, int copies, int block, uint64_t key)
+{
+    const int n = c->rows * copies, blocks = n / block;
+    int *sorted = scratch, *place = scratch + n, *block_order = place;
+    rng_shuffle(order, n, rng_key(key, RNG_SHUFFLE, 0, 0));
+    for (int i = 0; i < n; i++) order[i] %= c->rows;
+    sort_by_length(sorted, order, n, c, place);
+    rng_shuffle(block_order, blocks, rng_key(key, RNG_SHUFFLE, 1, 0));
+    for (int k = 0; k < blocks; k++)
+        memcpy(order + k * block, sorted + block_order[k] * block, block * sizeof *order);
+    memcpy(order + blocks * block, sorted + blocks * block, (n % block) * sizeof *order);
 }
 
 /* A sum over chunks of a fixed size, so that the number of threads does not change it. */

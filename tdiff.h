@@ -240,8 +240,12 @@ void timestep_embedding(real *out /*(B,dim)*/, const real *timesteps /*(B)*/, in
 
 /* ---- 6. learning ---------------------------------------------------------------------------- */
 
-/* order: (copies * rows). scratch: copies * rows + longest + 2 numbers. */
-void epoch_order(int *order, int *scratch, const Corpus *c, int copies, uint64_t key);
+/* Of n sentences of a corpus; those of one length keep their order. place: scratch, longest + 2
+ * numbers. */
+void sort_by_length(int *sorted, const int *row, int n, const Corpus *c, int *place);
+/* order: (copies * rows). scratch: 2 * copies * rows + longest + 2 numbers. block: sentences of
+ * about one length that stay together. */
+void epoch_order(int *order, int *scratch, const Corpus *c, int copies, int block, uint64_t key);
 
 typedef struct {
     real *adam_m, *adam_v, *ema; /* (num_params) each */

@@ -76,7 +76,7 @@ typedef struct {
 
 enum { CLASSIFIER_STEPS = 1000 }; /* the defaults with --classifier */
 #define CLASSIFIER_LR 5e-4
-enum { LOSSES_KEPT = 10 /* for every t */ };
+enum { LOSSES_KEPT = 10 /* for every t */, LONGEST_BLOCK = 8 /* see epoch_order */ };
 
 static void defaults(Settings *s)
 {
@@ -257,17 +257,19 @@ typedef struct {
     unsigned char *decay; /* (num_tensors) */
     /* an epoch: every sentence `copies` times, more than once if there are fewer than a batch */
     uint64_t epoch; /* that order holds, counted from 1 */
-    int copies, batches;
-    int *order, *batch_order, *scratch; /* sentences by length; which batch comes when */
+    int copies, block, batches;
+    int *order;
+    int *scratch, *place;      /* of epoch_order and sort_by_length */
     int *val_order, *val_rank; /* held-out sentences by length; which t of those spread evenly */
     /* a batch: of each of `count` sentences its row in the corpus, its length, t, ... */
     int count, groups;
+    size_t positions; /* of all of them */
     int *row, *length, *t, *labels, *guess;
     size_t *at; /* and where it begins in ids and noise */
     Group *group;
     int *ids;
     real *noise_x0, *noise_t; /* (positions,D) */
-    real *weight, *scaled;    /* scaled: by the share that the sentence's group has in the batch */
+    real *weight, *scaled;    /* scaled: by the share of the positions that are the group's */
     Losses terms;
     double tokens;           /* of all batches of this run */
     char fingerprint[2][20]; /* of the corpus and of the denoiser */
@@ -282,47 +284,32 @@ typedef struct {
     int steps;
 } Sums;
 
-/* The groups of sentences that are in order of length. */
-static int cut_into_groups(Group *group, const Corpus *c, const int *row, int count)
-{
-    int groups = 0, end;
-    size_t at = 0;
-    for (int first = 0; first < count; first = end) {
-        const int N = sentence_length(c, row[first]);
-        end = first + 1;
-        while (end < count && sentence_length(c, row[end]) == N) end++;
-        group[groups++] = (Group){first, end - first, N, at};
-        at += (size_t)(end - first) * N;
-    }
-    return groups;
-}
-
-/* Makes a batch of these sentences, which are in order of length. */
+/* Makes a batch of these sentences, sorted by length and cut into groups. */
 static void take_sentences(Training *r, const Corpus *c, const int *label, const int *row,
                            int count)
 {
-    r->count = count, r->groups = cut_into_groups(r->group, c, row, count);
-    for (const Group *g = r->group; g < r->group + r->groups; g++)
-        for (int b = g->first; b < g->first + g->count; b++) {
-            r->row[b] = row[b], r->length[b] = g->N,
-            r->at[b] = g->at + (size_t)(b - g->first) * g->N;
-            if (label) r->labels[b] = label[row[b]];
-            memcpy(r->ids + r->at[b], c->ids + c->start[row[b]], g->N * sizeof *r->ids);
-        }
+    size_t at = 0;
+    sort_by_length(r->row, row, count, c, r->place);
+    r->count = count;
+    r->groups = 0;
+    for (int b = 0; b < count; b++) {
+        const int N = r->length[b] = sentence_length(c, r->row[b]);
+        if (b == 0 || N != r->length[b - 1]) r->group[r->groups++] = (Group){b, 0, N, at};
+        r->group[r->groups - 1].count++;
+        r->at[b] = at;
+        if (label) r->labels[b] = label[r->row[b]];
+        memcpy(r->ids + at, c->ids + c->start[r->row[b]], N * sizeof *r->ids);
+        at += N;
+    }
+    r->positions = at;
 }
 
-/* Where batch number k of an epoch begins in its order: all have as many sentences, but for one. */
+/* Where batch number k of an epoch begins in its order: batches differ by a block at most. */
 static int batch_begin(const Training *r, int k)
 {
-    return (int)((int64_t)r->corpus.rows * r->copies * k / r->batches);
-}
-
-static void begin_epoch(Training *r, uint64_t epoch)
-{
-    const uint64_t seed = (uint64_t)r->s.seed;
-    epoch_order(r->order, r->scratch, &r->corpus, r->copies, rng_key(seed, RNG_SHUFFLE, epoch, 0));
-    rng_shuffle(r->batch_order, r->batches, rng_key(seed, RNG_SHUFFLE, epoch, 1));
-    r->epoch = epoch + 1;
+    const int all = r->corpus.rows * r->copies, blocks = (all + r->block - 1) / r->block;
+    const int begin = r->block * (int)((int64_t)blocks * k / r->batches);
+    return begin < all ? begin : all;
 }
 
 /* The batch of a step: sentences, t, noise. */
@@ -330,8 +317,11 @@ static void draw_batch(Training *r, int step)
 {
     const size_t D = r->s.config.emb_dim;
     const uint64_t seed = (uint64_t)r->s.seed, epoch = (uint64_t)(step / r->batches);
-    if (r->epoch != epoch + 1) begin_epoch(r, epoch);
-    const int k = r->batch_order[step % r->batches], first = batch_begin(r, k);
+    if (r->epoch != epoch + 1)
+        epoch_order(r->order, r->scratch, &r->corpus, r->copies, r->block,
+                    rng_key(seed, RNG_SHUFFLE, epoch, 0));
+    r->epoch = epoch + 1;
+    const int k = step % r->batches, first = batch_begin(r, k);
     take_sentences(r, &r->corpus, r->label, r->order + first, batch_begin(r, k + 1) - first);
 #pragma omp parallel for
     for (int b = 0; b < r->count; b++) {
@@ -363,7 +353,7 @@ static void swap_arenas(real *a, real *b, size_t n)
 }
 
 /* The mean loss of the batch and, with backward, its gradient, group by group: of the denoiser or
- * of the classifier. */
+ * of the classifier. Every position counts alike, whatever the length of its sentence. */
 static double losses(Training *r, int self_conditioned, int backward, Dropout drop)
 {
     const size_t D = r->s.config.emb_dim;
@@ -375,8 +365,8 @@ static double losses(Training *r, int self_conditioned, int backward, Dropout dr
         const Losses terms = losses_at(&r->terms, first);
         const Dropout own = {drop.key + ((uint64_t)k << 48), drop.rate,
                              0}; /* a piece of a group adds to the bits below */
-        for (int b = first; b < first + g->count; b++)
-            r->scaled[b] = r->weight[b] * (real)g->count / (real)r->count;
+        const double share = (double)g->count * g->N / r->positions;
+        for (int b = first; b < first + g->count; b++) r->scaled[b] = r->weight[b] * (real)share;
         const Batch y = {r->ids + g->at,
                          r->t + first,
                          r->noise_x0 + g->at * D,
@@ -392,7 +382,7 @@ static double losses(Training *r, int self_conditioned, int backward, Dropout dr
                 ? training_losses(&r->model, &r->work, &terms, &r->diffusion, &y, backward, own)
                 : classifier_losses(&r->model, &r->work, terms.loss, r->guess + first, &r->denoiser,
                                     &r->diffusion, &y, r->labels + first, backward, own);
-        mean += loss * g->count / r->count;
+        mean += loss * share;
     }
     return mean;
 }
@@ -405,7 +395,7 @@ static double validation_loss(Training *r, int most, double accuracy[4])
     const size_t D = r->s.config.emb_dim;
     const Dropout none = {0, 0, 0};
     int right[4] = {0}, of[4] = {0}, *row = r->scratch, count;
-    double total = 0;
+    double total = 0, positions = 0;
     swap_arenas(r->model.params, r->optimizer.ema, r->model.num_params);
     rng_shuffle(r->val_rank, rows, 0);
     for (int next = 0; next < r->val.rows;) {
@@ -414,14 +404,15 @@ static double validation_loss(Training *r, int most, double accuracy[4])
         if (!count) break;
         take_sentences(r, &r->val, r->val_label, row, count);
         for (int b = 0; b < count; b++) {
-            r->t[b] = (int)((r->val_rank[row[b]] + 0.5) / rows * r->diffusion.T);
+            r->t[b] = (int)((r->val_rank[r->row[b]] + 0.5) / rows * r->diffusion.T);
             r->weight[b] = 1;
             rng_gaussian(r->noise_x0 + r->at[b] * D, r->length[b] * D,
-                         rng_key(0, RNG_VALIDATION, 0, row[b]));
+                         rng_key(0, RNG_VALIDATION, 0, r->row[b]));
             rng_gaussian(r->noise_t + r->at[b] * D, r->length[b] * D,
-                         rng_key(0, RNG_VALIDATION, 1, row[b]));
+                         rng_key(0, RNG_VALIDATION, 1, r->row[b]));
         }
-        total += count * losses(r, 0, 0, none);
+        total += r->positions * losses(r, 0, 0, none);
+        positions += r->positions;
         for (int b = 0; b < count && r->label; b++) {
             int quartile = (int)(4 * (int64_t)r->t[b] / r->diffusion.T);
             right[quartile] += r->guess[b] == r->labels[b];
@@ -430,22 +421,21 @@ static double validation_loss(Training *r, int most, double accuracy[4])
     }
     for (int q = 0; q < 4; q++) accuracy[q] = of[q] ? (double)right[q] / of[q] : 0;
     swap_arenas(r->model.params, r->optimizer.ema, r->model.num_params);
-    return total / rows;
+    return total / positions;
 }
 
 static void add_up(Sums *sums, Training *r)
 {
-    const int B = r->count;
     sums->steps++;
-    for (int b = 0; b < B; b++) {
+    r->tokens += r->positions;
+    for (int b = 0; b < r->count; b++) {
         const int quartile = (int)(4 * (int64_t)r->t[b] / r->diffusion.T);
-        const double weight = r->weight[b];
-        r->tokens += sentence_length(&r->corpus, r->row[b]);
-        sums->loss += weight * r->terms.loss[b] / B;
-        sums->mse += weight * r->terms.mse[b] / B;
-        sums->decoder_nll += weight * r->terms.decoder_nll[b] / B;
-        sums->tT_loss += weight * r->terms.tT_loss[b] / B;
-        sums->head_nll += weight * r->terms.head_nll[b] / B;
+        const double weight = r->weight[b], share = weight * r->length[b] / r->positions;
+        sums->loss += share * r->terms.loss[b];
+        sums->mse += share * r->terms.mse[b];
+        sums->decoder_nll += share * r->terms.decoder_nll[b];
+        sums->tT_loss += share * r->terms.tT_loss[b];
+        sums->head_nll += share * r->terms.head_nll[b];
         sums->quartile[quartile] += weight * r->terms.loss[b];
         sums->weight[quartile] += weight;
     }
@@ -646,20 +636,38 @@ static int hold_out(Training *r, Error *err)
     return 0;
 }
 
-/* The largest batch of an epoch, and of the validation: room for it. The lengths in a batch are
- * those of every epoch. */
+/* Room in the workspace for the sentences of one length that a batch can have. Returns the
+ * positions of the `batch` longest sentences, or 0 after a failure. */
+static size_t fit_lengths(Training *r, const Corpus *c, int copies, Error *err)
+{
+    const int B = r->s.batch;
+    int *count = r->place, left = B;
+    size_t positions = 0;
+    memset(count, 0, ((size_t)c->longest + 1) * sizeof *count);
+    for (int i = 0; i < c->rows; i++) count[sentence_length(c, i)] += copies;
+    for (int N = c->longest; N > 0; N--) {
+        const int most = count[N] < B ? count[N] : B, taken = most < left ? most : left;
+        positions += (size_t)taken * N;
+        left -= taken;
+        if (most && workspace_fit(&r->work, &r->s.config, piece_of_batch(most, N), N, err))
+            return 0;
+    }
+    return positions;
+}
+
+/* Everything that a batch of an epoch, or of the validation, needs. */
 static int make_room(Training *r, Error *err)
 {
     const Config *c = &r->s.config;
     const int rows = r->corpus.rows, B = r->s.batch;
-    size_t positions = 0;
     r->copies = B / rows > 1 ? B / rows : 1;
+    for (r->block = LONGEST_BLOCK; B % r->block; r->block--) {}
     r->batches = (int)(((int64_t)rows * r->copies + B - 1) / B);
-    const size_t all = (size_t)rows * r->copies, more = (size_t)(B > r->val.rows ? B : r->val.rows);
+    const size_t all = (size_t)rows * r->copies, more = 2 * all > (size_t)B ? 2 * all : (size_t)B;
     const int longest = r->corpus.longest > r->val.longest ? r->corpus.longest : r->val.longest;
     if (!(r->order = checked_alloc(all, sizeof *r->order, err)) ||
-        !(r->batch_order = checked_alloc(r->batches, sizeof *r->batch_order, err)) ||
-        !(r->scratch = checked_alloc(all + more + longest + 2, sizeof *r->scratch, err)) ||
+        !(r->scratch = checked_alloc(more + longest + 2, sizeof *r->scratch, err)) ||
+        !(r->place = checked_alloc((size_t)longest + 2, sizeof *r->place, err)) ||
         !(r->val_order = checked_alloc(2 * (size_t)r->val.rows, sizeof *r->val_order, err)) ||
         !(r->row = checked_alloc(B, 5 * sizeof *r->row, err)) ||
         !(r->at = checked_alloc(B, sizeof *r->at, err)) ||
@@ -673,21 +681,14 @@ static int make_room(Training *r, Error *err)
     r->scaled = r->weight + B;
     r->terms.decoder_nll = r->terms.mse + B, r->terms.tT_loss = r->terms.mse + 2 * B;
     r->terms.head_nll = r->terms.mse + 3 * B, r->terms.loss = r->terms.mse + 4 * B;
-    begin_epoch(r, 0);
-    if (r->val.rows) epoch_order(r->val_order, r->scratch, &r->val, 1, 0);
-    for (int k = 0; k < r->batches + (r->val.rows + B - 1) / B; k++) {
-        const int v = k - r->batches, first = v < 0 ? batch_begin(r, k) : v * B;
-        const int end = v < 0                     ? batch_begin(r, k + 1)
-                        : r->val.rows - first < B ? r->val.rows
-                                                  : first + B;
-        const int *row = (v < 0 ? r->order : r->val_order) + first;
-        r->groups = cut_into_groups(r->group, v < 0 ? &r->corpus : &r->val, row, end - first);
-        for (const Group *g = r->group; g < r->group + r->groups; g++) {
-            if (workspace_fit(&r->work, c, piece_of_batch(g->count, g->N), g->N, err)) return -1;
-            if (g->at + (size_t)g->count * g->N > positions)
-                positions = g->at + (size_t)g->count * g->N;
-        }
+    size_t positions = fit_lengths(r, &r->corpus, r->copies, err), of_val = 0;
+    if (r->val.rows) {
+        rng_shuffle(r->val_rank, r->val.rows, 0);
+        sort_by_length(r->val_order, r->val_rank, r->val.rows, &r->val, r->place);
+        of_val = fit_lengths(r, &r->val, 1, err);
     }
+    if (!positions || (r->val.rows && !of_val)) return -1;
+    if (of_val > positions) positions = of_val;
     if (!(r->ids = checked_alloc(positions, sizeof *r->ids, err)) ||
         !(r->noise_x0 = checked_alloc(positions, c->emb_dim * sizeof *r->noise_x0, err)) ||
         !(r->noise_t = checked_alloc(positions, c->emb_dim * sizeof *r->noise_t, err)))
@@ -843,7 +844,7 @@ static void release(Training *r)
     free(r->length_count);
     free(r->decay);
     free(r->order);
-    free(r->batch_order);
+    free(r->place);
     free(r->scratch);
     free(r->val_order);
     free(r->row);

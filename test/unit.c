@@ -916,31 +916,49 @@ static void test_largest_table(void)
 }
 
 /* An epoch has every sentence, those of a length beside each other, in an order that no key shares with another. */
+/* An epoch has every sentence; the longest, which fill no block, come last; the others lie in blocks of about one
+ * length, and every order of the blocks, and of the sentences of one length, comes up equally often. */
 static void test_epochs(void)
 {
-    enum { ROWS = 9, COPIES = 2, ALL = ROWS * COPIES, DRAWS = 12000 };
+    enum { ROWS = 9, COPIES = 2, ALL = ROWS * COPIES, BLOCK = 2, BLOCKS = ROWS / BLOCK, DRAWS = 12000 };
     static const int length[ROWS] = {5, 3, 4, 4, 12, 3, 4, 5, 4};
     size_t start[ROWS + 1] = {0};
     Corpus c = {.start = start, .rows = ROWS, .longest = 12};
-    int order[ALL], scratch[ALL + 14], first[24] = {0}, bad = 0, unsorted = 0;
+    int order[ALL], sorted[ALL], scratch[2 * ALL + 14], first[24] = {0}, blocks[24] = {0}, bad = 0, unsorted = 0;
     for (int i = 0; i < ROWS; i++) start[i + 1] = start[i] + (size_t)length[i];
     for (uint64_t key = 0; key < DRAWS; key++) {
-        int seen[ROWS] = {0}, orders = 0;
-        epoch_order(order, scratch, &c, key % 2 ? COPIES : 1, rng_key(5, RNG_SHUFFLE, key, 0));
+        int seen[ROWS] = {0}, orders = 0, of_blocks = 0, shortest[BLOCKS];
+        epoch_order(order, scratch, &c, key % 2 ? COPIES : 1, BLOCK, rng_key(5, RNG_SHUFFLE, key, 0));
         const int all = key % 2 ? ALL : ROWS;
-        for (int i = 0; i < all; i++) seen[order[i]]++, unsorted += i && length[order[i]] < length[order[i - 1]];
+        sort_by_length(sorted, order, all, &c, scratch);
+        for (int i = 0; i < all; i++) {
+            seen[order[i]]++;
+            unsorted += i && length[sorted[i]] < length[sorted[i - 1]];
+        }
         for (int i = 0; i < ROWS; i++) bad += seen[i] != all / ROWS;
         if (key % 2) continue;
+        bad += length[order[ROWS - 1]] != 12;
+        for (int k = 0; k < BLOCKS; k++) { /* 3 3, 4 4, 4 4, 5 5 */
+            bad += length[order[BLOCK * k]] != length[order[BLOCK * k + 1]];
+            shortest[k] = length[order[BLOCK * k]] * ROWS + (length[order[BLOCK * k]] == 4 ? order[BLOCK * k] : 0);
+        }
+        for (int k = 0; k < BLOCKS; k++) {
+            int smaller = 0;
+            for (int j = k + 1; j < BLOCKS; j++) smaller += shortest[j] < shortest[k];
+            of_blocks = of_blocks * (BLOCKS - k) + smaller;
+        }
+        blocks[of_blocks]++;
         for (int i = 2; i < 6; i++) { /* those of length 4: their order, numbered by its digits */
             int smaller = 0;
-            for (int k = i + 1; k < 6; k++) smaller += order[k] < order[i];
+            for (int k = i + 1; k < 6; k++) smaller += sorted[k] < sorted[i];
             orders = orders * (6 - i) + smaller;
         }
         first[orders]++;
     }
     check(!bad, "epoch_order: a sentence is missing or there too often (%d)", bad);
-    check(!unsorted, "epoch_order: %d times a shorter sentence behind a longer one", unsorted);
+    check(!unsorted, "sort_by_length: %d times a shorter sentence behind a longer one", unsorted);
     near_uniform(first, 24, 23, DRAWS / 2 / 24.0, "orders within a length", 4);
+    near_uniform(blocks, 24, 23, DRAWS / 2 / 24.0, "orders of blocks", 4);
 }
 
 static void test_lengths(void)
