@@ -27,7 +27,8 @@ typedef struct {
 } Guide; /* a classifier and what it is to say */
 
 typedef struct {
-    int n, seed, threads, show, variance, help, clip_denoised, clamp_from, eval_steps, go_on;
+    int n, seed, threads, show, variance, help, clip_denoised, clamp_from, eval_steps, go_on,
+        allow_unk;
     double guide_scale, top_p, eta, strength, evidence_above;
     const char *steps /* NULL: the default, which depends on the model */, *out, *prompt, *length,
         *edit, *eval;
@@ -106,12 +107,23 @@ static void add_guides(void *context, real *dx, const real *x, int t)
     }
 }
 
-/* The words nearest to x, where none is known: of all or, if [SEP] has its place already, of those
- * that are no special tokens. */
+/* What is not known of a sentence are words: what stands for no word gets a bias of lm_head that
+ * makes it impossible. Without lengths the network says itself where a sentence ends. */
+static void only_words(Sampling *r)
+{
+    real *bias = r->model.lm_head_bias->data;
+    for (int id = 0; id < TOKEN_SPECIALS; id++) {
+        const int where = id == TOKEN_CLS || id == TOKEN_SEP || id == TOKEN_PAD;
+        if (where && !r->length_count) continue;
+        if (id == TOKEN_UNK && r->allow_unk) continue;
+        bias[id] = (real)-1e30;
+    }
+}
+
+/* The words nearest to x, where none is known. */
 static void read_words(Sampling *r, const real *x)
 {
-    likeliest_words(&r->model, &r->work, r->ids, x, r->count, r->N,
-                    r->length_count ? TOKEN_SPECIALS : 0);
+    likeliest_words(&r->model, &r->work, r->ids, x, r->count, r->N);
     for (int i = 0; i < r->count * r->N; i++)
         if (r->fixed[i % r->N] != TOKEN_MASK) r->ids[i] = r->fixed[i % r->N];
 }
@@ -472,9 +484,7 @@ static int evaluate(Sampling *r, FILE *out, Error *err)
     if (corpus_read(&text, r->eval, err) ||
         corpus_fill(&text, r->eval, &r->tokenizer, pad ? c->seq_len : c->max_positions, pad, err))
         goto done;
-    if (text.cut)
-        fprintf(stderr, "%s: %d longer lines were cut to %d positions\n", r->eval, text.cut,
-                text.longest);
+    if (text.notes.length) fputs(text.notes.text, stderr);
     const size_t all = (size_t)text.rows, positions = (size_t)BATCH * text.longest;
     if (!(order = checked_alloc(all, sizeof *order, err)) ||
         !(rows = checked_alloc(all + text.longest + 2, sizeof *rows, err)) ||
@@ -579,6 +589,9 @@ int main(int argc, char **argv)
         {"evidence-above", OPT_REAL, &run.evidence_above, .max = 1e6,
          .help = "softmax: count x_t's evidence for its words beyond this by Bayes' rule",
          .deflt = "none; 0.5 with --eval"},
+        {"allow-unk", OPT_FLAG, &run.allow_unk,
+         .help = "sentences may have [UNK], which stands for words outside the vocabulary",
+         .excludes = "eval"},
         {"show", OPT_FLAG, &run.show,
          .help = "print the sentences while they come out of the noise, on stderr",
          .excludes = "eval"},
@@ -637,6 +650,7 @@ int main(int argc, char **argv)
     }
     for (int g = 0; g < GUIDES && run.guide[g] && !status; g++) status = load_guide(&run, g, &err);
     if (!status) status = plan(&run, &err);
+    if (!status && !run.eval) only_words(&run);
     if (!status && run.out) status = output_open(&file, run.out, &err);
     if (!status) status = (run.eval ? evaluate : sample)(&run, run.out ? file.file : stdout, &err);
     if (file.file) {

@@ -286,9 +286,7 @@ typedef struct {
 /* x: pure noise in (or x at t = start - 1), the sample out. -1: a number was not finite. */
 int p_sample_loop(const Model *m, Workspace *w, const Diffusion *d, const Sampler *s,
                   real *x /*(B,N,D)*/, int B, int N, Error *err);
-/* The likeliest words of from..V-1 */
-void likeliest_words(const Model *m, Workspace *w, int *ids /*(B,N)*/, const real *x, int B, int N,
-                   int from);
+void likeliest_words(const Model *m, Workspace *w, int *ids /*(B,N)*/, const real *x, int B, int N);
 
 /* ==== PART TWO: THE WORKSHOP ================================================================= */
 
@@ -535,13 +533,16 @@ struct Corpus {
     int *ids;      /* all sentences, one behind the other */
     size_t *start; /* (rows+1) */
     int rows, longest;
-    int cut; /* lines that were too long */
+    int cut;               /* lines that were too long */
+    size_t words, unknown; /* without [CLS] and [SEP]; those that are [UNK] */
+    Buffer notes;          /* for people, one a line: what looks odd about the text */
 };
-int corpus_read(Corpus *c, const char *path, Error *err); /* text */
+/* The text, without a byte-order mark, and with line ends of \n if all were \r. */
+int corpus_read(Corpus *c, const char *path, Error *err);
 /* From the text: rows, cut, and longest, which is at most `most`. Blank lines are no sentences. */
 int corpus_measure(Corpus *c, const char *path, const Tokenizer *t, int most, Error *err);
-/* The same and the sentences; frees the text. What is cut to `most` positions keeps its [SEP].
- * pad: what is shorter is filled up with [PAD]. */
+/* The same, the sentences and the notes; frees the text. What is cut to `most` positions keeps its
+ * [SEP]. pad: what is shorter is filled up with [PAD]. */
 int corpus_fill(Corpus *c, const char *path, const Tokenizer *t, int most, int pad, Error *err);
 int sentence_length(const Corpus *c, int i);
 void corpus_free(Corpus *c);

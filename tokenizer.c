@@ -933,12 +933,43 @@ void tokenizer_decode(const Tokenizer *t, const int *ids, int n, int specials, B
     }
 }
 
-/* ---- a text of many sentences --------------------------------------------------------------- */
+/* ---- a text of many sentences ---------------------------------------------------------------
+ * Blank lines are no sentences. People bring all sorts of files; what looks odd about one is said
+ * in notes, and only what cannot be read at all is refused. */
 
-/* Goes through the lines: counts and, where there are ids already, encodes. *tokens: of all
- * sentences. */
+/* UTF-16 without a mark: English has a NUL in every other byte. */
+static int looks_like_utf16(const char *text, size_t n)
+{
+    size_t zeros[2] = {0, 0}, most = n < 4096 ? n : 4096;
+    if (n >= 2 && (!memcmp(text, "\xFF\xFE", 2) || !memcmp(text, "\xFE\xFF", 2))) return 1;
+    for (size_t i = 0; i < most; i++) zeros[i % 2] += !text[i];
+    return most >= 4 && (zeros[0] > most / 3 || zeros[1] > most / 3) &&
+           (zeros[0] < most / 50 + 1 || zeros[1] < most / 50 + 1);
+}
+
+int corpus_read(Corpus *c, const char *path, Error *err)
+{
+    memset(c, 0, sizeof *c);
+    if (!(c->text = read_file(path, &c->length, err))) return -1;
+    if (looks_like_utf16(c->text, c->length))
+        return fail(err,
+                    "%s: this is UTF-16; expected UTF-8, as from: iconv -f UTF-16 -t UTF-8 %s "
+                    "> new.txt",
+                    path, path);
+    if (c->length >= 3 && !memcmp(c->text, "\xEF\xBB\xBF", 3)) {
+        c->length -= 3;
+        memmove(c->text, c->text + 3, c->length + 1);
+    }
+    if (!memchr(c->text, '\n', c->length))
+        for (size_t i = 0; i < c->length; i++)
+            if (c->text[i] == '\r') c->text[i] = '\n';
+    return 0;
+}
+
+/* Goes through the lines: counts and, where there are ids already, encodes. tokens: of all
+ * sentences; whole: NULL, or (rows) the lengths before lines are cut. */
 static int read_lines(Corpus *c, const char *path, const Tokenizer *t, int most, int pad,
-                      size_t *tokens, Error *err)
+                      size_t *tokens, long *whole, Error *err)
 {
     c->rows = c->longest = c->cut = 0;
     *tokens = 0;
@@ -951,6 +982,7 @@ static int read_lines(Corpus *c, const char *path, const Tokenizer *t, int most,
         if (n < 0 || c->rows == INT32_MAX - 1)
             return fail(err, "%s: %s", path, n < 0 ? "out of memory" : "too many lines");
         if (n == 2) continue; /* blank */
+        if (whole) whole[c->rows] = n;
         if (n > most) c->cut++;
         if (n > most) n = most;
         for (; pad && n < most; n++)
@@ -967,27 +999,156 @@ static int read_lines(Corpus *c, const char *path, const Tokenizer *t, int most,
 int corpus_measure(Corpus *c, const char *path, const Tokenizer *t, int most, Error *err)
 {
     size_t tokens;
-    return read_lines(c, path, t, most, 0, &tokens, err);
+    return read_lines(c, path, t, most, 0, &tokens, NULL, err);
 }
 
-int corpus_read(Corpus *c, const char *path, Error *err)
+/* How often a character stands in a line. */
+static int occurrences(const char *line, size_t n, char what)
 {
-    memset(c, 0, sizeof *c);
-    c->text = read_file(path, &c->length, err);
-    return c->text ? 0 : -1;
+    int count = 0;
+    for (size_t i = 0; i < n; i++) count += line[i] == what;
+    return count;
+}
+
+/* What kind of file this is, if it is no plain text, or NULL. */
+static const char *kind_of_file(const char *text, size_t n)
+{
+    static const char separators[] = "\t,;", *const tables[] = {"tab-separated values", "CSV",
+                                                                "CSV"};
+    size_t control = 0;
+    for (size_t i = 0; i < n; i++)
+        control += (unsigned char)text[i] < 32 && !strchr("\t\n\r\f\v", text[i] ? text[i] : 1);
+    if (control > n / 100) return "a binary file";
+    while (n && strchr(" \t\r\n", *text)) text++, n--;
+    while (n && strchr(" \t\r\n", text[n - 1])) n--;
+    if (n < 2) return NULL;
+    if ((*text == '{' && text[n - 1] == '}') || (*text == '[' && text[n - 1] == ']')) return "JSON";
+    if (*text == '<' && text[n - 1] == '>') return "HTML or XML";
+    for (int k = 0; k < 3; k++) { /* a table has as many separators in every line */
+        int lines = 0, first = 0, same = 1;
+        for (size_t at = 0, end; at < n && lines < 20; at = end + 1, lines++) {
+            const char *newline = memchr(text + at, '\n', n - at);
+            end = newline ? (size_t)(newline - text) : n;
+            const int count = occurrences(text + at, end - at, separators[k]);
+            if (lines == 0) first = count;
+            same &= count == first;
+        }
+        if (same && lines >= 5 && first >= (separators[k] == '\t' ? 1 : 2)) return tables[k];
+    }
+    return NULL;
+}
+
+static void note_encoding(Corpus *c, const char *path)
+{
+    size_t bad = 0, line = 1, first = 0, among_ascii = 0;
+    uint32_t code;
+    for (size_t i = 0, n; i < c->length; i += n ? n : 1) {
+        n = utf8_read(c->text + i, c->length - i, &code);
+        if (n && c->text[i] == '\n') line++;
+        if (n) continue;
+        if (!bad++) first = line;
+        among_ascii += (unsigned char)c->text[i] >= 0xA0 && (unsigned char)c->text[i + 1] < 0x80;
+    }
+    if (bad)
+        buffer_print(&c->notes, "%s: %zu bytes are no UTF-8, the first in line %zu%s\n", path, bad,
+                     first,
+                     2 * among_ascii > bad ? "; if this is Latin-1: iconv -f LATIN1 -t UTF-8" : "");
+}
+
+static int ascending(const void *a, const void *b)
+{
+    const long x = *(const long *)a, y = *(const long *)b;
+    return (x > y) - (x < y);
+}
+
+static void note_cuts(Corpus *c, const char *path, long *whole, size_t tokens)
+{
+    double of_all = 0;
+    for (int i = 0; i < c->rows; i++) of_all += (double)whole[i];
+    qsort(whole, (size_t)c->rows, sizeof *whole, ascending);
+    buffer_print(&c->notes,
+                 "%s: %d longer lines were cut to %d positions, which drops %.3g %% of the tokens; "
+                 "99 %% of the lines have %ld positions at most\n",
+                 path, c->cut, c->longest, 100 * (1 - (double)tokens / of_all),
+                 whole[c->rows - 1 - c->rows / 100]);
+}
+
+/* The words that are [UNK] most often. */
+static int note_unknown(Corpus *c, const char *path, const Tokenizer *t, Error *err)
+{
+    enum { NAMED = 5 };
+    Tokenizer words = {0};
+    Buffer split = {0};
+    int *count = NULL, status = -1;
+    tokenizer_split(t, c->text, c->length, &split);
+    if (split.failed || !(count = checked_alloc(c->unknown + TOKEN_SPECIALS, sizeof *count, err)))
+        goto done;
+    for (char *word = strtok(split.text, "\n"); word; word = strtok(NULL, "\n")) {
+        if (tokenizer_find(t, word) >= 0) continue;
+        const int id = tokenizer_add(&words, word, err);
+        if (id < 0) goto done;
+        count[id]++;
+    }
+    buffer_print(&c->notes, "%s: %.3g %% of the words are not in the vocabulary, but [UNK]:", path,
+                 100.0 * c->unknown / c->words);
+    for (int k = 0; k < NAMED; k++) {
+        int best = TOKEN_SPECIALS;
+        for (int id = best; id < words.size; id++)
+            if (count[id] > count[best]) best = id;
+        if (best >= words.size || !count[best]) break;
+        buffer_print(&c->notes, "%s '%.40s' (%d)", k ? "," : "", words.token[best], count[best]);
+        count[best] = 0;
+    }
+    buffer_print(&c->notes, "\n");
+    status = 0;
+done:
+    if (split.failed) fail(err, "%s: out of memory", path);
+    tokenizer_free(&words);
+    free(split.text);
+    free(count);
+    return status;
+}
+
+static int make_notes(Corpus *c, const char *path, const Tokenizer *t, long *whole, size_t tokens,
+                      Error *err)
+{
+    const char *kind = kind_of_file(c->text, c->length);
+    int of_one_word = 0;
+    c->words = c->unknown = 0;
+    for (size_t i = 0; i < tokens; i++) {
+        c->words += c->ids[i] != TOKEN_PAD;
+        c->unknown += c->ids[i] == TOKEN_UNK;
+    }
+    c->words -= 2 * (size_t)c->rows; /* [CLS] and [SEP] */
+    for (int i = 0; i < c->rows; i++) of_one_word += whole[i] == SHORTEST;
+    if (kind)
+        buffer_print(&c->notes,
+                     "%s: this looks like %s; each line is taken as a sentence as it stands\n",
+                     path, kind);
+    note_encoding(c, path);
+    if (c->cut) note_cuts(c, path, whole, tokens);
+    if (2 * of_one_word > c->rows && c->rows > 1)
+        buffer_print(&c->notes,
+                     "%s: most lines are one word; with --tokenizer char letters are tokens\n",
+                     path);
+    return c->unknown ? note_unknown(c, path, t, err) : 0;
 }
 
 int corpus_fill(Corpus *c, const char *path, const Tokenizer *t, int most, int pad, Error *err)
 {
     size_t tokens;
-    if (read_lines(c, path, t, most, pad, &tokens, err)) return -1;
+    if (read_lines(c, path, t, most, pad, &tokens, NULL, err)) return -1;
+    long *whole = checked_alloc((size_t)c->rows, sizeof *whole, err);
     c->ids =
         checked_alloc(tokens + 2, sizeof *c->ids, err); /* + 2: a last blank line is encoded, too */
     c->start = checked_alloc((size_t)c->rows + 1, sizeof *c->start, err);
-    if (!c->ids || !c->start || read_lines(c, path, t, most, pad, &tokens, err)) return -1;
+    int status = !whole || !c->ids || !c->start ||
+                 read_lines(c, path, t, most, pad, &tokens, whole, err) ||
+                 make_notes(c, path, t, whole, tokens, err);
+    free(whole);
     free(c->text);
     c->text = NULL;
-    return 0;
+    return status ? -1 : 0;
 }
 
 int sentence_length(const Corpus *c, int i) { return (int)(c->start[i + 1] - c->start[i]); }
@@ -997,6 +1158,7 @@ void corpus_free(Corpus *c)
     free(c->text);
     free(c->ids);
     free(c->start);
+    free(c->notes.text);
 }
 
 /* ---- tokenizer.json ------------------------------------------------------------------------- */

@@ -696,6 +696,11 @@ static int make_room(Training *r, Error *err)
     return 0;
 }
 
+static void print_notes(const Corpus *c)
+{
+    if (c->notes.length) fputs(c->notes.text, stderr);
+}
+
 /* Everything between the command line and the first step. Returns 1 if there is nothing to do. */
 static int prepare(Training *r, const char *path, Error *err)
 {
@@ -747,9 +752,13 @@ static int prepare(Training *r, const char *path, Error *err)
         fprintf(stderr, "%s: %d sentences, %d words in the vocabulary; ", path, corpus->rows,
                 c->vocab);
     fprintf(stderr, "the longest sentence has %d positions\n", corpus->longest);
-    if (corpus->cut)
-        fprintf(stderr, "%s: %d longer lines were cut to %d positions\n", path, corpus->cut,
-                c->seq_len);
+    print_notes(corpus);
+    if (!s->classifier && corpus->rows > 20 &&
+        3 * (size_t)(c->vocab - TOKEN_SPECIALS) > 2 * corpus->words)
+        fprintf(stderr,
+                "%s: nearly every word occurs once, so there is little to learn about one; with "
+                "--tokenizer bpe its parts are tokens\n",
+                path);
     if (corpus->longest > c->max_positions) {
         fail(err, "--max-positions %d: the longest sentence has %d", c->max_positions,
              corpus->longest);
@@ -760,9 +769,7 @@ static int prepare(Training *r, const char *path, Error *err)
         if (corpus_read(&r->val, s->val, err) ||
             corpus_fill(&r->val, s->val, words, most, s->pad, err))
             goto done;
-        if (r->val.cut)
-            fprintf(stderr, "%s: %d longer lines were cut to %d positions\n", s->val, r->val.cut,
-                    most);
+        print_notes(&r->val);
     }
 
     corpus_fingerprint(corpus, r->label, fingerprint);

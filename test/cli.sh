@@ -103,9 +103,63 @@ refuse 1 "This run has saved nothing in" ./train $SMALL --recipe original --lr 1
 check "a one-line corpus" ./train $TINY --steps 3 $W/one.txt --out $W/one.safetensors
 check "a corpus of any bytes" ./train $TINY --steps 3 $W/bytes.txt --out $W/bytes.safetensors
 check "long lines" ./train $TINY --steps 3 $W/long.txt --seq-len 64 --out $W/long.safetensors
-grep -q "1 longer lines were cut to 64 positions" $W/err && ok || bad "cut lines are not reported"
+grep -q "1 longer lines were cut to 64 positions, which drops [0-9.]* % of the tokens; 99 % of the lines have [0-9]* pos" $W/err &&
+    ok || bad "cut lines are not reported"
 check "sampling at the cut length" ./sample $W/long.safetensors -n 2 --steps 5 --length 62
 [ -e $W/no.safetensors ] && bad "a refused run left a checkpoint" || ok
+
+# ---- the file as it comes: what looks odd about it is said ---------------------------------------
+noted() { # MESSAGE: odd.txt as a corpus gets this note
+    check "a text that gets a note" ./train $TINY --steps 1 $W/odd.txt --out $W/odd.safetensors
+    grep -q "odd.txt: $1" $W/err && ok || { bad "no note: $1"; cat $W/err; }
+}
+printf 'the caf\351 is open\nthe red fox\n' >$W/odd.txt
+noted "1 bytes are no UTF-8, the first in line 1; if this is Latin-1: iconv"
+printf '{"a": 1}\n{"a": 2}\n' >$W/odd.txt
+noted "this looks like JSON"
+printf '<p>\nhello\n</p>\n' >$W/odd.txt
+noted "this looks like HTML"
+printf 'a,b,c\n1,2,3\n4,5,6\n7,8,9\nx,y,z\n' >$W/odd.txt
+noted "this looks like CSV"
+printf 'red\ta\nfox\tb\nfig\tc\nbee\td\nyes\te\n' >$W/odd.txt
+noted "this looks like tab-separated values"
+printf 'a\001\002b\n\003c\n' >$W/odd.txt
+noted "this looks like a binary file"
+printf 'maria\nanna\njohn, yes\n' >$W/odd.txt
+noted "most lines are one word; with --tokenizer char"
+awk 'BEGIN { for (i = 0; i < 30; i++) printf "%c%c %cx%c\n", 97 + i % 26, 97 + i / 26, 97 + i / 26, 97 + i % 26 }' >$W/odd.txt
+noted "nearly every word occurs once"
+{ awk 'BEGIN { for (i = 0; i < 99; i++) print "a line, one of many" }'
+  awk 'BEGIN { for (i = 0; i < 1000; i++) printf "long "; print "" }'; } >$W/odd.txt
+noted "1 longer lines were cut to 512 positions, which drops 27.3 % of the tokens; 99 % of the lines have 8 pos"
+printf 'the red fox, the red bee\n' >$W/few.txt
+printf 'the red ant\nthe ant, an owl\n' >$W/other.txt
+check "unknown words" ./train $TINY --steps 1 $W/few.txt --val $W/other.txt --min-frequency 2 --out $W/odd.safetensors
+grep -q "few.txt: 42.9 % of the words are not in the vocabulary, but \[UNK\]: 'fox' (1), ',' (1), 'bee' (1)" $W/err && ok ||
+    { bad "unknown words of the corpus are not told"; cat $W/err; }
+grep -q "other.txt: 62.5 % of the words .*: 'ant' (2), ',' (1), 'an' (1), 'owl' (1)" $W/err && ok ||
+    { bad "unknown words of the held-out text are not told"; cat $W/err; }
+check "plain text" ./train $TINY --steps 1 $W/one.txt --out $W/odd.safetensors
+[ "$(wc -l <$W/err)" -le 4 ] && ok || { bad "a note on plain text"; cat $W/err; }
+printf '\357\273\277the red fox\nthe red bee\n' >$W/mark.txt
+printf 'the red fox\rthe red bee\r' >$W/mac.txt
+printf 'the red fox\nthe red bee\n' >$W/unix.txt
+for text in unix mark mac; do
+    check "a text of $text" ./train $TINY --steps 2 $W/$text.txt --out $W/$text.safetensors
+    cmp -s $W/unix.safetensors $W/$text.safetensors && ok || bad "$text.txt is not read as unix.txt"
+done
+printf 't\0h\0e\0 \0r\0e\0d\0\n\0' >$W/utf16.txt
+refuse 1 "utf16.txt: this is UTF-16; expected UTF-8" ./train $TINY --steps 1 $W/utf16.txt
+printf '\377\376t\0h\0e\0' >$W/utf16.txt
+refuse 1 "utf16.txt: this is UTF-16; expected UTF-8" ./train $TINY --steps 1 $W/utf16.txt
+
+# Of what a model draws nothing is [UNK], though a third of what it has learnt is.
+awk 'BEGIN { for (i = 0; i < 40; i++) printf "the %cx%c fox\n", 97 + i % 20, 97 + i / 20 }' >$W/rare.txt
+check "a text of rare words" ./train $TINY --steps 200 --lr 0.01 --min-frequency 2 $W/rare.txt --out $W/rare.safetensors
+check "its samples" ./sample $W/rare.safetensors -n 50 --steps 10
+grep -q '\[UNK\]' $W/out && bad "[UNK] is drawn" || ok
+check "--allow-unk" ./sample $W/rare.safetensors -n 50 --steps 10 --allow-unk
+[ "$(grep -c '\[UNK\]' $W/out)" -gt 25 ] && ok || bad "--allow-unk: no [UNK] is drawn"
 
 # ---- training, resume, sampling ---------------------------------------------------------------------
 check "training" ./train $SMALL --val $W/small-test.txt --out $W/a.safetensors

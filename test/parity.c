@@ -725,7 +725,7 @@ static int check_loop(File *f)
     int *ids = own(f, (size_t)BN, sizeof *ids);
     double *words = own(f, (size_t)BN, sizeof *words);
     const Item *margin = find(f, "f64.min_logit_margin"), *want = find(f, "f64.ids");
-    likeliest_words(&f->model, &f->work, ids, x, f->B, f->N, 0);
+    likeliest_words(&f->model, &f->work, ids, x, f->B, f->N);
     for (int i = 0; i < BN; i++) words[i] = ids[i];
     if (margin && margin->n == 1 && margin->v[0] < 10 * tol.absolute) skip(f, "f64.ids ", "two words are equally near");
     else check_item(f, want, NULL, words, BN, exact);
