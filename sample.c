@@ -44,6 +44,7 @@ typedef struct {
     int shortest, longest; /* that a sample may be, in positions */
     int *given, num_given; /* the words of --prompt or --edit, [CLS] and [SEP] included */
     int *fixed;            /* (N) the words that are known, [MASK] where none is */
+    unsigned char *special; /* (vocab) flags: no word of a text */
     /* the current batch: samples number[0..count-1], of N positions each; their arrays have room
      * for (positions) */
     int number[BATCH], count, N;
@@ -111,9 +112,9 @@ static void add_guides(void *context, real *dx, const real *x, int t)
 static void read_words(Sampling *r, const real *x)
 {
     likeliest_words(&r->model, &r->work, r->ids, x, r->count, r->N,
-                    r->length_count ? TOKEN_SPECIALS : 0);
+                    r->length_count ? r->special : NULL);
     for (int i = 0; i < r->count * r->N; i++)
-        if (r->fixed[i % r->N] != TOKEN_MASK) r->ids[i] = r->fixed[i % r->N];
+        if (r->fixed[i % r->N] != r->tokenizer.special[TOKEN_MASK]) r->ids[i] = r->fixed[i % r->N];
 }
 
 static void show_state(void *context, int t, const real *pred_xstart)
@@ -221,15 +222,16 @@ static int given_words(Sampling *r, const char *text, const char *option, Error 
     const int most = r->model.config.max_positions;
     int masks = 0;
     if (!(r->given = checked_alloc(most, sizeof *r->given, err))) return -1;
+    r->tokenizer.rules.specials = 1; /* where a text may have [MASK] as any other word, too */
     long n = tokenizer_encode(&r->tokenizer, text, strlen(text), r->given, most);
     if (n < 0) return fail(err, "out of memory");
     if (n > most)
         return fail(err, "%s: %ld positions with [CLS] and [SEP], the model has %d", option, n,
                     most);
     for (int i = 0; i < n; i++) {
-        if (r->given[i] == TOKEN_UNK)
+        if (r->given[i] == r->tokenizer.special[TOKEN_UNK])
             return fail(err, "%s: word %d is not in the vocabulary", option, i);
-        masks += r->given[i] == TOKEN_MASK;
+        masks += r->given[i] == r->tokenizer.special[TOKEN_MASK];
     }
     r->num_given = (int)n;
     if (r->edit && masks)
@@ -297,8 +299,11 @@ static int plan(Sampling *r, Error *err)
         !(r->dx =
               checked_alloc(positions, (r->num_guides ? c->emb_dim : 0) * sizeof *r->dx, err)) ||
         !(r->known_x = checked_alloc(positions, c->emb_dim * sizeof *r->known_x, err)) ||
-        !(r->known = checked_alloc(positions, 1, err)))
+        !(r->known = checked_alloc(positions, 1, err)) ||
+        !(r->special = checked_alloc(c->vocab, 1, err)))
         return -1;
+    for (int id = 0; id < c->vocab; id++)
+        r->special[id] = (unsigned char)tokenizer_is_special(&r->tokenizer, id);
     return 0;
 }
 
@@ -315,15 +320,16 @@ static int length_of(const Sampling *r, int i)
 static void fix_words(Sampling *r, int length)
 {
     const int behind = r->prompt ? r->num_given - 1 : 0, padded = !r->length_count;
+    const int *special = r->tokenizer.special;
     for (int i = 0; i < r->N; i++) {
-        r->fixed[i] = TOKEN_MASK;
+        r->fixed[i] = special[TOKEN_MASK];
         if (padded && !r->prompt && !r->length) continue; /* then the network says where it ends */
         if (i >= length)
-            r->fixed[i] = TOKEN_PAD;
+            r->fixed[i] = special[TOKEN_PAD];
         else if (i == length - 1)
-            r->fixed[i] = TOKEN_SEP;
+            r->fixed[i] = special[TOKEN_SEP];
         else if (i == 0)
-            r->fixed[i] = TOKEN_CLS;
+            r->fixed[i] = special[TOKEN_CLS];
         else if (i < behind)
             r->fixed[i] = r->given[i];
     }
@@ -335,6 +341,7 @@ static int sample_batch(Sampling *r, int length, Buffer *text, int first, Error 
     const int D = r->model.config.emb_dim, T = r->diffusion.T,
               N = r->N = r->length_count ? length : r->model.config.seq_len;
     const size_t n = (size_t)N * D;
+    const int mask = r->tokenizer.special[TOKEN_MASK], pad = r->tokenizer.special[TOKEN_PAD];
     int any = 0;
     if (workspace_fit(&r->work, &r->model.config, r->count, N, err)) return -1;
     for (int g = 0; g < r->num_guides; g++)
@@ -342,9 +349,9 @@ static int sample_batch(Sampling *r, int length, Buffer *text, int first, Error 
             return -1;
     fix_words(r, length);
     for (int b = 0; b < r->count; b++) {
-        for (int i = 0; i < N; i++) any |= r->known[b * N + i] = r->fixed[i] != TOKEN_MASK;
+        for (int i = 0; i < N; i++) any |= r->known[b * N + i] = r->fixed[i] != mask;
         for (int i = 0; i < N; i++)
-            r->ids[b * N + i] = !r->edit ? r->fixed[i] : i < r->num_given ? r->given[i] : TOKEN_PAD;
+            r->ids[b * N + i] = !r->edit ? r->fixed[i] : i < r->num_given ? r->given[i] : pad;
     }
     embedding_forward(r->known_x, r->model.embedding, r->ids, r->count * N, D);
     draw_noise(r, r->x, T);
@@ -423,13 +430,14 @@ static int add_bound(Sampling *r, Bits *sum, const Corpus *text, const int *orde
     double terms[7 * BATCH], *kl = terms + 5 * BATCH, *prior = terms + 6 * BATCH, bits[BATCH];
     const Losses losses = {terms, terms + BATCH, terms + 2 * BATCH, terms + 3 * BATCH,
                            terms + 4 * BATCH};
+    const int pad = r->tokenizer.special[TOKEN_PAD];
     int t[BATCH];
     if (workspace_fit(&r->work, c, count, N, err)) return -1;
     for (int b = 0; b < count; b++) {
         memcpy(ids + b * N, text->ids + text->start[order[b]], N * sizeof *ids);
         rng_gaussian(noise + b * n, n, rng_key((uint64_t)r->seed, RNG_NOISE_X0, 0, order[b]));
         bits[b] = length;
-        for (int i = 1; i < N; i++) sum->tokens += ids[b * N + i] != TOKEN_PAD;
+        for (int i = 1; i < N; i++) sum->tokens += ids[b * N + i] != pad;
     }
     for (int k = 0; k < K; k++) {
         const Batch batch = {ids, t, noise, noise + values, NULL, c->self_conditioning, count, N};
@@ -659,6 +667,7 @@ int main(int argc, char **argv)
     free(run.x);
     free(run.known);
     free(run.known_x);
+    free(run.special);
     free(run.given);
     return status ? 1 : 0;
 }

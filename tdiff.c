@@ -98,7 +98,8 @@ static void past_the_network(const Workspace *w, const Batch *y, const Diffusion
 static void add_evidence(real *out, const real *x, const Diffusion *d, const int *t, int B,
                          size_t n);
 /* section 12 */
-static void largest_columns(int *ids, const real *scores, int M, int V, int from);
+static void largest_columns(int *ids, const real *scores, int M, int V,
+                            const unsigned char *barred);
 static void noise_known_words(const Sampler *s, const Workspace *w, const Diffusion *d, real *x,
                               int B, size_t n);
 static void keep_known_words(const Sampler *s, real *x, int M, int D);
@@ -1219,10 +1220,11 @@ int p_sample_loop(const Model *m, Workspace *w, const Diffusion *d, const Sample
 
 /* The word of each point: the one that lm_head finds likeliest, among from..V-1. (With the softmax
  * head p says it, too; but the last x is also what other ways to sample end in.) */
-void likeliest_words(const Model *m, Workspace *w, int *ids, const real *x, int B, int N, int from)
+void likeliest_words(const Model *m, Workspace *w, int *ids, const real *x, int B, int N,
+                     const unsigned char *barred)
 {
     lm_head_forward(m, w->logits, x, B * N);
-    largest_columns(ids, w->logits, B * N, m->config.vocab, from);
+    largest_columns(ids, w->logits, B * N, m->config.vocab, barred);
 }
 
 /* ==== PART TWO: THE WORKSHOP ==================================================================
@@ -2610,14 +2612,17 @@ static void clip(real *x, size_t n)
     for (size_t i = 0; i < n; i++) x[i] = real_clip(x[i]);
 }
 
-/* The largest of the columns from..V-1 of each row. */
-static void largest_columns(int *ids, const real *scores, int M, int V, int from)
+/* The largest of the columns of each row, but for barred ones. */
+static void largest_columns(int *ids, const real *scores, int M, int V,
+                            const unsigned char *barred)
 {
     for (int i = 0; i < M; i++) {
         const real *row = scores + (size_t)i * V;
-        ids[i] = from;
-        for (int v = from + 1; v < V; v++)
-            if (row[v] > row[ids[i]]) ids[i] = v;
+        ids[i] = -1;
+        for (int v = 0; v < V; v++) {
+            if (barred && barred[v]) continue;
+            if (ids[i] < 0 || row[v] > row[ids[i]]) ids[i] = v;
+        }
     }
 }
 
@@ -2629,7 +2634,7 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M)
     for (int v = 0; v < V; v++)
         w->minus_half_squares[v] = -square_distance(m->embedding + (size_t)v * D, NULL, D) / 2;
     linear_forward(w->logits, x, m->embedding, w->minus_half_squares, M, V, D);
-    largest_columns(w->nearest, w->logits, M, V, 0);
+    largest_columns(w->nearest, w->logits, M, V, NULL);
     embedding_forward(x, m->embedding, w->nearest, M, D);
 }
 
@@ -2711,7 +2716,7 @@ double classifier_losses(Model *m, Workspace *w, double *nll, int *guess, const 
         noisy_examples(denoiser, w, d, &piece);
         classifier_forward(m, w, nll + first, w->x_t, w->timesteps, label + first, piece.B, N,
                            own_drop);
-        largest_columns(guess + first, w->logits, piece.B, m->config.vocab, 0);
+        largest_columns(guess + first, w->logits, piece.B, m->config.vocab, NULL);
         if (!backward) continue;
         classifier_backward(m, w, w->dx_t, label + first, w->weight, piece.B, N, own_drop);
         embeddings_as_weight(m, m->lm_head_bias->grad, w->logits, w->pred_xstart, piece.B);

@@ -234,7 +234,7 @@ else skip "there is no /dev/full"; fi
 
 # ---- the tokenizer program ------------------------------------------------------------------------
 refuse 2 "and a file" ./tokenizer encode
-refuse 2 "expected train-word-level, encode or decode" ./tokenizer count $W/small-train.txt
+refuse 2 "expected train-KIND, encode, decode or show" ./tokenizer count $W/small-train.txt
 refuse 1 "none.json: cannot open" ./tokenizer encode $W/none.json
 refuse 1 "small-train.txt" ./tokenizer decode $W/small-train.txt
 check "train-word-level" ./tokenizer train-word-level $W/small-train.txt --vocab-size 60 --out $W/t.json

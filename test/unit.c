@@ -1543,7 +1543,7 @@ static void test_memorise(void)
               "the mean squared error is %g of the least without a leak of the noise or the target",
               mse / least); /* .9: so few examples may have less noise by chance */
         const real *sample = check_loop(&x, (Sampler){0}, normal(n, 1), "the plain loop");
-        likeliest_words(&x.m, &x.w, x.ids, sample, x.B, x.N, 0);
+        likeliest_words(&x.m, &x.w, x.ids, sample, x.B, x.N, NULL);
         for (int b = 0; b < x.B; b++)
             for (int k = 0; k < SENTENCES; k++)
                 if (!memcmp(x.ids + b * LENGTH, batch[k], sizeof batch[k])) found++, kinds += !seen[k]++;
