@@ -111,12 +111,11 @@ static void add_guides(void *context, real *dx, const real *x, int t)
  * makes it impossible. Without lengths the network says itself where a sentence ends. */
 static void only_words(Sampling *r)
 {
-    real *bias = r->model.lm_head_bias->data;
-    for (int id = 0; id < TOKEN_SPECIALS; id++) {
-        const int where = id == TOKEN_CLS || id == TOKEN_SEP || id == TOKEN_PAD;
-        if (where && !r->length_count) continue;
-        if (id == TOKEN_UNK && r->allow_unk) continue;
-        bias[id] = (real)-1e30;
+    for (int role = 0; role < TOKEN_SPECIALS; role++) {
+        const int is_place = role == TOKEN_CLS || role == TOKEN_SEP || role == TOKEN_PAD;
+        if (is_place && !r->length_count) continue;
+        if (role == TOKEN_UNK && r->allow_unk) continue;
+        r->model.lm_head_bias->data[r->tokenizer.special[role]] = (real)-1e30;
     }
 }
 
@@ -125,7 +124,7 @@ static void read_words(Sampling *r, const real *x)
 {
     likeliest_words(&r->model, &r->work, r->ids, x, r->count, r->N);
     for (int i = 0; i < r->count * r->N; i++)
-        if (r->fixed[i % r->N] != TOKEN_MASK) r->ids[i] = r->fixed[i % r->N];
+        if (r->fixed[i % r->N] != r->tokenizer.special[TOKEN_MASK]) r->ids[i] = r->fixed[i % r->N];
 }
 
 static void show_state(void *context, int t, const real *pred_xstart)
@@ -227,21 +226,50 @@ static int load_guide(Sampling *r, int g, Error *err)
     return status;
 }
 
+/* Says which word of the text it is, and what it may have been meant to be. */
+static int unknown_word(const Tokenizer *t, const char *text, const char *option, Error *err)
+{
+    Buffer pieces = {0}, near = {0};
+    tokenizer_split(t, text, strlen(text), &pieces);
+    fail(err, "out of memory");
+    for (char *word = strtok(pieces.text, "\n"); word; word = strtok(NULL, "\n"))
+        if (tokenizer_unknown(t, word)) {
+            tokenizer_nearest(t, word, &near);
+            fail(err, "%s: '%.80s' is not in the vocabulary; near it are %.200s", option, word,
+                 near.failed ? "?" : near.text);
+            break;
+        }
+    free(pieces.text);
+    free(near.text);
+    return -1;
+}
+
 /* The words of --prompt, where [MASK] marks what is not known, or of --edit. */
 static int given_words(Sampling *r, const char *text, const char *option, Error *err)
 {
     const int most = r->model.config.max_positions;
     int masks = 0;
     if (!(r->given = checked_alloc(most, sizeof *r->given, err))) return -1;
-    long n = tokenizer_encode(&r->tokenizer, text, strlen(text), r->given, most);
+    r->tokenizer.rules.specials = 1; /* where a text may have [MASK] as any other word, too */
+    Buffer capitals = {0}; /* [mask] is meant as [MASK] */
+    buffer_add(&capitals, "", 0);
+    for (const char *p = text; *p; p++) {
+        const int is_mask = !strncmp(p, "[mask]", 6);
+        buffer_add(&capitals, is_mask ? "[MASK]" : p, is_mask ? 6 : 1);
+        p += is_mask ? 5 : 0;
+    }
+    long n = capitals.failed ? -1
+                             : tokenizer_encode(&r->tokenizer, capitals.text, capitals.length,
+                                                r->given, most);
+    free(capitals.text);
     if (n < 0) return fail(err, "out of memory");
     if (n > most)
         return fail(err, "%s: %ld positions with [CLS] and [SEP], the model has %d", option, n,
                     most);
     for (int i = 0; i < n; i++) {
-        if (r->given[i] == TOKEN_UNK)
-            return fail(err, "%s: word %d is not in the vocabulary", option, i);
-        masks += r->given[i] == TOKEN_MASK;
+        if (r->given[i] == r->tokenizer.special[TOKEN_UNK])
+            return unknown_word(&r->tokenizer, text, option, err);
+        masks += r->given[i] == r->tokenizer.special[TOKEN_MASK];
     }
     r->num_given = (int)n;
     if (r->edit && masks)
@@ -327,15 +355,16 @@ static int length_of(const Sampling *r, int i)
 static void fix_words(Sampling *r, int length)
 {
     const int behind = r->prompt ? r->num_given - 1 : 0, padded = !r->length_count;
+    const int *special = r->tokenizer.special;
     for (int i = 0; i < r->N; i++) {
-        r->fixed[i] = TOKEN_MASK;
+        r->fixed[i] = special[TOKEN_MASK];
         if (padded && !r->prompt && !r->length) continue; /* then the network says where it ends */
         if (i >= length)
-            r->fixed[i] = TOKEN_PAD;
+            r->fixed[i] = special[TOKEN_PAD];
         else if (i == length - 1)
-            r->fixed[i] = TOKEN_SEP;
+            r->fixed[i] = special[TOKEN_SEP];
         else if (i == 0)
-            r->fixed[i] = TOKEN_CLS;
+            r->fixed[i] = special[TOKEN_CLS];
         else if (i < behind)
             r->fixed[i] = r->given[i];
     }
@@ -347,6 +376,7 @@ static int sample_batch(Sampling *r, int length, Buffer *text, int first, Error 
     const int D = r->model.config.emb_dim, T = r->diffusion.T,
               N = r->N = r->length_count ? length : r->model.config.seq_len;
     const size_t n = (size_t)N * D;
+    const int mask = r->tokenizer.special[TOKEN_MASK], pad = r->tokenizer.special[TOKEN_PAD];
     int any = 0;
     if (workspace_fit(&r->work, &r->model.config, r->count, N, err)) return -1;
     for (int g = 0; g < r->num_guides; g++)
@@ -354,9 +384,9 @@ static int sample_batch(Sampling *r, int length, Buffer *text, int first, Error 
             return -1;
     fix_words(r, length);
     for (int b = 0; b < r->count; b++) {
-        for (int i = 0; i < N; i++) any |= r->known[b * N + i] = r->fixed[i] != TOKEN_MASK;
+        for (int i = 0; i < N; i++) any |= r->known[b * N + i] = r->fixed[i] != mask;
         for (int i = 0; i < N; i++)
-            r->ids[b * N + i] = !r->edit ? r->fixed[i] : i < r->num_given ? r->given[i] : TOKEN_PAD;
+            r->ids[b * N + i] = !r->edit ? r->fixed[i] : i < r->num_given ? r->given[i] : pad;
     }
     embedding_forward(r->known_x, r->model.embedding, r->ids, r->count * N, D);
     draw_noise(r, r->x, T);
@@ -435,13 +465,14 @@ static int add_bound(Sampling *r, Bits *sum, const Corpus *text, const int *orde
     double terms[7 * BATCH], *kl = terms + 5 * BATCH, *prior = terms + 6 * BATCH, bits[BATCH];
     const Losses losses = {terms, terms + BATCH, terms + 2 * BATCH, terms + 3 * BATCH,
                            terms + 4 * BATCH};
+    const int pad = r->tokenizer.special[TOKEN_PAD];
     int t[BATCH];
     if (workspace_fit(&r->work, c, count, N, err)) return -1;
     for (int b = 0; b < count; b++) {
         memcpy(ids + b * N, text->ids + text->start[order[b]], N * sizeof *ids);
         rng_gaussian(noise + b * n, n, rng_key((uint64_t)r->seed, RNG_NOISE_X0, 0, order[b]));
         bits[b] = length;
-        for (int i = 1; i < N; i++) sum->tokens += ids[b * N + i] != TOKEN_PAD;
+        for (int i = 1; i < N; i++) sum->tokens += ids[b * N + i] != pad;
     }
     for (int k = 0; k < K; k++) {
         const Batch batch = {ids, t, noise, noise + values, NULL, c->self_conditioning, count, N};

@@ -496,32 +496,94 @@ int json_integer(const Json *j, int node, int64_t *value); /* -1: not an integer
 
 /* ---- tokenizers, corpora -------------------------------------------------------------------- */
 
-typedef enum { TOKENIZER_WORD_LEVEL } TokenizerKind;
+/* WORD and CHAR: a piece of the text is a token. WORDPIECE, BPE: it is one or several. */
+typedef enum { TOKENIZER_WORD, TOKENIZER_CHAR, TOKENIZER_WORDPIECE, TOKENIZER_BPE } TokenizerKind;
+/* What the special tokens are for. t->special[TOKEN_PAD] is the id of [PAD] or <pad>. */
 enum { TOKEN_UNK, TOKEN_CLS, TOKEN_SEP, TOKEN_PAD, TOKEN_MASK, TOKEN_SPECIALS };
+
+/* How text becomes pieces. Each field is a normalizer or a pre-tokenizer of Hugging Face's
+ * tokenizer.json; which, stands behind it. */
+typedef enum {
+    MARKS_KEPT,
+    ACCENTS_DROPPED,    /* those of Latin, Greek and Cyrillic: NFD, Replace, NFC */
+    NONSPACING_DROPPED, /* of all scripts, as BERT does: BertNormalizer, strip_accents */
+    MARKS_DROPPED       /* also those that take room: NFD, StripAccents */
+} Marks;
+typedef enum {
+    SPLIT_WORDS,      /* at blanks and where word characters meet others: Whitespace */
+    SPLIT_BLANKS,     /* at blanks: WhitespaceSplit */
+    SPLIT_CHARACTERS, /* a code point with the marks behind it is a piece: Split */
+    SPLIT_BYTES       /* as GPT-2 does, and every byte becomes a character: ByteLevel */
+} Split;
+typedef struct {
+    Split split;
+    Marks marks;
+    int lower;       /* Lowercase */
+    int clean;       /* control characters are dropped: BertNormalizer, clean_text */
+    int cjk;         /* Chinese characters are pieces: BertNormalizer, handle_chinese_chars */
+    int digits;      /* so is every numeric character: Digits */
+    int punctuation; /* and every punctuation mark: Punctuation */
+    int specials;    /* special tokens that the text spells out are cut out: added_tokens */
+} Rules;
+
+/* Different pairs of ids, in order, and a hash table to find them. */
+typedef struct {
+    int (*pair)[2], count;
+    int *slot; /* hash table of indices, -1: empty */
+    size_t num_slots;
+} Pairs;
+
+/* How often a token stood [apart from, glued to] what came [before, behind] it, by what kind of
+ * token that was: see "the blanks between words" in tokenizer.c. */
+enum { BESIDE_WORD, BESIDE_NUMBER, BESIDE_CJK, BESIDE_SYMBOL, BESIDES };
+typedef struct { int count[2][BESIDES][2]; } Glue;
+
 struct Tokenizer {
     TokenizerKind kind;
-    int size;          /* V */
-    char **token;      /* (V) UTF-8 */
-    int *slot;         /* hash table of ids, -1: empty */
-    size_t num_slots;  /* a power of two */
-    uint32_t *unicode; /* (0x110000) what a code point is folded to << 3 | its class */
+    Rules rules;
+    int size;         /* V */
+    char **token;     /* (V) UTF-8 */
+    int *slot;        /* hash table of ids, -1: empty */
+    size_t num_slots; /* a power of two */
+    int special[TOKEN_SPECIALS]; /* ids */
+    uint32_t *unicode; /* (0x110000) what the rules make of a code point << 4 | its class */
+    Glue *glue;        /* (V) or NULL */
+    Pairs merges;      /* BPE: in the order in which they are made */
+    int *merged;       /* (merges.count) the id that a merge makes */
+    int byte_id[324];  /* BPE: of the characters that stand for bytes */
 };
-/* Counts the words of text (lines end in \n) and keeps the vocab_size - 5 most frequent, ties by
- * byte order, of those that occur min_frequency times at least. */
-int tokenizer_train_word_level(Tokenizer *t, const char *text, size_t n, int vocab_size,
-                               int min_frequency, Error *err);
+
+typedef struct {
+    /* word, original, bpe or char: a vocabulary is made from the text. wordpiece:VOCAB.txt, or
+     * what tokenizer_read reads: the text is not looked at. */
+    const char *tokenizer;
+    int keep_case, keep_accents;   /* of word */
+    int vocab_size, min_frequency; /* of what is made: tokens at most, all in all; occurrences */
+} TokenizerOptions;
+/* Words and characters: the most frequent, ties by byte order. bpe: see "byte-level BPE". */
+int tokenizer_make(Tokenizer *t, const TokenizerOptions *o, const char *text, size_t n,
+                   Error *err);
+/* A tokenizer.json, BERT's vocab.txt, or a folder with GPT-2's vocab.json and merges.txt. */
+int tokenizer_read(Tokenizer *t, const char *path, Error *err);
+int tokenizer_from_json(Tokenizer *t, const char *text, size_t n, Error *err);
+void tokenizer_to_json(const Tokenizer *t, Buffer *out); /* Hugging Face's tokenizer.json */
+void tokenizer_free(Tokenizer *t); /* harmless on {0} and after a failure */
 /* The id of token, UTF-8, which is added if it is new, after the special ones. Begin with {0}. */
 int tokenizer_add(Tokenizer *t, const char *token, Error *err);
 int tokenizer_find(const Tokenizer *t, const char *token); /* its id, or -1 */
-/* Hugging Face's tokenizer.json. */
-int tokenizer_from_json(Tokenizer *t, const char *text, size_t n, Error *err);
-void tokenizer_to_json(const Tokenizer *t, Buffer *out);
-void tokenizer_free(Tokenizer *t); /* harmless on {0} and after a failure */
+int tokenizer_is_special(const Tokenizer *t, int id);
+int tokenizer_is_made(const char *name); /* as TokenizerOptions.tokenizer: from the text */
+/* What the tokenizer is, as a few words: "words, lower-case, ..." */
+void tokenizer_describe(const Tokenizer *t, Buffer *out);
 /* [CLS] ... [SEP] into ids, at most max of them (a longer text is cut and keeps its [SEP]); returns
  * the uncut length, or -1 when memory runs out. text need not be valid UTF-8. max >= 2. */
 long tokenizer_encode(const Tokenizer *t, const char *text, size_t n, int *ids, long max);
-/* The tokens of text as they are looked up in the vocabulary, joined by \n. */
+/* The pieces of text, joined by \n. */
 void tokenizer_split(const Tokenizer *t, const char *text, size_t n, Buffer *out);
+/* Is this piece [UNK]? */
+int tokenizer_unknown(const Tokenizer *t, const char *word);
+/* The words that are spelt most like this one, in quotes. */
+void tokenizer_nearest(const Tokenizer *t, const char *word, Buffer *out);
 /* The text of ids; specials = 0 leaves out special tokens and stops at the first [SEP]. */
 void tokenizer_decode(const Tokenizer *t, const int *ids, int n, int specials, Buffer *out);
 

@@ -68,8 +68,8 @@ static void corpus_fingerprint(const Corpus *c, const int *label, char out[20])
 typedef struct {
     Config config;
     int recipe, steps, stop_at, batch, warmup, schedule_sampler, seed, threads, log_interval,
-        save_interval, vocab_size;
-    int min_frequency, pad, help;
+        save_interval, pad, help;
+    TokenizerOptions text;
     double lr, weight_decay, dropout, ema_rate, clip;
     const char *val, *out, *resume, *fingerprint, *classifier, *denoiser, *denoiser_is;
 } Settings;
@@ -82,8 +82,8 @@ static void defaults(Settings *s)
 {
     memset(s, 0, sizeof *s);
     config_defaults(&s->config);
-    s->steps = 4000, s->batch = 32, s->warmup = 100, s->seed = 1, s->vocab_size = 10000,
-    s->min_frequency = 1;
+    s->steps = 4000, s->batch = 32, s->warmup = 100, s->seed = 1;
+    s->text = (TokenizerOptions){"word", .vocab_size = 10000, .min_frequency = 1};
     s->lr = 2e-3, s->weight_decay = 0.01, s->ema_rate = 0.999, s->clip = 1;
     s->threads = max_threads(), s->log_interval = 100, s->save_interval = 500;
 }
@@ -145,11 +145,21 @@ static Option *list_options(Settings *s, Error *err)
         {"pad", OPT_CHOICE, &s->pad, .choices = off_on,
          .help = "fill every sentence up to the longest, and let the network say where it ends",
          .excludes = "classifier", .result = 1},
-        {"vocab-size", OPT_INT, &s->vocab_size, .min = TOKEN_SPECIALS + 1, .max = 1e6,
-         .help = "words to keep, the most frequent; others are [UNK]", .excludes = "classifier",
-         .result = 1},
-        {"min-frequency", OPT_INT, &s->min_frequency, .min = 1, .max = 1e8,
-         .help = "words that occur less often are [UNK]", .excludes = "classifier", .result = 1},
+        {"tokenizer", OPT_TEXT, &s->text.tokenizer,
+         .help = "word, bpe, char, original, wordpiece:VOCAB.txt, or FILE.json: what a token is",
+         .deflt = "word", .excludes = "classifier resume"},
+        {"keep-case", OPT_FLAG, &s->text.keep_case,
+         .help = "of the tokenizer word: capital letters stay as they are",
+         .excludes = "classifier resume"},
+        {"keep-accents", OPT_FLAG, &s->text.keep_accents,
+         .help = "of the tokenizer word: accents stay as they are",
+         .excludes = "classifier resume"},
+        {"vocab-size", OPT_INT, &s->text.vocab_size, .min = TOKEN_SPECIALS + 1, .max = 1e6,
+         .help = "tokens to keep, the most frequent; other words are [UNK]",
+         .excludes = "classifier", .result = 1},
+        {"min-frequency", OPT_INT, &s->text.min_frequency, .min = 1, .max = 1e8,
+         .help = "words that occur less often are [UNK], pairs of bpe stay two",
+         .excludes = "classifier", .result = 1},
         {"lr", OPT_REAL, &s->lr, .min = 1e-9, .max = 10, .help = "learning rate of AdamW",
          .deflt = "0.002; 0.0005 with --classifier", .result = 1},
         {"warmup", OPT_INT, &s->warmup, .max = 1e8,
@@ -734,8 +744,7 @@ static int prepare(Training *r, const char *path, Error *err)
     if (corpus_read(corpus, path, err)) goto done;
     if (s->classifier && take_labels(r, path, err)) goto done;
     if (!s->resume && !s->classifier &&
-        tokenizer_train_word_level(&r->tokenizer, corpus->text, corpus->length, s->vocab_size,
-                                   s->min_frequency, &inner)) {
+        tokenizer_make(&r->tokenizer, &s->text, corpus->text, corpus->length, &inner)) {
         fail(err, "%s: %.400s", path, inner.text);
         goto done;
     }
@@ -895,6 +904,13 @@ int main(int argc, char **argv)
     int operands = options_parse(run.options, argc, argv, &path, 1, &err);
     if (operands > 0 && s->classifier)
         operands = fail(&err, "'%s': --classifier has its sentences in %s", path, s->classifier);
+    const char *tokenizer = s->text.tokenizer;
+    if (operands >= 0 && !tokenizer_is_made(tokenizer) &&
+        (option_given(run.options, &s->text.vocab_size) ||
+         option_given(run.options, &s->text.min_frequency)))
+        operands = fail(&err, "--vocab-size and --min-frequency have no effect with --tokenizer "
+                              "%.80s, which has its vocabulary already",
+                        tokenizer);
     if (operands < 0 || s->help) {
         const int status = operands < 0 ? 2 : print_help(s, run.options);
         if (operands < 0) fprintf(stderr, "train: %s\n", err.text);

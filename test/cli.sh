@@ -217,7 +217,7 @@ check "--prompt" ./sample $W/a.safetensors -n 5 --steps 8 --prompt "the [MASK] [
 check "--edit, a little" ./sample $W/a.safetensors -n 2 --steps 50 --edit "$(head -n 1 $W/small-train.txt)" --strength 0.02
 refuse 1 "no [MASK]" ./sample $W/a.safetensors --prompt "the red"
 refuse 1 "--edit: a [MASK] is for --prompt" ./sample $W/a.safetensors --edit "the red [MASK]"
-refuse 1 "word 1 is not in the vocabulary" ./sample $W/a.safetensors --prompt "xyzzy [MASK]"
+refuse 1 "--prompt: 'hott' is not in the vocabulary; near it are 'hot', " ./sample $W/a.safetensors --prompt "the [MASK] is hott"
 refuse 1 "--prompt: 12 positions with [CLS] and [SEP], the model has 11" ./sample $W/a.safetensors --prompt "[MASK] [MASK] [MASK] [MASK] [MASK] [MASK] [MASK] [MASK] [MASK] [MASK]"
 refuse 2 "--prompt has no effect with --edit" ./sample $W/a.safetensors --prompt "[MASK]" --edit "the"
 check "softmax, self-conditioning, norm" ./train $SMALL --predict softmax --self-conditioning on --emb-norm 2 --out $W/f.safetensors
@@ -288,7 +288,7 @@ else skip "there is no /dev/full"; fi
 
 # ---- the tokenizer program ------------------------------------------------------------------------
 refuse 2 "and a file" ./tokenizer encode
-refuse 2 "expected train-word-level, encode or decode" ./tokenizer count $W/small-train.txt
+refuse 2 "expected train-KIND, encode, decode or show" ./tokenizer count $W/small-train.txt
 refuse 1 "none.json: cannot open" ./tokenizer encode $W/none.json
 refuse 1 "small-train.txt" ./tokenizer decode $W/small-train.txt
 check "train-word-level" ./tokenizer train-word-level $W/small-train.txt --vocab-size 60 --out $W/t.json

@@ -77,7 +77,7 @@ int main(int argc, char **argv)
 
     config_options(options, &x.config);
     options[CONFIG_OPTIONS].name = NULL;
-    if (tokenizer_train_word_level(&x.tokenizer, text, sizeof text - 1, 100, 1, &err)) goto broken;
+    if (tokenizer_make(&x.tokenizer, &(TokenizerOptions){"original", .vocab_size = 100}, text, sizeof text - 1, &err)) goto broken;
     x.config.vocab = x.tokenizer.size;
     if (model_init(&x.model, &x.config, &err)) goto broken;
     model_random(&x.model, 3);
