@@ -35,6 +35,7 @@ typedef struct {
     Guide guides[GUIDES];
     int num_guides;
     int start;
+    int written; /* sentences */
     Tokenizer tokenizer;
     Model model;
     Workspace work;
@@ -111,7 +112,7 @@ static void add_guides(void *context, real *dx, const real *x, int t)
 static void read_words(Sampling *r, const real *x)
 {
     likeliest_words(&r->model, &r->work, r->ids, x, r->count, r->N,
-                  r->length_count ? TOKEN_SPECIALS : 0);
+                    r->length_count ? TOKEN_SPECIALS : 0);
     for (int i = 0; i < r->count * r->N; i++)
         if (r->fixed[i % r->N] != TOKEN_MASK) r->ids[i] = r->fixed[i % r->N];
 }
@@ -390,7 +391,8 @@ static int sample(Sampling *r, FILE *out, Error *err)
             for (int i = 0; i < window && !status; i++) {
                 if (length[i] == N) r->number[r->count++] = first + i;
                 if (r->count == most || (r->count && i == window - 1)) {
-                    status = sample_batch(r, N, text, first, err);
+                    status = stop_signal() ? fail(err, "stopped by a signal")
+                                           : sample_batch(r, N, text, first, err);
                     r->count = 0;
                 }
             }
@@ -398,6 +400,7 @@ static int sample(Sampling *r, FILE *out, Error *err)
         for (int i = 0; i < window && !status; i++) fwrite(text[i].text, 1, text[i].length, out);
         if (!status && (fflush(out) || ferror(out)))
             status = fail(err, "%s: cannot write", r->out ? r->out : "standard output");
+        if (!status) r->written += window;
     }
     for (int i = 0; i < WINDOW; i++) free(text[i].text);
     return status;
@@ -486,6 +489,10 @@ static int evaluate(Sampling *r, FILE *out, Error *err)
         for (end = first + 1;
              end < text.rows && end - first < most && sentence_length(&text, order[end]) == N;)
             end++;
+        if (stop_signal()) {
+            fail(err, "stopped by a signal");
+            goto done;
+        }
         if (add_bound(r, &sum, &text, order + first, end - first, N, ids, noise, err)) goto done;
     }
     const double rows = text.rows, mean = sum.all / rows;
@@ -527,6 +534,7 @@ int main(int argc, char **argv)
     Sampling run;
     Output file = {0};
     Error err;
+    open_standard_files();
     defaults(&run);
     Option options[] = {
         {"n", OPT_INT, &run.n, .min = 1, .max = 1e8, .help = "sentences to draw",
@@ -623,6 +631,10 @@ int main(int argc, char **argv)
         status = output_spares(run.out, inputs[i], &err);
     for (int g = 0; g < GUIDES && run.out && !status; g++)
         status = output_spares(run.out, run.guide[g], &err);
+    const FileKind kind = run.out && !status ? file_kind(run.out) : FILE_NEW;
+    if (kind != FILE_NEW && kind != FILE_TEXT)
+        status = fail(&err, "%s: is there already and is %s; only text is replaced", run.out,
+                      file_kind_names[kind]);
     if (!status) status = load(&run, path, &err);
     for (const Option *o = options; o->name && !status; o++) {
         const int softmax = run.model.config.predict == PREDICT_SOFTMAX;
@@ -633,11 +645,19 @@ int main(int argc, char **argv)
     }
     for (int g = 0; g < GUIDES && run.guide[g] && !status; g++) status = load_guide(&run, g, &err);
     if (!status) status = plan(&run, &err);
-    if (!status && run.out) status = output_open(&file, run.out, &err);
+    if (!status && run.out) {
+        status = output_open(&file, run.out, &err);
+        stop_note("stopping after these sentences; those before them are kept\n");
+        catch_signals();
+        ignore_closed_pipes();
+    }
     if (!status) status = (run.eval ? evaluate : sample)(&run, run.out ? file.file : stdout, &err);
     if (file.file) {
         Error other;
-        if (output_close(&file, !status, status ? &other : &err)) status = -1;
+        const int closed = output_close(&file, !status || run.written, status ? &other : &err);
+        if (status && run.written && !closed)
+            fprintf(stderr, "%s: has the first %d of %d sentences\n", run.out, run.written, run.n);
+        if (closed) status = -1;
     }
     if (status) fprintf(stderr, "sample: %s\n", err.text);
     tokenizer_free(&run.tokenizer);
@@ -656,5 +676,5 @@ int main(int argc, char **argv)
     free(run.known);
     free(run.known_x);
     free(run.given);
-    return status ? 1 : 0;
+    return !status ? 0 : stop_signal() ? 128 + stop_signal() : 1;
 }

@@ -1784,7 +1784,7 @@ static void list_tensors(Model *m)
 }
 
 /* Everything that can be wrong with a Config beyond the range of each number. */
-static int config_check(const Config *c, Error *err)
+int config_check(const Config *c, Error *err)
 {
     double C = c->hidden, F = c->ffn, params;
     if (c->vocab < 1) return fail(err, "a vocabulary of %d words", c->vocab);
@@ -2913,18 +2913,18 @@ int checkpoint_open(Checkpoint *c, const char *path, Error *err)
     if (strlen(path) >= sizeof c->path) return fail(err, "%.40s...: the path is too long", path);
     strcpy(c->path, path);
     if (!(c->file = fopen(path, "rb")))
-        return fail(err, "%s: cannot open: %s", path, strerror(errno));
-    if (fread(bytes, 1, 8, c->file) != 8)
-        return ferror(c->file)
-                   ? fail(err, "%s: cannot read: %s", path, strerror(errno))
-                   : fail(err, "%s: not a safetensors file: shorter than 8 bytes", path);
-    if (fseek(c->file, 0, SEEK_END) || (size = ftell(c->file)) < 8 || fseek(c->file, 8, SEEK_SET))
+        return fail(err, "%s: cannot open: %s; ./train makes a checkpoint", path, strerror(errno));
+    if (fread(bytes, 1, 8, c->file) != 8 && ferror(c->file))
+        return fail(err, "%s: cannot read: %s", path, strerror(errno));
+    if (fseek(c->file, 0, SEEK_END) || (size = ftell(c->file)) < 0 || fseek(c->file, 8, SEEK_SET))
         return fail(err, "%s: cannot find its size: %s", path, strerror(errno));
+    const FileKind kind = file_kind(path);
+    if (kind != FILE_CHECKPOINT)
+        return fail(err, "%s: not a checkpoint of ./train but %s", path, file_kind_names[kind]);
     for (int k = 7; k >= 0; k--) length = length << 8 | bytes[k];
     if (length < 2 || length > (uint64_t)size - 8)
         return fail(
-            err,
-            "%s: not a whole safetensors file: the header should have %.0f bytes, the file has %ld",
+            err, "%s: not a whole checkpoint: the header should have %.0f bytes, the file has %ld",
             path, (double)length, size);
     c->data = 8 + (size_t)length, c->data_size = (size_t)size - c->data;
     if (!(c->header = checked_alloc((size_t)length, 1, err))) return -1;
