@@ -24,6 +24,13 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#error "-ffast-math removes the checks for numbers that are not finite, and one seed, one result"
+#endif
+#if defined(__GNUC__) && !defined(_OPENMP)
+#pragma GCC diagnostic ignored "-Wunknown-pragmas" /* those of OpenMP, in a build without threads */
+#endif
+
 #ifdef TDIFF_DOUBLE
 typedef double real; /* the parity and gradient tests build the same sources in double precision */
 #else
@@ -620,8 +627,9 @@ void config_defaults(Config *c); /* of ./train; vocab and max_positions come fro
 void config_options(Option out[CONFIG_OPTIONS], Config *c);
 
 /* A .safetensors file: the EMA weights under the original's names, raw.*, adam_m.*, adam_v.*, then
- * the extra tensors, and as metadata the tokenizer, the steps done and every option that determines
- * the result. Replaces path only when all is written. */
+ * the extra tensors, and as metadata the tokenizer, the steps done, a checksum of the tensors and
+ * every option that determines the result. Replaces path only when all is written, and never by
+ * weights or moments that are not finite. */
 int checkpoint_save(const char *path, const Model *m, const Optimizer *o, const Tensor *extra,
                     int extras, const Tokenizer *t, const Option *options, int steps_done,
                     Error *err);

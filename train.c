@@ -806,6 +806,11 @@ static int prepare(Training *r, const char *path, Error *err)
          checkpoint_tensors(&checkpoint, &r->model, "adam_m.", r->optimizer.adam_m, err) ||
          checkpoint_tensors(&checkpoint, &r->model, "adam_v.", r->optimizer.adam_v, err)))
         goto done;
+    for (size_t i = 0; i < r->model.num_params; i++)
+        if (r->optimizer.adam_v[i] < 0) {
+            fail(err, "%s: adam_v, a mean of squares, has a negative number", s->resume);
+            goto done;
+        }
     if (s->schedule_sampler) {
         if (resampler_init(&r->resampler, r->diffusion.T, LOSSES_KEPT, err)) goto done;
         const Tensor history = {.name = "loss_history",

@@ -133,6 +133,22 @@ for i in 1 2 3 4 5 6; do
 done
 [ $found -eq 1 ] && ok || bad "six runs of ./sample at once leave a mixture"
 
+# ---- what is read is what was written -------------------------------------------------------------
+size=$(wc -c <$W/a.safetensors)
+check "a second model" $RUN --steps 20 --seed 2 --out $W/b.safetensors
+half=$((size / 2))
+(head -c $half $W/a.safetensors && tail -c +$((half + 1)) $W/b.safetensors) >$W/mixed.safetensors
+refuse 1 "mixed.safetensors: is damaged" ./sample $W/mixed.safetensors
+refuse 1 "is damaged" ./train $W/text.txt --resume $W/mixed.safetensors
+refuse 1 "is damaged: its tensors have the checksum" $RUN --out $W/mixed.safetensors
+# the last number of adam_v becomes -1, in a checkpoint that does not know of checksums
+check "half a run" $RUN --steps 20 --stop-at 10 --recipe original --out $W/c.safetensors
+(head -c $(($(wc -c <$W/c.safetensors) - 4)) $W/c.safetensors && printf '\000\000\200\277') |
+    LC_ALL=C sed 's/"checksum"/"no-check"/' >$W/negative.safetensors
+refuse 1 "adam_v, a mean of squares, has a negative number" \
+    ./train $W/text.txt --resume $W/negative.safetensors
+check "without a checksum" ./sample $W/negative.safetensors -n 1 --steps 2
+
 # ---- an output and its neighbours ----------------------------------------------------------------
 cp $W/text.txt $W/x.tmp
 cp $W/text.txt $W/target
