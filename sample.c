@@ -126,6 +126,7 @@ static void show_state(void *context, int t, const real *pred_xstart)
     for (int b = 0; b < r->count; b++) {
         Buffer text = {0};
         tokenizer_decode(&r->tokenizer, r->ids + b * r->N, r->N, 0, &text);
+        hide_controls(text.text);
         fprintf(stderr, "t %5d | %s\n", r->diffusion.timestep_map[t], text.length ? text.text : "");
         free(text.text);
     }
@@ -381,7 +382,7 @@ static int sample_batch(Sampling *r, int length, Buffer *text, int first, Error 
 static int sample(Sampling *r, FILE *out, Error *err)
 {
     Buffer text[WINDOW] = {{0}};
-    int length[WINDOW], status = 0;
+    int length[WINDOW], status = 0, terminal = on_terminal(out);
     for (int first = 0; first < r->n && !status; first += WINDOW) {
         const int window = r->n - first < WINDOW ? r->n - first : WINDOW;
         for (int i = 0; i < window; i++) length[i] = length_of(r, first + i), text[i].length = 0;
@@ -397,7 +398,10 @@ static int sample(Sampling *r, FILE *out, Error *err)
                 }
             }
         }
-        for (int i = 0; i < window && !status; i++) fwrite(text[i].text, 1, text[i].length, out);
+        for (int i = 0; i < window && !status; i++) {
+            if (terminal) hide_controls(text[i].text);
+            fwrite(text[i].text, 1, text[i].length, out);
+        }
         if (!status && (fflush(out) || ferror(out)))
             status = fail(err, "%s: cannot write", r->out ? r->out : "standard output");
         if (!status) r->written += window;
@@ -529,12 +533,12 @@ static void defaults(Sampling *r)
 
 int main(int argc, char **argv)
 {
+    begin_program();
     static const char *const variances[] = {"fixed-small", "fixed-large", NULL};
     const char *path = "simple.safetensors";
     Sampling run;
     Output file = {0};
     Error err;
-    open_standard_files();
     defaults(&run);
     Option options[] = {
         {"n", OPT_INT, &run.n, .min = 1, .max = 1e8, .help = "sentences to draw",
@@ -577,7 +581,7 @@ int main(int argc, char **argv)
         {"variance", OPT_CHOICE, &run.variance, .choices = variances, .help = "of a step back",
          .excludes = "eta"},
         {"eval", OPT_TEXT, &run.eval,
-         .help = "in place of sampling: the variational bound on this text"},
+         .help = "in place of sampling: the variational bound on this text; -: the standard input"},
         {"eval-steps", OPT_INT, &run.eval_steps, .max = 100000,
          .help = "of --eval: terms of the bound to draw for a sentence; 0: all", .needs = "eval"},
         {"evidence-above", OPT_REAL, &run.evidence_above, .max = 1e6,

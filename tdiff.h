@@ -449,6 +449,8 @@ void guide(const Sampler *s, const Workspace *w, const Diffusion *d, real *x, in
 #define PRINTF_LIKE(text, first)
 #endif
 int fail(Error *err, const char *format, ...) PRINTF_LIKE(2, 3); /* fills err, returns -1 */
+/* Control characters, which a terminal would obey, become '?', but for \n; text may be NULL. */
+void hide_controls(char *text);
 /* count * size zeroed bytes, or NULL with err filled; the caller frees. */
 void *checked_alloc(size_t count, size_t size, Error *err);
 /* The whole file, "-" being the standard input, and a closing NUL; *length without it. NULL with
@@ -502,8 +504,9 @@ int stop_signal(void); /* 0, or the signal that has come */
 /* What the first signal prints at once on stderr */
 void stop_note(const char *format, ...) PRINTF_LIKE(1, 2);
 void ignore_closed_pipes(void); /* writing to one fails and does not end the program */
-/* A standard stream that the program was started without would be the next file that it opens. */
-void open_standard_files(void);
+/* For main to call first: an instruction that the processor lacks gets a message, and a standard
+ * stream that the program was started without will not be the next file that it opens. */
+void begin_program(void);
 int on_terminal(FILE *f);
 
 /* ---- text, JSON ----------------------------------------------------------------------------- */

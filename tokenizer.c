@@ -45,7 +45,18 @@ int fail(Error *err, const char *format, ...)
     va_start(args, format);
     vsnprintf(err->text, sizeof err->text, format, args);
     va_end(args);
+    hide_controls(err->text);
     return -1;
+}
+
+void hide_controls(char *text)
+{
+    unsigned char *at = (unsigned char *)text;
+    for (; at && *at; at++)
+        if ((*at < ' ' && *at != '\n') || *at == 0x7f)
+            *at = '?';
+        else if (*at == 0xC2 && at[1] >= 0x80 && at[1] < 0xA0) /* U+0080 to U+009F */
+            at[0] = at[1] = '?';
 }
 
 void *checked_alloc(size_t count, size_t size, Error *err)
@@ -208,6 +219,7 @@ int output_open(Output *o, const char *path, Error *err)
 {
     memset(o, 0, sizeof *o);
     if (!*path) return fail(err, "the name of the output file is empty");
+    if (!strcmp(path, "-")) return fail(err, "'-' is no name of an output file");
     if (strlen(path) >= sizeof o->path) return fail(err, "%.40s...: the path is too long", path);
     strcpy(o->path, path);
 #ifdef TDIFF_POSIX
@@ -395,8 +407,23 @@ void stop_note(const char *format, ...)
     va_end(args);
 }
 
-void open_standard_files(void)
+static void on_illegal_instruction(int number)
 {
+    static const char text[] = "this processor lacks an instruction that the program was built "
+                               "with (-march=native); make NATIVE=0 builds for every processor\n";
+    (void)number;
+#ifdef TDIFF_POSIX
+    const ssize_t told = write(STDERR_FILENO, text, sizeof text - 1);
+    (void)told;
+#else
+    fputs(text, stderr);
+#endif
+    _Exit(1);
+}
+
+void begin_program(void)
+{
+    signal(SIGILL, on_illegal_instruction);
 #ifdef TDIFF_POSIX
     int fd;
     do fd = open("/dev/null", O_RDONLY);
@@ -1368,7 +1395,10 @@ static int train(const char *path, int vocab_size, int min_frequency, const char
     size_t n, lines = 0;
     snprintf(name, sizeof name, "%.*s.json",
              (int)(dot && dot > base ? (size_t)(dot - base) : strlen(base)), base);
-    if (!out) out = name;
+    if (!out && strcmp(path, "-"))
+        out = name;
+    else if (!out)
+        return fail(err, "a text from the standard input has no name: --out is needed");
     const FileKind kind = file_kind(out);
     if (output_spares(out, path, err)) return -1;
     if (kind != FILE_NEW && kind != FILE_TOKENIZER)
@@ -1450,6 +1480,7 @@ static int convert(const char *path, int decode, Error *err)
 
 int main(int argc, char **argv)
 {
+    begin_program();
     int vocab_size = 10000, min_frequency = 1, help = 0;
     const char *out = NULL, *operand[2] = {"", ""};
     Error err;
@@ -1461,12 +1492,12 @@ int main(int argc, char **argv)
                        .deflt = "FILE's name with .json, here"},
                       {"help", OPT_FLAG, &help, .help = "print this and exit"},
                       {.name = NULL}};
-    open_standard_files();
     int status = options_parse(table, argc, argv, operand, 2, &err);
     int training = strcmp(operand[0], "train-word-level") == 0,
         decode = strcmp(operand[0], "decode") == 0;
     if (status >= 0 && help) {
-        puts("tokenizer train-word-level FILE   make a vocabulary from a text\n"
+        puts("tokenizer train-word-level FILE   make a vocabulary from a text; -: the standard "
+             "input\n"
              "tokenizer encode FILE.json        lines of text to lines of ids (standard input to "
              "output)\n"
              "tokenizer decode FILE.json        lines of ids to lines of text");

@@ -13,6 +13,7 @@
 #define TDIFF_POSIX
 #endif
 #include "tdiff.h"
+#include <ctype.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,7 +56,7 @@ typedef struct {
 
 enum { CLASSIFIER_STEPS = 1000 }; /* the defaults with --classifier */
 #define CLASSIFIER_LR 5e-4
-enum { LOSSES_KEPT = 10 /* for every t */ };
+enum { LOSSES_KEPT = 10 /* for every t */, FEW = 5 /* sentences of a label, to hold one out */ };
 
 static void defaults(Settings *s)
 {
@@ -632,27 +633,81 @@ static int take_labels(Training *r, const char *path, Error *err)
     return 0;
 }
 
-/* Every tenth sentence goes to val; the others move together. */
-static int hold_out(Training *r, Error *err)
+static int same_but_for_case(const char *a, const char *b)
+{
+    while (*a && tolower((unsigned char)*a) == tolower((unsigned char)*b)) a++, b++;
+    return !*a && !*b;
+}
+
+/* What may be wrong with labels: count[i] sentences have label i. */
+static void note_labels(const Training *r, const char *path, const int *count)
+{
+    const Tokenizer *labels = &r->tokenizer;
+    const int most = labels->size < 1000 ? labels->size : 1000;
+    int few = 0;
+    for (int i = TOKEN_SPECIALS; i < labels->size; i++) few += count[i] < FEW;
+    if (few)
+        fprintf(stderr,
+                "note: %s: %d of %d labels have fewer than %d sentences: of these none is "
+                "held out\n",
+                path, few, labels->size - TOKEN_SPECIALS, FEW);
+    if (2 * (labels->size - TOKEN_SPECIALS) > r->corpus.rows)
+        fprintf(stderr,
+                "note: %s: nearly every sentence has a label of its own; the label stands "
+                "behind the last TAB of a line\n",
+                path);
+    for (int i = TOKEN_SPECIALS; i < most; i++)
+        for (int j = TOKEN_SPECIALS; j < i; j++)
+            if (same_but_for_case(labels->token[i], labels->token[j])) {
+                Buffer pair = {0};
+                buffer_print(&pair, "'%.40s' and '%.40s'", labels->token[j], labels->token[i]);
+                hide_controls(pair.text);
+                fprintf(stderr, "note: %s: %s are two labels\n", path,
+                        pair.failed ? "" : pair.text);
+                free(pair.text);
+            }
+}
+
+/* Of every label a tenth of the sentences, drawn from all of the file, goes to val; the others move
+ * together. */
+static int hold_out(Training *r, const char *path, Error *err)
 {
     const int rows = r->corpus.rows;
-    size_t begin = 0, end, held = 0;
-    for (int i = 9; i < rows; i += 10) held += sentence_length(&r->corpus, i);
+    int *order = checked_alloc(rows, sizeof *order, err);
+    int *count = order ? checked_alloc(r->tokenizer.size, sizeof *count, err) : NULL;
+    char *held = count ? checked_alloc(rows, 1, err) : NULL;
+    size_t begin = 0, end, positions = 0, held_rows = 0;
+    int status = -1;
+    if (!held) goto done;
+    rng_shuffle(order, rows, 0);
+    for (int i = 0; i < rows; i++) {
+        const int row = order[i];
+        if (count[r->label[row]]++ % 10 != FEW - 1) continue;
+        held[row] = 1;
+        held_rows++;
+        positions += sentence_length(&r->corpus, row);
+    }
+    note_labels(r, path, count);
     r->val.longest = r->corpus.longest;
-    if (!(r->val.ids = checked_alloc(held, sizeof *r->val.ids, err)) ||
-        !(r->val.start = checked_alloc((size_t)rows / 10 + 1, sizeof *r->val.start, err)) ||
-        !(r->val_label = checked_alloc((size_t)rows / 10, sizeof *r->val_label, err)))
-        return -1;
+    if (!(r->val.ids = checked_alloc(positions, sizeof *r->val.ids, err)) ||
+        !(r->val.start = checked_alloc(held_rows + 1, sizeof *r->val.start, err)) ||
+        !(r->val_label = checked_alloc(held_rows, sizeof *r->val_label, err)))
+        goto done;
     r->corpus.rows = 0;
     for (int i = 0; i < rows; i++, begin = end) {
-        Corpus *c = i % 10 == 9 ? &r->val : &r->corpus;
+        Corpus *c = held[i] ? &r->val : &r->corpus;
         const size_t to = c->start[c->rows];
         end = r->corpus.start[i + 1];
         memmove(c->ids + to, r->corpus.ids + begin, (end - begin) * sizeof *c->ids);
-        (c == &r->val ? r->val_label : r->label)[c->rows++] = r->label[i];
+        (held[i] ? r->val_label : r->label)[c->rows++] = r->label[i];
         c->start[c->rows] = to + end - begin;
     }
-    return 0;
+    status = 0;
+done:
+    free(held);
+    free(count);
+    free(order);
+    return status;
 }
 
 /* The largest batch of an epoch, and of the validation: room for it. The lengths in a batch are
@@ -791,7 +846,7 @@ static int prepare(Training *r, const char *path, Error *err)
     if (s->classifier) {
         denoiser_fingerprint(&r->denoiser, r->fingerprint[1]);
         s->denoiser_is = r->fingerprint[1];
-        if (hold_out(r, err)) goto done;
+        if (hold_out(r, path, err)) goto done;
     }
 
     if (model_init(&r->model, c, err)) goto done;
@@ -941,8 +996,9 @@ static int print_help(Settings *s, const Option *options)
     defaults(s);
     printf("usage: ./train [options] [CORPUS]\n"
            "       ./train --classifier LABELED --denoiser CHECKPOINT [options]\n"
-           "Trains on CORPUS (default data/simple-train.txt), one sentence a line, and writes\n"
-           "NAME.safetensors, NAME being CORPUS without folder, -train.txt and .txt. Then:\n"
+           "Trains on CORPUS (default data/simple-train.txt; -: the standard input), one sentence\n"
+           "a line, and writes NAME.safetensors, NAME being CORPUS without folder, -train.txt and "
+           ".txt. Then:\n"
            "./sample NAME.safetensors\n\n");
     options_help(options, stdout);
     return fflush(stdout) || ferror(stdout) ? 1 : 0;
@@ -953,13 +1009,13 @@ int main(int argc, char **argv)
     static const char *const corpus_suffixes[] = {"-train.txt", "-labeled.tsv", ".txt", ".tsv",
                                                   NULL};
     static const char *const checkpoint_suffixes[] = {".safetensors", NULL};
+    begin_program();
+    ignore_closed_pipes();
     Training run = {0};
     Settings *s = &run.s;
     const char *path = NULL;
     Buffer out = {0}, log = {0};
     Error err;
-    open_standard_files();
-    ignore_closed_pipes();
     defaults(s);
     if (!(run.options = list_options(s, &err))) {
         fprintf(stderr, "train: %s\n", err.text);
@@ -1001,6 +1057,10 @@ int main(int argc, char **argv)
     base_name(&log, s->out, checkpoint_suffixes);
     buffer_print(&log, ".jsonl");
     int status = out.failed || log.failed ? fail(&err, "out of memory") : 0;
+    if (!strcmp(path, "-") && s->out == out.text && !s->resume)
+        status = fail(&err, "a text from the standard input has no name: --out is needed");
+    if (!strcmp(path, "-") && s->val && !strcmp(s->val, "-"))
+        status = fail(&err, "the standard input cannot be the text and --val, too");
     const char *const inputs[] = {path, s->val, s->denoiser};
     for (int i = 0; i < 3 && !status; i++)
         if (output_spares(s->out, inputs[i], &err) || output_spares(log.text, inputs[i], &err))

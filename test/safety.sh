@@ -72,6 +72,11 @@ refuse 1 "not a checkpoint of ./train but a log" ./sample $W/a.jsonl
 check "without standard streams" sh -c "$RUN --steps 20 --out $W/closed.safetensors <&- >&- 2>&-"
 same $W/open.safetensors $W/closed.safetensors "a closed stderr gets into the checkpoint"
 code=129
+$LONG --out $W/illegal.safetensors 2>$W/err &
+there $W/illegal.jsonl
+kill -ILL $!
+ends 1 "an illegal instruction"
+grep -q "this processor lacks an instruction" $W/err && ok || blame "nothing is said of SIGILL"
 for signal in HUP TERM; do
     $LONG --out $W/$signal.safetensors 2>$W/err &
     there $W/$signal.jsonl
@@ -148,6 +153,52 @@ check "half a run" $RUN --steps 20 --stop-at 10 --recipe original --out $W/c.saf
 refuse 1 "adam_v, a mean of squares, has a negative number" \
     ./train $W/text.txt --resume $W/negative.safetensors
 check "without a checksum" ./sample $W/negative.safetensors -n 1 --steps 2
+
+# a text of control characters, a label of them
+printf 'one \033 two \302\233\nthree \033 four \302\233\n' >$W/escape.txt
+check "control characters" ./train $TINY --steps 300 --diffusion-steps 50 $W/escape.txt \
+    --out $W/escape.safetensors
+check "control characters" ./sample $W/escape.safetensors -n 20 --show
+LC_ALL=C grep -q "$(printf '\033')" $W/out && ok || bad "control characters do not get into a file"
+LC_ALL=C grep -q "$(printf '[\033\233]')" $W/err && bad "control characters reach the terminal" || ok
+
+# ---- labels: what is held out, and what may be wrong ----------------------------------------------
+classify() { # NAME: on $W/NAME.tsv
+    check "a classifier of $1.tsv" ./train --classifier $W/$1.tsv --denoiser $W/a.safetensors \
+        --batch 8 --steps 3 --overwrite --out $W/labels.clf.safetensors
+}
+awk '{ print $0 "\t" (NR % 10 == 0 ? "tenth" : "other") }' $W/text.txt >$W/tenths.tsv
+classify tenths
+grep -q '^note' $W/err && blame "a note of good labels" || ok
+awk '{ print $0 "\t" (NR <= 196 ? "many" : "few") }' $W/text.txt >$W/few.tsv
+classify few
+grep -q "1 of 2 labels have fewer than 5 sentences: of these none is held out" $W/err && ok ||
+    blame "no note of a label that is never held out"
+awk '{ print $0 "\t" (NR % 2 ? "good" : NR % 4 ? "Good" : "bad") }' $W/text.txt >$W/case.tsv
+classify case
+grep -q "'good' and 'Good' are two labels" $W/err && ok || blame "no note of good and Good"
+awk '{ print "the\t" $0 }' $W/text.txt >$W/first.tsv
+classify first
+grep -q "the label stands behind the last TAB" $W/err && ok || blame "no note of labels in front"
+printf 'a fig\t\033[31mred\na plum\t\033[31mred\n' | awk '{ for (i = 0; i < 9; i++) print }
+    END { for (i = 0; i < 9; i++) print "a fig\tblue" }' >$W/red.tsv
+classify red
+refuse 1 "'?[31mred'" ./sample $W/a.safetensors --guide $W/labels.clf.safetensors --label green
+
+# ---- the standard input ---------------------------------------------------------------------------
+check "./train -" sh -c "./train - $TINY --steps 3 --out $W/stdin.safetensors <$W/text.txt"
+check "./train FILE" ./train $W/text.txt $TINY --steps 3 --out $W/file.safetensors
+same $W/stdin.safetensors $W/file.safetensors "./train - reads something else"
+refuse 1 "--out is needed" ./train -
+refuse 1 "the standard input cannot be the text and --val, too" ./train - --val - --out $W/x2
+check "./sample --eval -" sh -c "./sample $W/a.safetensors --eval - --eval-steps 5 <$W/text.txt"
+cp $W/out $W/bound
+check "./sample --eval FILE" ./sample $W/a.safetensors --eval $W/text.txt --eval-steps 5
+same $W/bound $W/out "./sample --eval - reads something else"
+check "./tokenizer" sh -c "./tokenizer train-word-level - --out $W/stdin.json <$W/text.txt"
+same $W/stdin.json $W/t.json "./tokenizer train-word-level - reads something else"
+refuse 1 "--out is needed" ./tokenizer train-word-level -
+refuse 1 "'-' is no name of an output file" ./sample $W/a.safetensors --out -
 
 # ---- an output and its neighbours ----------------------------------------------------------------
 cp $W/text.txt $W/x.tmp
