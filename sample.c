@@ -556,6 +556,11 @@ static int evaluate(Sampling *r, FILE *out, Error *err)
             sum.quartile[0] / count, sum.quartile[1] / count, sum.quartile[2] / count,
             sum.quartile[3] / count, sum.decoder / count,
             r->eval_steps && r->eval_steps < T ? r->eval_steps : T, T);
+    if (text.unknown)
+        fprintf(out,
+                "  %.2f %% of the words are [UNK]; with these spelt out, byte by byte as the words "
+                "of the vocabulary: bound %.2f bits/sentence\n",
+                100.0 * text.unknown / text.words, mean + text.spelling / count);
     status = fflush(out) || ferror(out)
                  ? fail(err, "%s: cannot write", r->out ? r->out : "standard output")
                  : 0;

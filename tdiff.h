@@ -649,6 +649,7 @@ struct Corpus {
     int rows, longest;
     int cut;               /* lines that were too long */
     size_t words, unknown; /* without [CLS] and [SEP]; those that are [UNK] */
+    double spelling;       /* bits to spell those out, byte by byte */
     Buffer notes;          /* for people, one a line: what looks odd about the text */
 };
 /* The text, without a byte-order mark, and with line ends of \n if all were \r. */

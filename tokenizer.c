@@ -35,6 +35,7 @@
 #include "tdiff.h"
 #include <errno.h>
 #include <limits.h>
+#include <math.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -1983,13 +1984,30 @@ static void note_cuts(Corpus *c, const char *path, long *whole, size_t tokens)
                  whole[c->rows - 1 - c->rows / 100]);
 }
 
-/* The words that are [UNK] most often. */
+/* What it takes to spell words out byte by byte, each by how often the words of the vocabulary have
+ * it, and a word's end like a byte: bits[0]. (Plus one, so that none is impossible.) */
+static void bits_of_bytes(const Tokenizer *t, double bits[256])
+{
+    double count[256], total = 256;
+    for (int i = 0; i < 256; i++) count[i] = 1;
+    for (int id = 0; id < t->size; id++) {
+        if (tokenizer_is_special(t, id)) continue;
+        for (const char *p = t->token[id]; *p; p++) count[(unsigned char)*p]++;
+        count[0]++;
+        total += (double)strlen(t->token[id]) + 1;
+    }
+    for (int i = 0; i < 256; i++) bits[i] = -log2(count[i] / total);
+}
+
+/* The words that are [UNK] most often, and the bits of all of them. */
 static int note_unknown(Corpus *c, const char *path, const Tokenizer *t, Error *err)
 {
     enum { NAMED = 5 };
     Tokenizer words = {0};
     Buffer split = {0};
+    double bits[256];
     int *count = NULL, status = -1;
+    bits_of_bytes(t, bits);
     tokenizer_split(t, c->text, c->length, &split);
     if (split.failed || !(count = checked_alloc(c->unknown + TOKEN_SPECIALS, sizeof *count, err)))
         goto done;
@@ -1998,6 +2016,8 @@ static int note_unknown(Corpus *c, const char *path, const Tokenizer *t, Error *
         const int id = tokenizer_add(&words, word, err);
         if (id < 0) goto done;
         count[id]++;
+        for (const char *p = word; *p; p++) c->spelling += bits[(unsigned char)*p];
+        c->spelling += bits[0];
     }
     buffer_print(&c->notes, "%s: %.3g %% of the words are not in the vocabulary, but [UNK]:", path,
                  100.0 * c->unknown / c->words);

@@ -141,6 +141,14 @@ check "its samples" ./sample $W/rare.safetensors -n 50 --steps 10
 grep -q '\[UNK\]' $W/out && bad "[UNK] is drawn" || ok
 check "--allow-unk" ./sample $W/rare.safetensors -n 50 --steps 10 --allow-unk
 [ "$(grep -c '\[UNK\]' $W/out)" -gt 25 ] && ok || bad "--allow-unk: no [UNK] is drawn"
+# the bytes of its words are t h e f o x, and two ends; each of 256 counts one more
+check "--eval of unknown words" ./sample $W/rare.safetensors --eval $W/rare.txt --eval-steps 5
+awk 'function bits(n) { return -log(n / 264) / log(2) }
+    NR == FNR { for (i = 1; i <= 3; i++) sum += bits(index("thefox", substr($2, i, 1)) ? 2 : 1); sum += bits(3); next }
+    $1 == "bound" { plain = $2 }
+    / 33.33 % of the words are \[UNK\]/ { spelt = $(NF - 1) }
+    END { off = spelt - plain - sum / 40; exit !(off < 0.02 && off > -0.02) }' $W/rare.txt $W/out && ok ||
+    { bad "[UNK] costs nothing in the bound"; cat $W/out; }
 
 # ---- training, resume, sampling ---------------------------------------------------------------------
 check "training" ./train $SMALL --val $W/small-test.txt --out $W/a.safetensors
