@@ -216,6 +216,18 @@ static void utf8_add(Buffer *b, uint32_t c)
     buffer_add(b, s, n);
 }
 
+/* The lines of a text, without what ends them: *at moves behind the line. 0: there is no more. */
+static int next_line(const char *text, size_t n, size_t *at, const char **line, size_t *length)
+{
+    if (*at >= n) return 0;
+    const char *newline = memchr(text + *at, '\n', n - *at);
+    *line = text + *at;
+    *length = (newline ? (size_t)(newline - text) : n) - *at;
+    *at += *length + 1;
+    if (*length && (*line)[*length - 1] == '\r') --*length;
+    return 1;
+}
+
 /* ---- JSON (RFC 8259) ------------------------------------------------------------------------ */
 
 void buffer_json_string(Buffer *b, const char *bytes, size_t n)
@@ -699,6 +711,7 @@ void tokenizer_free(Tokenizer *t)
     for (int id = 0; id < t->size; id++) free(t->token[id]);
     free(t->token), free(t->slot), free(t->unicode), free(t->glue);
     free(t->merges.pair), free(t->merges.slot), free(t->merged);
+    free(t->exceptions.pair), free(t->exceptions.slot);
     memset(t, 0, sizeof *t);
 }
 
@@ -1385,7 +1398,8 @@ long tokenizer_encode(const Tokenizer *t, const char *text, size_t n, int *ids, 
  *
  * Two words are always apart, and so are two runs of symbols: otherwise they were one. Between
  * others both tokens have their say: the odds of "glued" after the left one times those before the
- * right one. A straight quotation mark alone opens and closes by turns. */
+ * right one. Pairs that most often stood otherwise are exceptions. A straight quotation mark alone
+ * opens and closes by turns. */
 
 static int kind_of_neighbour(const Tokenizer *t, int id)
 {
@@ -1404,41 +1418,89 @@ static int always_apart(int left, int right) /* two kinds of neighbours */
     return left == right && (left == BESIDE_WORD || left == BESIDE_SYMBOL);
 }
 
-static int learn_blanks(Tokenizer *t, const char *text, size_t n, Error *err)
-{
-    int failed = 0;
-    if (!(t->glue = checked_alloc((size_t)t->size, sizeof *t->glue, err))) return -1;
-    for (size_t at = 0, end; at < n && !failed; at = end + 1) {
-        const char *newline = memchr(text + at, '\n', n - at);
-        end = newline ? (size_t)(newline - text) : n;
-        Splitter s = {.t = t, .at = text + at, .end = text + end};
-        for (int last = -1; next_piece(&s);) {
-            int id = tokenizer_find(t, s.piece.text);
-            if (id < 0) id = t->special[TOKEN_UNK];
-            if (last >= 0) {
-                const int left = kind_of_neighbour(t, last), right = kind_of_neighbour(t, id);
-                t->glue[last].count[1][right][!s.apart] += !always_apart(left, right);
-                t->glue[id].count[0][left][!s.apart] += !always_apart(left, right);
-            }
-            last = id;
-        }
-        failed = s.piece.failed;
-        free(s.piece.text);
-    }
-    return failed ? fail(err, "out of memory") : 0;
-}
-
 static int is_quote(const Tokenizer *t, int id) { return strcmp(t->token[id], "\"") == 0; }
+
+static int odds_glue(const Tokenizer *t, int left, int right)
+{
+    const int *a = t->glue[left].count[1][kind_of_neighbour(t, right)];
+    const int *b = t->glue[right].count[0][kind_of_neighbour(t, left)];
+    return (a[1] + 0.5) * (b[1] + 0.5) > (a[0] + 0.5) * (b[0] + 0.5);
+}
 
 /* Does right follow left without a blank? quotes: how many quotation marks stand before right. */
 static int is_glued(const Tokenizer *t, int left, int right, int quotes)
 {
     const int before = kind_of_neighbour(t, left), behind = kind_of_neighbour(t, right);
-    const int *a = t->glue[left].count[1][behind], *b = t->glue[right].count[0][before];
     if (always_apart(before, behind)) return 0;
-    if (is_quote(t, right)) return quotes % 2 == 1 && b[1] > 0;
-    if (is_quote(t, left)) return quotes % 2 == 1 && a[1] > 0;
-    return (a[1] + 0.5) * (b[1] + 0.5) > (a[0] + 0.5) * (b[0] + 0.5);
+    if (is_quote(t, right)) return quotes % 2 == 1 && t->glue[right].count[0][before][1] > 0;
+    if (is_quote(t, left)) return quotes % 2 == 1 && t->glue[left].count[1][behind][1] > 0;
+    return odds_glue(t, left, right) != (pair_find(&t->exceptions, left, right) != NO_MERGE);
+}
+
+/* Neighbours of the text, and how often each pair of them stood [apart, glued]. */
+typedef struct {
+    Pairs pairs;
+    int (*times)[2]; /* (pairs.num_slots / 2) */
+} Neighbours;
+
+static int count_neighbours(Neighbours *all, int left, int right, int glued)
+{
+    const size_t before = all->pairs.num_slots;
+    const int pair = pair_add(&all->pairs, left, right);
+    if (pair < 0) return -1;
+    if (all->pairs.num_slots != before) {
+        const size_t room = all->pairs.num_slots / 2;
+        int(*times)[2] = realloc(all->times, room * sizeof *times);
+        if (!times) return -1;
+        all->times = times;
+        memset(times + pair, 0, (room - (size_t)pair) * sizeof *times);
+    }
+    all->times[pair][glued]++;
+    return 0;
+}
+
+static int see_neighbours(const Tokenizer *t, const char *line, size_t n, Neighbours *all)
+{
+    Splitter s = {.t = t, .at = line, .end = line + n};
+    int status = 0;
+    for (int left = -1; !status && next_piece(&s);) {
+        int id = tokenizer_find(t, s.piece.text);
+        if (id < 0) id = t->special[TOKEN_UNK];
+        if (left >= 0 && !always_apart(kind_of_neighbour(t, left), kind_of_neighbour(t, id)))
+            status = count_neighbours(all, left, id, !s.apart);
+        left = id;
+    }
+    if (s.piece.failed) status = -1;
+    free(s.piece.text);
+    return status;
+}
+
+static int learn_blanks(Tokenizer *t, const char *text, size_t n, Error *err)
+{
+    Neighbours all = {0};
+    const char *line;
+    size_t length, at = 0;
+    int status = 0;
+    if (!(t->glue = checked_alloc((size_t)t->size, sizeof *t->glue, err))) return -1;
+    while (!status && next_line(text, n, &at, &line, &length))
+        status = see_neighbours(t, line, length, &all);
+    for (int i = 0; i < all.pairs.count; i++) {
+        const int left = all.pairs.pair[i][0], right = all.pairs.pair[i][1];
+        int *behind = t->glue[left].count[1][kind_of_neighbour(t, right)];
+        int *before = t->glue[right].count[0][kind_of_neighbour(t, left)];
+        for (int glued = 0; glued < 2; glued++) {
+            behind[glued] += all.times[i][glued];
+            before[glued] += all.times[i][glued];
+        }
+    }
+    for (int i = 0; i < all.pairs.count && !status; i++) {
+        const int left = all.pairs.pair[i][0], right = all.pairs.pair[i][1];
+        const int apart = all.times[i][0], glued = all.times[i][1];
+        const int is_exception = odds_glue(t, left, right) ? apart > glued : glued > apart;
+        if (is_exception && pair_add(&t->exceptions, left, right) < 0) status = -1;
+    }
+    free(all.pairs.pair), free(all.pairs.slot), free(all.times);
+    return status ? fail(err, "out of memory") : 0;
 }
 
 /* By the original's rules each of these loses its blanks, one after the other through the whole
@@ -1894,6 +1956,10 @@ void tokenizer_to_json(const Tokenizer *t, Buffer *out)
     if (t->glue) {
         buffer_print(out, ",\n\"glue\": [");
         print_glue(t, out);
+        buffer_print(out, "],\n\"glue_exceptions\": [");
+        for (int i = 0; i < t->exceptions.count; i++)
+            buffer_print(out, "%s[%d,%d]", i ? "," : "", t->exceptions.pair[i][0],
+                         t->exceptions.pair[i][1]);
         buffer_print(out, "]");
     }
     buffer_print(out, "}}\n");
@@ -2161,24 +2227,37 @@ static int read_merges(Tokenizer *t, const Json *j, int list, Error *err)
     return 0;
 }
 
-static int read_glue(Tokenizer *t, const Json *j, int list, Error *err)
+/* The `most` integers at most, from 0 to `last`, of a list; how many there are, or -1. */
+static int read_integers(const Json *j, int list, int *out, int most, int last)
+{
+    int64_t value;
+    if (json_type(j, list) != JSON_ARRAY || j->node[list].size > most) return -1;
+    for (int i = 0; i < j->node[list].size; i++) {
+        if (json_integer(j, list + 1 + i, &value) || value < 0 || value > last) return -1;
+        out[i] = (int)value;
+    }
+    return j->node[list].size;
+}
+
+static int read_glue(Tokenizer *t, const Json *j, int model, Error *err)
 {
     enum { MOST = sizeof t->glue->count / sizeof(int) };
-    static const char wrong[] =
-        "\"glue\": expected a list of lists of at most %d counts, %d in all";
-    if (list < 0) return 0;
-    if (json_type(j, list) != JSON_ARRAY || j->node[list].size != t->size)
-        return fail(err, wrong, MOST, t->size);
+    const int list = json_find(j, model, "glue"), pairs = json_find(j, model, "glue_exceptions");
+    if (list < 0 && pairs < 0) return 0;
+    if (json_type(j, list) != JSON_ARRAY || j->node[list].size != t->size ||
+        json_type(j, pairs) != JSON_ARRAY)
+        return fail(err, "\"glue\", \"glue_exceptions\": expected two lists, the first of %d",
+                    t->size);
     if (!(t->glue = checked_alloc((size_t)t->size, sizeof *t->glue, err))) return -1;
-    for (int k = list + 1, id = 0; k < j->node[list].next; k = j->node[k].next, id++) {
-        if (json_type(j, k) != JSON_ARRAY || j->node[k].size > MOST)
-            return fail(err, wrong, MOST, t->size);
-        for (int i = 0; i < j->node[k].size; i++) {
-            int64_t count;
-            if (json_integer(j, k + 1 + i, &count) || count < 0 || count > INT_MAX)
-                return fail(err, wrong, MOST, t->size);
-            t->glue[id].count[0][0][i] = (int)count;
-        }
+    for (int k = list + 1, id = 0; k < j->node[list].next; k = j->node[k].next, id++)
+        if (read_integers(j, k, t->glue[id].count[0][0], MOST, INT_MAX) < 0)
+            return fail(err, "\"glue\": expected lists of at most %d counts", MOST);
+    for (int k = pairs + 1; k < j->node[pairs].next; k = j->node[k].next) {
+        int pair[2];
+        if (read_integers(j, k, pair, 2, t->size - 1) != 2)
+            return fail(err, "\"glue_exceptions\": expected pairs of ids from 0 to %d",
+                        t->size - 1);
+        if (pair_add(&t->exceptions, pair[0], pair[1]) < 0) return fail(err, "out of memory");
     }
     return 0;
 }
@@ -2223,7 +2302,7 @@ int tokenizer_from_json(Tokenizer *t, const char *text, size_t n, Error *err)
         (read_rules(t, &j, err) || read_kind(t, &j, model, err) ||
          read_vocabulary(t, &j, json_find(&j, model, "vocab"), err) || find_specials(t, err) ||
          read_added_tokens(t, &j, err) || check_surroundings(t, &j, err) ||
-         read_glue(t, &j, json_find(&j, model, "glue"), err) || unicode_init(t, err)))
+         read_glue(t, &j, model, err) || unicode_init(t, err)))
         status = -1;
     if (!status && t->kind == TOKENIZER_BPE &&
         (index_bytes(t, err) || read_merges(t, &j, json_find(&j, model, "merges"), err)))
@@ -2253,18 +2332,6 @@ static const char *skip_byte_order_mark(const char *text, size_t *n)
     const size_t mark = *n >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0;
     *n -= mark;
     return text + mark;
-}
-
-/* The lines of a text, without what ends them: *at moves behind the line. 0: there is no more. */
-static int next_line(const char *text, size_t n, size_t *at, const char **line, size_t *length)
-{
-    if (*at >= n) return 0;
-    const char *newline = memchr(text + *at, '\n', n - *at);
-    *line = text + *at;
-    *length = (newline ? (size_t)(newline - text) : n) - *at;
-    *at += *length + 1;
-    if (*length && (*line)[*length - 1] == '\r') --*length;
-    return 1;
 }
 
 /* BERT's vocab.txt: a token a line, the first is 0. If one has a capital letter, the model is a
@@ -2386,6 +2453,7 @@ int tokenizer_make(Tokenizer *t, const TokenizerOptions *o, const char *text, si
     static const char wordpiece[] = "wordpiece:";
     const size_t prefix = strlen(wordpiece);
     const int k = find_made(o->tokenizer), is_word = k < MADE && made[k].rules == &word_rules;
+    memset(t, 0, sizeof *t);
     if ((o->keep_case || o->keep_accents) && !is_word)
         return fail(err,
                     "--keep-case and --keep-accents are for the tokenizer word; %.80s has "
@@ -2395,7 +2463,6 @@ int tokenizer_make(Tokenizer *t, const TokenizerOptions *o, const char *text, si
         return tokenizer_read(t, o->tokenizer + prefix, err);
     if (k == MADE) return tokenizer_read(t, o->tokenizer, err);
 
-    memset(t, 0, sizeof *t);
     t->kind = made[k].kind;
     t->rules = *made[k].rules;
     if (o->keep_case) t->rules.lower = 0;
