@@ -1644,8 +1644,9 @@ static int read_lines(Corpus *c, const char *path, const Tokenizer *t, int most,
         const char *newline = memchr(c->text + at, '\n', c->length - at);
         int unused[2];
         end = newline ? (size_t)(newline - c->text) : c->length;
-        long n = tokenizer_encode(t, c->text + at, end - at, c->ids ? c->ids + *tokens : unused,
-                                  c->ids ? most : 2);
+        const size_t cr = end > at && c->text[end - 1] == '\r'; /* a token, if all bytes are */
+        long n = tokenizer_encode(t, c->text + at, end - at - cr,
+                                  c->ids ? c->ids + *tokens : unused, c->ids ? most : 2);
         if (n < 0 || c->rows == INT32_MAX - 1)
             return fail(err, "%s: %s", path, n < 0 ? "out of memory" : "too many lines");
         if (n == 2) continue; /* blank */
