@@ -1240,10 +1240,11 @@ static int count_pair(BpeTraining *r, int left, int right, int64_t change, int p
     const int pair = pair_add(&r->pairs, left, right);
     if (pair < 0) return -1;
     if (r->pairs.num_slots != before) {
-        PairUse *use = realloc(r->use, r->pairs.num_slots / 2 * sizeof *use);
+        const size_t had = before / 2, room = r->pairs.num_slots / 2;
+        PairUse *use = realloc(r->use, room * sizeof *use);
         if (!use) return -1;
         r->use = use;
-        memset(use + pair, 0, (r->pairs.num_slots / 2 - pair) * sizeof *use);
+        memset(use + had, 0, (room - had) * sizeof *use);
     }
     PairUse *use = &r->use[pair];
     use->count += change;
@@ -1296,6 +1297,7 @@ static int merge_most_frequent(Tokenizer *t, BpeTraining *r, Piece *piece, int v
         const int left = r->pairs.pair[top.pair][0], right = r->pairs.pair[top.pair][1];
         PairUse *use = &r->use[top.pair];
         if (top.count > use->count) { /* it has become rarer */
+            use->queued = 0;
             if (use->count >= least) heap_push(r, top.pair);
             continue;
         }
@@ -1449,11 +1451,11 @@ static int count_neighbours(Neighbours *all, int left, int right, int glued)
     const int pair = pair_add(&all->pairs, left, right);
     if (pair < 0) return -1;
     if (all->pairs.num_slots != before) {
-        const size_t room = all->pairs.num_slots / 2;
+        const size_t had = before / 2, room = all->pairs.num_slots / 2;
         int(*times)[2] = realloc(all->times, room * sizeof *times);
         if (!times) return -1;
         all->times = times;
-        memset(times + pair, 0, (room - (size_t)pair) * sizeof *times);
+        memset(times + had, 0, (room - had) * sizeof *times);
     }
     all->times[pair][glued]++;
     return 0;

@@ -323,8 +323,8 @@ static void test_bpe(void)
 /* Training by counting anew after each merge. */
 static void test_bpe_training(void)
 {
-    enum { N = 500, VOCABULARY = 330 };
-    static const char letters[] = "aaabbc d";
+    enum { N = 1500, VOCABULARY = 330 };
+    static const char letters[] = "aaabbc defghijklmnopqrstuvwxyz' ABCDEFGHIJKLMNOPQRSTUVWXYZ";
     uint64_t draws = 1000000;
     Tokenizer t = {0};
     for (int round = 0; round < 20; round++) {
@@ -332,7 +332,7 @@ static void test_bpe_training(void)
         static int token[2 * N], left[N], right[N];
         int n = 0, size = 261, right_ones = 1;
         Error err;
-        for (int i = 0; i < N; i++) buffer_add(&text, &letters[random_below(&draws, 5 + round % 4)], 1);
+        for (int i = 0; i < N; i++) buffer_add(&text, &letters[random_below(&draws, round % 5 ? 5 + round % 5 : 58)], 1);
         const TokenizerOptions o = {.tokenizer = "bpe", .vocab_size = VOCABULARY, .min_frequency = 2};
         if (!check(!tokenizer_make(&t, &o, text.text, text.length, &err), "%s", err.text)) return;
         tokenizer_split(&t, text.text, text.length, &pieces);
