@@ -989,16 +989,17 @@ static int byte_of_character(uint32_t c) /* -1: it stands for none */
     return character_of_byte((unsigned char)c) == c ? (int)c : -1;
 }
 
-/* The length of the character at `at`, and its sort: of GPT-2's four, that of a blank is GAP. */
-static size_t byte_level_sort(const Splitter *s, const char *at, Sort *sort)
+/* The length of the character at `at`, and what it is to GPT-2: BLANK, LETTER, NUMBER or, all the
+ * rest, SYMBOL. */
+static size_t byte_level_class(const Splitter *s, const char *at, Class *class)
 {
     uint32_t c;
-    const size_t n = utf8_read(at, (size_t)(s->end - at), &c);
-    const Class class = n ? class_of(s->t, c) : SYMBOL;
-    *sort = class == BLANK     ? GAP
-            : class == LETTER  ? IN_WORD
-            : is_number(class) ? ALONE
-                               : IN_SYMBOLS;
+    const size_t n = utf8_read(at, (size_t)(s->stop - at), &c);
+    *class = n ? class_of(s->t, c) : SYMBOL;
+    if (is_number(*class))
+        *class = NUMBER;
+    else if (*class != BLANK && *class != LETTER)
+        *class = SYMBOL;
     return n ? n : 1;
 }
 
@@ -1007,25 +1008,25 @@ static size_t byte_level_sort(const Splitter *s, const char *at, Sort *sort)
 static const char *byte_level_end(const Splitter *s)
 {
     static const char *const endings[] = {"'s", "'t", "'re", "'ve", "'m", "'ll", "'d"};
-    const char *at = s->at, *last = at, *const stop = s->stop;
-    Sort first, sort;
+    const char *at = s->at, *last = at;
+    Class first, class;
     size_t n;
     for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
         n = strlen(endings[i]);
-        if ((size_t)(stop - at) >= n && memcmp(at, endings[i], n) == 0) return at + n;
+        if ((size_t)(s->stop - at) >= n && memcmp(at, endings[i], n) == 0) return at + n;
     }
-    n = byte_level_sort(s, at, &first);
-    if (*at == ' ' && at + 1 < stop) { /* one blank goes with what is behind it */
-        byte_level_sort(s, at + 1, &sort);
-        if (sort != GAP) first = sort;
+    n = byte_level_class(s, at, &first);
+    if (*at == ' ' && at + 1 < s->stop) { /* one blank goes with what is behind it */
+        byte_level_class(s, at + 1, &class);
+        if (class != BLANK) first = class;
     }
-    for (at += n; at < stop; at += n) {
-        n = byte_level_sort(s, at, &sort);
-        if (sort != first) break;
+    for (at += n; at < s->stop; at += n) {
+        n = byte_level_class(s, at, &class);
+        if (class != first) break;
         last = at;
     }
     /* of several blanks the last is left to what is behind them */
-    return first == GAP && at < stop && last > s->at ? last : at;
+    return first == BLANK && at < s->stop && last > s->at ? last : at;
 }
 
 static int next_byte_level_piece(Splitter *s)

@@ -335,10 +335,12 @@ for kind in word bpe char original wordpiece:$W/vocab.txt $W/word.json; do
     check "--prompt" ./sample $W/kind.safetensors -n 2 --steps 5 --prompt "the [MASK] is"
     [ "$(grep -c '^ *the.* is' $W/out)" = 2 ] && ok || bad "$kind: --prompt is lost"
 done
+check "what was read is said" ./train $SMALL --tokenizer wordpiece:$W/vocab.txt --steps 1 --out $W/kind.safetensors
+grep -q "^--tokenizer wordpiece:$W/vocab.txt: WordPiece, lower-case, accents dropped as BERT does" $W/err && ok || bad "--tokenizer is not described"
 check "--keep-case" ./train $SMALL --keep-case --steps 3 --out $W/kind.safetensors
 refuse 1 "are for the tokenizer word" ./train $SMALL --tokenizer char --keep-accents --out $W/no.safetensors
 refuse 2 "have no effect with --tokenizer wordpiece" ./train --tokenizer wordpiece:$W/vocab.txt --vocab-size 20
-refuse 1 "none.json: cannot open" ./train $SMALL --tokenizer $W/none.json --out $W/no.safetensors
+refuse 1 "train: --tokenizer: $W/none.json: cannot open" ./train $SMALL --tokenizer $W/none.json --out $W/no.safetensors
 refuse 1 "none.txt: cannot open" ./train $SMALL --tokenizer wordpiece:$W/none.txt --out $W/no.safetensors
 refuse 2 "--tokenizer has no effect with --resume" ./train --tokenizer bpe --resume $W/kind.safetensors
 
