@@ -418,6 +418,11 @@ static void test_json_round_trip(const char *folder)
         if (check(!tokenizer_from_json(&copy, a.text, a.length, &err), "%s: %s", kind, err.text)) {
             tokenizer_to_json(&copy, &b);
             check(same(&b, a.text), "%s: written again, it differs", kind);
+            int ids[100];
+            const long n = tokenizer_encode(&t, text, strcspn(text, "\n"), ids, 100);
+            tokenizer_decode(&t, ids, (int)n, 0, &x);
+            tokenizer_decode(&copy, ids, (int)n, 0, &y);
+            check(same(&y, x.text), "%s: read again, it decodes %s as %s", kind, x.text, y.text);
             tokens_of(&t, text, '|', &x);
             tokens_of(&copy, text, '|', &y);
             check(same(&y, x.text), "%s: read again, it cuts %s as %s", kind, x.text, y.text);
@@ -551,6 +556,7 @@ static void test_gpt2(const char *folder)
         {"", NULL},
         {"h e\nx y\n", "merge 1, 'x' 'y': the vocabulary lacks"},
         {"h e\nzz y\n", "merge 1, 'zz' 'y': the vocabulary lacks"},
+        {"h e\nl o\n", "merge 1, 'l' 'o': the vocabulary lacks"},
         {"he\n", "merges.txt: 'he': expected two parts"},
     };
     Tokenizer t = {0};
@@ -583,6 +589,15 @@ static void test_gpt2(const char *folder)
     write_file(folder, "vocab.json", "{\"a\": 0}");
     check(tokenizer_read(&t, folder, &err) && strstr(err.text, "no token for the byte"), "a byte is missing: %s",
           err.text);
+    /* where two merges make one token, a later one can open the way for an earlier one */
+    Buffer other = {0};
+    buffer_print(&other, "%s, \"ab\": 256, \"bc\": 257, \"abc\": 258, \"abcab\": 259}", json.text);
+    write_file(folder, "vocab.json", other.text);
+    write_file(folder, "merges.txt", "a b\nb c\na bc\nabc ab\nab c\n");
+    if (check(!tokenizer_read(&t, folder, &err), "%s", err.text)) tokens_of(&t, "abcabc", '|', &got);
+    check(same(&got, "abcab|c"), "a sweep went too far: %s", got.text);
+    tokenizer_free(&t);
+    free(other.text);
     free(json.text), free(whole.text), free(got.text);
 }
 
@@ -669,6 +684,12 @@ static void test_blanks(void)
         const double share = blanks(cases[i].train, cases[i].lines, NULL);
         check(share >= 0.98, "%s: %.1f %% of the lines come back as they were", cases[i].lines, 100 * share);
     }
+    /* a quotation mark opens and closes by turns, wherever it stood before */
+    static const char lines[] = "red \"the\" blue \"fig\" red\n\"red\" the \"blue\"";
+    Tokenizer t = {0};
+    if (make(&t, "word", "the \"red\" fig\nthe \"blue\" fig\n"))
+        check(lines_given_back(&t, lines, strlen(lines), stdout) == 1, "straight quotation marks");
+    tokenizer_free(&t);
 }
 
 /* ---- all ------------------------------------------------------------------------------------------- */
