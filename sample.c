@@ -36,6 +36,7 @@ typedef struct {
     Guide guides[GUIDES];
     int num_guides;
     int start;
+    int written; /* sentences */
     Tokenizer tokenizer;
     Model model;
     Workspace work;
@@ -136,6 +137,7 @@ static void show_state(void *context, int t, const real *pred_xstart)
     for (int b = 0; b < r->count; b++) {
         Buffer text = {0};
         tokenizer_decode(&r->tokenizer, r->ids + b * r->N, r->N, 0, &text);
+        hide_controls(text.text);
         fprintf(stderr, "t %5d | %s\n", r->diffusion.timestep_map[t], text.length ? text.text : "");
         free(text.text);
     }
@@ -422,7 +424,7 @@ static int sample_batch(Sampling *r, int length, Buffer *text, int first, Error 
 static int sample(Sampling *r, FILE *out, Error *err)
 {
     Buffer text[WINDOW] = {{0}};
-    int length[WINDOW], status = 0;
+    int length[WINDOW], status = 0, terminal = on_terminal(out);
     for (int first = 0; first < r->n && !status; first += WINDOW) {
         const int window = r->n - first < WINDOW ? r->n - first : WINDOW;
         for (int i = 0; i < window; i++) length[i] = length_of(r, first + i), text[i].length = 0;
@@ -432,14 +434,19 @@ static int sample(Sampling *r, FILE *out, Error *err)
             for (int i = 0; i < window && !status; i++) {
                 if (length[i] == N) r->number[r->count++] = first + i;
                 if (r->count == most || (r->count && i == window - 1)) {
-                    status = sample_batch(r, N, text, first, err);
+                    status = stop_signal() ? fail(err, "stopped by a signal")
+                                           : sample_batch(r, N, text, first, err);
                     r->count = 0;
                 }
             }
         }
-        for (int i = 0; i < window && !status; i++) fwrite(text[i].text, 1, text[i].length, out);
+        for (int i = 0; i < window && !status; i++) {
+            if (terminal) hide_controls(text[i].text);
+            fwrite(text[i].text, 1, text[i].length, out);
+        }
         if (!status && (fflush(out) || ferror(out)))
             status = fail(err, "%s: cannot write", r->out ? r->out : "standard output");
+        if (!status) r->written += window;
     }
     for (int i = 0; i < WINDOW; i++) free(text[i].text);
     return status;
@@ -529,6 +536,10 @@ static int evaluate(Sampling *r, FILE *out, Error *err)
         for (end = first + 1;
              end < text.rows && end - first < most && sentence_length(&text, order[end]) == N;)
             end++;
+        if (stop_signal()) {
+            fail(err, "stopped by a signal");
+            goto done;
+        }
         if (add_bound(r, &sum, &text, order + first, end - first, N, ids, noise, err)) goto done;
     }
     const double count = text.rows, mean = sum.all / count;
@@ -545,6 +556,11 @@ static int evaluate(Sampling *r, FILE *out, Error *err)
             sum.quartile[0] / count, sum.quartile[1] / count, sum.quartile[2] / count,
             sum.quartile[3] / count, sum.decoder / count,
             r->eval_steps && r->eval_steps < T ? r->eval_steps : T, T);
+    if (text.unknown)
+        fprintf(out,
+                "  %.2f %% of the words are [UNK]; with these spelt out, byte by byte as the words "
+                "of the vocabulary: bound %.2f bits/sentence\n",
+                100.0 * text.unknown / text.words, mean + text.spelling / count);
     status = fflush(out) || ferror(out)
                  ? fail(err, "%s: cannot write", r->out ? r->out : "standard output")
                  : 0;
@@ -567,6 +583,7 @@ static void defaults(Sampling *r)
 
 int main(int argc, char **argv)
 {
+    begin_program();
     static const char *const variances[] = {"fixed-small", "fixed-large", NULL};
     const char *path = "simple.safetensors";
     Sampling run;
@@ -614,7 +631,7 @@ int main(int argc, char **argv)
         {"variance", OPT_CHOICE, &run.variance, .choices = variances, .help = "of a step back",
          .excludes = "eta"},
         {"eval", OPT_TEXT, &run.eval,
-         .help = "in place of sampling: the variational bound on this text"},
+         .help = "in place of sampling: the variational bound on this text; -: the standard input"},
         {"eval-steps", OPT_INT, &run.eval_steps, .max = 100000,
          .help = "of --eval: terms of the bound to draw for a sentence; 0: all", .needs = "eval"},
         {"evidence-above", OPT_REAL, &run.evidence_above, .max = 1e6,
@@ -671,6 +688,10 @@ int main(int argc, char **argv)
         status = output_spares(run.out, inputs[i], &err);
     for (int g = 0; g < GUIDES && run.out && !status; g++)
         status = output_spares(run.out, run.guide[g], &err);
+    const FileKind kind = run.out && !status ? file_kind(run.out) : FILE_NEW;
+    if (kind != FILE_NEW && kind != FILE_TEXT)
+        status = fail(&err, "%s: is there already and is %s; only text is replaced", run.out,
+                      file_kind_names[kind]);
     if (!status) status = load(&run, path, &err);
     for (const Option *o = options; o->name && !status; o++) {
         const int softmax = run.model.config.predict == PREDICT_SOFTMAX;
@@ -682,11 +703,19 @@ int main(int argc, char **argv)
     for (int g = 0; g < GUIDES && run.guide[g] && !status; g++) status = load_guide(&run, g, &err);
     if (!status) status = plan(&run, &err);
     if (!status && !run.eval) only_words(&run);
-    if (!status && run.out) status = output_open(&file, run.out, &err);
+    if (!status && run.out) {
+        status = output_open(&file, run.out, &err);
+        stop_note("stopping after these sentences; those before them are kept\n");
+        catch_signals();
+        ignore_closed_pipes();
+    }
     if (!status) status = (run.eval ? evaluate : sample)(&run, run.out ? file.file : stdout, &err);
     if (file.file) {
         Error other;
-        if (output_close(&file, !status, status ? &other : &err)) status = -1;
+        const int closed = output_close(&file, !status || run.written, status ? &other : &err);
+        if (status && run.written && !closed)
+            fprintf(stderr, "%s: has the first %d of %d sentences\n", run.out, run.written, run.n);
+        if (closed) status = -1;
     }
     if (status) fprintf(stderr, "sample: %s\n", err.text);
     tokenizer_free(&run.tokenizer);
@@ -705,5 +734,5 @@ int main(int argc, char **argv)
     free(run.known);
     free(run.known_x);
     free(run.given);
-    return status ? 1 : 0;
+    return !status ? 0 : stop_signal() ? 128 + stop_signal() : 1;
 }

@@ -1272,8 +1272,8 @@ static inline float r_exp(float x)
 static inline float r_log(float x)
 {
     float y = x < FLT_MIN ? FLT_MIN : x;
-    uint32_t u = bits_of(y),
-             e = (u + 0x004afb0du) >> 23; /* the constant: 1 - sqrt(1/2) in the bits of a float */
+    /* the constant: 1 - sqrt(1/2) in the bits of a float */
+    uint32_t u = bits_of(y), e = (u + 0x004afb0du) >> 23;
     float f = float_of(u - ((e - 127) << 23)) - 1.0f, k = (float)((int32_t)e - 127), z = f * f;
     float p = 7.0376836292e-2f;
     p = fmadd(p, f, -1.1514610310e-1f);
@@ -1336,8 +1336,7 @@ const char *arithmetic_class(void) { return HAVE_FMA ? "fma" : "plain"; }
 
 int floats_are_exact(void)
 {
-    volatile float large =
-        16777216; /* 2^24: adding 1 is lost in a float, and not in anything longer */
+    volatile float large = 16777216; /* 2^24: 1 more is lost in a float, and in nothing longer */
     return large + 1.0f - large == 0;
 }
 
@@ -1794,7 +1793,7 @@ static void list_tensors(Model *m)
 }
 
 /* Everything that can be wrong with a Config beyond the range of each number. */
-static int config_check(const Config *c, Error *err)
+int config_check(const Config *c, Error *err)
 {
     double C = c->hidden, F = c->ffn, params;
     if (c->vocab < 1) return fail(err, "a vocabulary of %d words", c->vocab);
@@ -1882,21 +1881,28 @@ static LayerActs list_layer(const Workspace *w, const Config *c, size_t *at)
 {
     const size_t N = w->N, C = c->hidden, F = c->ffn;
     LayerActs a = {0};
-    a.qkv = take(w, at, 3 * N * C), a.att = take(w, at, N * c->heads * N),
+    a.qkv = take(w, at, 3 * N * C);
+    a.att = take(w, at, N * c->heads * N);
     a.context = take(w, at, N * C);
-    a.attn_normed = take(w, at, N * C), a.attn_rstd = take(w, at, N),
+    a.attn_normed = take(w, at, N * C);
+    a.attn_rstd = take(w, at, N);
     a.attn_out = take(w, at, N * C);
-    a.ffn_in = take(w, at, N * F), a.ffn_act = w->training ? take(w, at, N * F) : a.ffn_in;
-    a.normed = take(w, at, N * C), a.rstd = take(w, at, N), a.out = take(w, at, N * C);
-    if (w->training) a.dattn_ln = take(w, at, 2 * C), a.dln = take(w, at, 2 * C);
+    a.ffn_in = take(w, at, N * F);
+    a.ffn_act = w->training ? take(w, at, N * F) : a.ffn_in;
+    a.normed = take(w, at, N * C);
+    a.rstd = take(w, at, N);
+    a.out = take(w, at, N * C);
+    if (w->training) {
+        a.dattn_ln = take(w, at, 2 * C);
+        a.dln = take(w, at, 2 * C);
+    }
     return a;
 }
 
 LayerActs layer_acts(const Workspace *w, const Config *c, int l)
 {
-    size_t at =
-        w->layers + (w->training ? l * w->layer_size
-                                 : 0); /* without a backward all layers share the arrays of one */
+    /* without a backward all layers share the arrays of one */
+    size_t at = w->layers + (w->training ? l * w->layer_size : 0);
     return list_layer(w, c, &at);
 }
 
@@ -1906,16 +1912,27 @@ static size_t list_arrays(Workspace *w, const Config *c)
                  T4 = 4 * (size_t)c->time_dim;
     const int twice = c->self_conditioning, head = c->predict == PREDICT_SOFTMAX;
     size_t n = 0;
-    w->temb = take(w, &n, c->time_dim), w->time_hidden = take(w, &n, T4),
+    w->temb = take(w, &n, c->time_dim);
+    w->time_hidden = take(w, &n, T4);
     w->time_act = take(w, &n, T4);
-    w->time = take(w, &n, C), w->up_act = take(w, &n, N * C);
-    w->emb_normed = take(w, &n, N * C), w->emb_rstd = take(w, &n, N), w->emb = take(w, &n, N * C);
-    w->down_act = take(w, &n, N * C), w->dropped = take(w, &n, N * N);
-    w->timesteps = take(w, &n, 1), w->noise = take(w, &n, N * D), w->target = take(w, &n, N * D);
-    w->x_start = take(w, &n, N * D), w->x_t = take(w, &n, N * D), w->model_out = take(w, &n, N * D);
-    w->logits = take(w, &n, N * V), w->pred_xstart = take(w, &n, N * D),
+    w->time = take(w, &n, C);
+    w->up_act = take(w, &n, N * C);
+    w->emb_normed = take(w, &n, N * C);
+    w->emb_rstd = take(w, &n, N);
+    w->emb = take(w, &n, N * C);
+    w->down_act = take(w, &n, N * C);
+    w->dropped = take(w, &n, N * N);
+    w->timesteps = take(w, &n, 1);
+    w->noise = take(w, &n, N * D);
+    w->target = take(w, &n, N * D);
+    w->x_start = take(w, &n, N * D);
+    w->x_t = take(w, &n, N * D);
+    w->model_out = take(w, &n, N * D);
+    w->logits = take(w, &n, N * V);
+    w->pred_xstart = take(w, &n, N * D);
     w->estimate = take(w, &n, N * D);
-    w->input = twice ? take(w, &n, 2 * N * D) : NULL, w->head = head ? take(w, &n, N * V) : NULL,
+    w->input = twice ? take(w, &n, 2 * N * D) : NULL;
+    w->head = head ? take(w, &n, N * V) : NULL;
     w->weight = take(w, &n, 1);
     w->layers = n;
     list_layer(w, c, &n);
@@ -1923,14 +1940,21 @@ static size_t list_arrays(Workspace *w, const Config *c)
     if (!w->training) return n;
     n += (c->layers - 1) * w->layer_size;
     w->dpred = take(w, &n, N * D);
-    w->dinput = twice ? take(w, &n, 2 * N * D) : NULL, w->dhead = head ? take(w, &n, N * V) : NULL;
-    w->dmodel_out = take(w, &n, N * D), w->dx_start = take(w, &n, N * D),
+    w->dinput = twice ? take(w, &n, 2 * N * D) : NULL;
+    w->dhead = head ? take(w, &n, N * V) : NULL;
+    w->dmodel_out = take(w, &n, N * D);
+    w->dx_start = take(w, &n, N * D);
     w->dx_t = take(w, &n, N * D);
-    w->ddown = take(w, &n, N * C), w->dh = take(w, &n, N * C), w->dbranch = take(w, &n, N * C),
+    w->ddown = take(w, &n, N * C);
+    w->dh = take(w, &n, N * C);
+    w->dbranch = take(w, &n, N * C);
     w->dcontext = take(w, &n, N * C);
-    w->dqkv = take(w, &n, 3 * N * C), w->dscores = take(w, &n, N * N),
+    w->dqkv = take(w, &n, 3 * N * C);
+    w->dscores = take(w, &n, N * N);
     w->dffn = take(w, &n, N * c->ffn);
-    w->dup = take(w, &n, N * C), w->demb_ln = take(w, &n, 2 * C), w->dtime = take(w, &n, C),
+    w->dup = take(w, &n, N * C);
+    w->demb_ln = take(w, &n, 2 * C);
+    w->dtime = take(w, &n, C);
     w->dtime_act = take(w, &n, T4);
     return n;
 }
@@ -2795,23 +2819,46 @@ void config_options(Option out[CONFIG_OPTIONS], Config *c)
     memcpy(out, options, sizeof options);
 }
 
-static void write_bytes(Output *o, const void *bytes, size_t n)
+static void floats_to_bytes(unsigned char *bytes, const real *x, size_t n)
 {
-    fwrite(bytes, 1, n, o->file);
-} /* output_close checks */
+    for (size_t i = 0; i < n; i++) {
+        float f = (float)x[i];
+        uint32_t u;
+        memcpy(&u, &f, sizeof u);
+        for (int k = 0; k < 4; k++) bytes[4 * i + k] = (unsigned char)(u >> 8 * k);
+    }
+}
 
-static void write_floats(Output *o, const real *x, size_t n)
+static uint32_t word_at(const unsigned char *bytes)
+{
+    return (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 |
+           (uint32_t)bytes[3] << 24;
+}
+
+/* The checksum of a checkpoint's tensors is FNV-1a of 64 bits over their bytes, four at a time.
+ * Each step is one-to-one, so a single word that differs always shows. */
+static const uint64_t checksum_begin = 0xcbf29ce484222325u;
+static uint64_t checksum_more(uint64_t sum, const unsigned char *bytes, size_t words)
+{
+    for (size_t i = 0; i < words; i++) sum = (sum ^ word_at(bytes + 4 * i)) * 0x100000001b3u;
+    return sum;
+}
+
+static void print_hash(char out[20], uint64_t hash)
+{
+    snprintf(out, 20, "%08lx%08lx", (unsigned long)(hash >> 32),
+             (unsigned long)(hash & 0xffffffff));
+}
+
+/* Adds x to the checksum and, with a file, writes it; output_close notices a failure. */
+static void put_floats(FILE *f, uint64_t *sum, const real *x, size_t n)
 {
     unsigned char bytes[4 * CHUNK];
     for (size_t i = 0; i < n; i += CHUNK) {
-        size_t count = n - i < CHUNK ? n - i : CHUNK;
-        for (size_t j = 0; j < count; j++) {
-            float f = (float)x[i + j];
-            uint32_t u;
-            memcpy(&u, &f, sizeof u);
-            for (int k = 0; k < 4; k++) bytes[4 * j + k] = (unsigned char)(u >> 8 * k);
-        }
-        write_bytes(o, bytes, 4 * count);
+        const size_t count = n - i < CHUNK ? n - i : CHUNK;
+        floats_to_bytes(bytes, x + i, count);
+        *sum = checksum_more(*sum, bytes, count);
+        if (f) fwrite(bytes, 4, count, f);
     }
 }
 
@@ -2827,19 +2874,50 @@ static void header_tensor(Buffer *header, const char *prefix, const Tensor *x, s
     *offset += 4 * x->size;
 }
 
+/* All tensors, in the header's order; returns their checksum. f NULL: nothing else. */
+static uint64_t put_tensors(FILE *f, const Model *m, const Optimizer *o, const Tensor *extra,
+                            int extras)
+{
+    const real *arenas[] = {o->ema, m->params, o->adam_m, o->adam_v};
+    uint64_t sum = checksum_begin;
+    for (int a = 0; a < 4; a++)
+        for (int i = 0; i < m->num_tensors; i++)
+            put_floats(f, &sum, arenas[a] + (m->tensors[i].data - m->params), m->tensors[i].size);
+    for (int i = 0; i < extras; i++) put_floats(f, &sum, extra[i].data, extra[i].size);
+    return sum;
+}
+
+/* The name of a tensor that a checkpoint must not have, as a number in it is not finite, or NULL */
+static const char *not_finite(const Model *m, const real *arena)
+{
+    for (int i = 0; i < m->num_tensors; i++)
+        if (!all_finite(arena + (m->tensors[i].data - m->params), m->tensors[i].size))
+            return m->tensors[i].name;
+    return NULL;
+}
+
 int checkpoint_save(const char *path, const Model *m, const Optimizer *o, const Tensor *extra,
                     int extras, const Tokenizer *t, const Option *options, int steps_done,
                     Error *err)
 {
     const real *arenas[] = {o->ema, m->params, o->adam_m, o->adam_v};
+    char checksum[20];
     Buffer header = {0}, value = {0};
     Output out = {0};
     unsigned char length[8];
     size_t offset = 0;
     int status = -1;
 
-    buffer_print(&header, "{\"__metadata__\":{\"format\":\"%s\",\"steps-done\":\"%d\"",
-                 format_version, steps_done);
+    for (int a = 0; a < 4; a++) {
+        const char *name = not_finite(m, arenas[a]);
+        if (name)
+            return fail(err, "%s: not saved: after step %d a number of %s%s is not finite", path,
+                        steps_done, families[a], name);
+    }
+    print_hash(checksum, put_tensors(NULL, m, o, extra, extras));
+    buffer_print(&header,
+                 "{\"__metadata__\":{\"format\":\"%s\",\"steps-done\":\"%d\",\"checksum\":\"%s\"",
+                 format_version, steps_done, checksum);
     for (; options->name; options++) {
         if (!options->result) continue;
         value.length = 0;
@@ -2862,13 +2940,9 @@ int checkpoint_save(const char *path, const Model *m, const Optimizer *o, const 
         fail(err, "%s: out of memory for the header", path);
     else if (!output_open(&out, path, err)) {
         for (int k = 0; k < 8; k++) length[k] = (unsigned char)((uint64_t)header.length >> 8 * k);
-        write_bytes(&out, length, 8);
-        write_bytes(&out, header.text, header.length);
-        for (int f = 0; f < 4; f++)
-            for (int i = 0; i < m->num_tensors; i++)
-                write_floats(&out, arenas[f] + (m->tensors[i].data - m->params),
-                             m->tensors[i].size);
-        for (int i = 0; i < extras; i++) write_floats(&out, extra[i].data, extra[i].size);
+        fwrite(length, 1, 8, out.file); /* output_close checks */
+        fwrite(header.text, 1, header.length, out.file);
+        put_tensors(out.file, m, o, extra, extras);
         status = output_close(&out, 1, err);
     }
     free(header.text);
@@ -2912,6 +2986,30 @@ static int checkpoint_entry(const Checkpoint *c, int node, int *rank, int64_t sh
     return 0;
 }
 
+/* Are the tensors those that were written? A checkpoint of an earlier version does not say. */
+static int verify_checksum(Checkpoint *c, Error *err)
+{
+    const int metadata = json_find(&c->json, 0, "__metadata__");
+    unsigned char bytes[4 * CHUNK];
+    uint64_t sum = checksum_begin;
+    char found[20];
+    if (json_find(&c->json, metadata, "checksum") < 0) return 0;
+    char *expected = checkpoint_metadata(c, "checksum", err);
+    if (!expected) return -1;
+    for (size_t left = c->data_size / 4, n; left; left -= n) {
+        n = fread(bytes, 4, left < CHUNK ? left : CHUNK, c->file);
+        if (!n) break;
+        sum = checksum_more(sum, bytes, n);
+    }
+    print_hash(found, sum);
+    int status = ferror(c->file) ? fail(err, "%s: cannot read: %s", c->path, strerror(errno)) : 0;
+    if (!status && strcmp(found, expected))
+        status = fail(err, "%s: is damaged: its tensors have the checksum %s, expected %.20s",
+                      c->path, found, expected);
+    free(expected);
+    return status;
+}
+
 int checkpoint_open(Checkpoint *c, const char *path, Error *err)
 {
     unsigned char bytes[8];
@@ -2923,18 +3021,18 @@ int checkpoint_open(Checkpoint *c, const char *path, Error *err)
     if (strlen(path) >= sizeof c->path) return fail(err, "%.40s...: the path is too long", path);
     strcpy(c->path, path);
     if (!(c->file = fopen(path, "rb")))
-        return fail(err, "%s: cannot open: %s", path, strerror(errno));
-    if (fread(bytes, 1, 8, c->file) != 8)
-        return ferror(c->file)
-                   ? fail(err, "%s: cannot read: %s", path, strerror(errno))
-                   : fail(err, "%s: not a safetensors file: shorter than 8 bytes", path);
-    if (fseek(c->file, 0, SEEK_END) || (size = ftell(c->file)) < 8 || fseek(c->file, 8, SEEK_SET))
+        return fail(err, "%s: cannot open: %s; ./train makes a checkpoint", path, strerror(errno));
+    if (fread(bytes, 1, 8, c->file) != 8 && ferror(c->file))
+        return fail(err, "%s: cannot read: %s", path, strerror(errno));
+    if (fseek(c->file, 0, SEEK_END) || (size = ftell(c->file)) < 0 || fseek(c->file, 8, SEEK_SET))
         return fail(err, "%s: cannot find its size: %s", path, strerror(errno));
+    const FileKind kind = file_kind(path);
+    if (kind != FILE_CHECKPOINT)
+        return fail(err, "%s: not a checkpoint of ./train but %s", path, file_kind_names[kind]);
     for (int k = 7; k >= 0; k--) length = length << 8 | bytes[k];
     if (length < 2 || length > (uint64_t)size - 8)
         return fail(
-            err,
-            "%s: not a whole safetensors file: the header should have %.0f bytes, the file has %ld",
+            err, "%s: not a whole checkpoint: the header should have %.0f bytes, the file has %ld",
             path, (double)length, size);
     c->data = 8 + (size_t)length, c->data_size = (size_t)size - c->data;
     if (!(c->header = checked_alloc((size_t)length, 1, err))) return -1;
@@ -2955,7 +3053,7 @@ int checkpoint_open(Checkpoint *c, const char *path, Error *err)
     if (total != c->data_size)
         return fail(err, "%s: the tensors need %.0f bytes, the file has %.0f for them", path,
                     (double)total, (double)c->data_size);
-    return 0;
+    return verify_checksum(c, err);
 }
 
 void checkpoint_close(Checkpoint *c)
@@ -3033,8 +3131,7 @@ void denoiser_fingerprint(const Model *m, char out[20])
         memcpy(&u, &f, sizeof u);
         hash = rng_key(hash, RNG_SHUFFLE, i, u);
     }
-    snprintf(out, 20, "%08lx%08lx", (unsigned long)(hash >> 32),
-             (unsigned long)(hash & 0xffffffff));
+    print_hash(out, hash);
 }
 
 int checkpoint_is(const Checkpoint *c, const Model *denoiser, Error *err)
@@ -3080,8 +3177,7 @@ int checkpoint_tensor(Checkpoint *c, const Tensor *x, const char *prefix, real *
         if (fread(bytes, 4, count, c->file) != count)
             return fail(err, "%s: ends within '%s'", c->path, name);
         for (size_t j = 0; j < count; j++) {
-            uint32_t u = (uint32_t)bytes[4 * j] | (uint32_t)bytes[4 * j + 1] << 8 |
-                         (uint32_t)bytes[4 * j + 2] << 16 | (uint32_t)bytes[4 * j + 3] << 24;
+            const uint32_t u = word_at(bytes + 4 * j);
             float f;
             memcpy(&f, &u, sizeof f);
             if (!(f - f == 0))

@@ -20,21 +20,27 @@
  * `original` differs in 2 and 3, where it drops all marks and has no rule for Chinese, and in
  * decoding: the blanks that `word` has learnt, it puts by ten fixed rules.
  *
- * Order: errors, memory and files; Buffer, UTF-8, JSON, options; then the tokenizers: vocabulary,
- * pieces, words and characters, WordPiece, byte-level BPE, encoding and decoding; sentences of a
- * file; tokenizer.json, other files; the Unicode tables; the program. */
+ * Order: errors, memory, files, output, signals; Buffer, UTF-8, JSON, options; then the tokenizers:
+ * vocabulary, pieces, words and characters, WordPiece, byte-level BPE, encoding and decoding;
+ * sentences of a file; tokenizer.json, other files; the Unicode tables; the program. */
 #if defined(__unix__) || defined(__APPLE__)
-#define _POSIX_C_SOURCE 200112L /* fsync and stat, for files; all works without them */
+/* For files and signals: names that are new, links, modes, locks, syncing; all works without. */
+#define _POSIX_C_SOURCE 200809L
 #define TDIFF_POSIX
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 #endif
 #include "tdiff.h"
 #include <errno.h>
 #include <limits.h>
+#include <math.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* ---- errors, memory, files ------------------------------------------------------------------ */
 
@@ -44,7 +50,18 @@ int fail(Error *err, const char *format, ...)
     va_start(args, format);
     vsnprintf(err->text, sizeof err->text, format, args);
     va_end(args);
+    hide_controls(err->text);
     return -1;
+}
+
+void hide_controls(char *text)
+{
+    unsigned char *at = (unsigned char *)text;
+    for (; at && *at; at++)
+        if ((*at < ' ' && *at != '\n') || *at == 0x7f)
+            *at = '?';
+        else if (*at == 0xC2 && at[1] >= 0x80 && at[1] < 0xA0) /* U+0080 to U+009F */
+            at[0] = at[1] = '?';
 }
 
 void *checked_alloc(size_t count, size_t size, Error *err)
@@ -56,14 +73,15 @@ void *checked_alloc(size_t count, size_t size, Error *err)
 
 char *read_file(const char *path, size_t *length, Error *err)
 {
-    FILE *f = fopen(path, "rb");
+    FILE *f = strcmp(path, "-") ? fopen(path, "rb") : stdin;
     char *text = NULL, *grown;
     size_t n = 0, room = 0;
+    int whole = 0;
     if (!f) {
         fail(err, "%s: cannot open: %s", path, strerror(errno));
         return NULL;
     }
-    for (;;) {
+    while (!whole) {
         if (room - n < 2) {
             grown = realloc(text, room = room ? 2 * room : 65536);
             if (!grown) {
@@ -74,48 +92,164 @@ char *read_file(const char *path, size_t *length, Error *err)
         }
         size_t got = fread(text + n, 1, room - n - 1, f);
         n += got;
-        if (got) continue;
         if (ferror(f)) {
             fail(err, "%s: cannot read: %s", path, strerror(errno));
             break;
         }
-        fclose(f);
+        whole = !got;
+    }
+    if (f != stdin) fclose(f);
+    if (whole) {
         text[n] = '\0';
         *length = n;
         return text;
     }
-    fclose(f);
     free(text);
     return NULL;
 }
 
+const char *const file_kind_names[] = {"an empty file", "a checkpoint", "a log of ./train",
+                                       "a tokenizer",   "text",         "binary data"};
+
+FileKind file_kind(const char *path)
+{
+    char bytes[512];
+    FILE *f = NULL;
+#ifdef TDIFF_POSIX
+    struct stat status;
+    if (stat(path, &status) || !S_ISREG(status.st_mode)) return FILE_NEW;
+#endif
+    if (!(f = fopen(path, "rb"))) return errno == ENOENT ? FILE_NEW : FILE_BINARY;
+    const size_t n = fread(bytes, 1, sizeof bytes - 1, f);
+    bytes[n] = '\0';
+    fclose(f);
+    if (!n) return FILE_NEW;
+    if (n > 10 && !bytes[7] && !memcmp(bytes + 8, "{\"", 2)) return FILE_CHECKPOINT;
+    if (memchr(bytes, 0, n)) return FILE_BINARY;
+    if (!strncmp(bytes, "{\"step\":", 8)) return FILE_LOG;
+    if (*bytes == '{' && !strncmp(bytes + 1 + strspn(bytes + 1, " \r\n"), "\"version\"", 9))
+        return FILE_TOKENIZER;
+    return FILE_TEXT;
+}
+
+void file_date(const char *path, char out[20])
+{
+    *out = '\0';
+#ifdef TDIFF_POSIX
+    struct stat status;
+    if (!stat(path, &status)) strftime(out, 20, "%Y-%m-%d %H:%M", localtime(&status.st_mtime));
+#else
+    (void)path;
+#endif
+}
+
+int same_file(const char *a, const char *b)
+{
+#ifdef TDIFF_POSIX
+    struct stat x, y;
+    if (!stat(a, &x) && !stat(b, &y))
+        return S_ISREG(x.st_mode) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+#endif
+    return !strcmp(a, b);
+}
+
 int output_spares(const char *path, const char *input, Error *err)
 {
-    int same = input && !strcmp(path, input);
+    if (!input || !same_file(path, input)) return 0;
+    return fail(err, "%s: the output would overwrite this input; another --out is needed", input);
+}
+
+double free_bytes(const char *path)
+{
 #ifdef TDIFF_POSIX
-    struct stat a, b;
-    if (input && !stat(path, &a) && !stat(input, &b))
-        same = S_ISREG(a.st_mode) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+    struct statvfs disk;
+    if (!statvfs(path, &disk)) return (double)disk.f_bavail * disk.f_frsize;
+#else
+    (void)path;
 #endif
-    return same ? fail(err, "%s: the output would overwrite this input; another --out is needed",
-                       input)
-                : 0;
+    return -1;
+}
+
+/* ---- output: what was there stays until what replaces it is whole --------------------------- */
+
+#ifdef TDIFF_POSIX
+/* The name at the end of the symbolic links that begin with path, also if there is no such file. */
+static int follow_links(char path[OUTPUT_NAME], Error *err)
+{
+    char target[OUTPUT_NAME];
+    for (int links = 0; links < 40; links++) {
+        const ssize_t n = readlink(path, target, sizeof target);
+        const char *slash = strrchr(path, '/');
+        const size_t folder = !slash || *target == '/' ? 0 : (size_t)(slash + 1 - path);
+        if (n < 0) return 0;
+        if (folder + (size_t)n >= OUTPUT_NAME) return fail(err, "%s: too long a link", path);
+        memcpy(path + folder, target, (size_t)n);
+        path[folder + (size_t)n] = '\0';
+    }
+    return fail(err, "%s: too many symbolic links", path);
+}
+
+/* A renamed file is safe when its folder has been written. */
+static void sync_folder(const char *path)
+{
+    char folder[OUTPUT_NAME] = ".";
+    const char *slash = strrchr(path, '/');
+    if (slash) sprintf(folder, "%.*s", (int)(slash + 1 - path), path);
+    const int fd = open(folder, O_RDONLY);
+    if (fd < 0) return;
+    fsync(fd);
+    close(fd);
+}
+#endif
+
+/* NULL if there is such a file already. */
+static FILE *create_file(const char *path)
+{
+#ifdef TDIFF_POSIX
+    const int fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0666);
+    FILE *f = fd < 0 ? NULL : fdopen(fd, "wb");
+    if (f || fd < 0) return f;
+    close(fd);
+    remove(path);
+    return NULL;
+#else
+    FILE *f = fopen(path, "rb");
+    if (!f) return fopen(path, "wb");
+    fclose(f);
+    return NULL;
+#endif
 }
 
 int output_open(Output *o, const char *path, Error *err)
 {
     memset(o, 0, sizeof *o);
     if (!*path) return fail(err, "the name of the output file is empty");
+    if (!strcmp(path, "-")) return fail(err, "'-' is no name of an output file");
     if (strlen(path) >= sizeof o->path) return fail(err, "%.40s...: the path is too long", path);
     strcpy(o->path, path);
-    strcpy(o->temporary, path);
 #ifdef TDIFF_POSIX
-    struct stat status;
-    if (stat(path, &status) || S_ISREG(status.st_mode)) /* a device or pipe is written as it is */
+    struct stat there;
+    if (follow_links(o->path, err)) return -1;
+    const int exists = !stat(o->path, &there);
+    if (exists && !S_ISREG(there.st_mode)) { /* a device or pipe is written as it is */
+        o->file = fopen(o->path, "wb");
+        return o->file ? 0 : fail(err, "%s: cannot write: %s", path, strerror(errno));
+    }
+    if (exists && (!(there.st_mode & 0222) || access(o->path, W_OK)))
+        return fail(err, "%s: cannot write: it is read-only", path);
+    const int own = (int)(getpid() % 1000000);
+#else
+    const int own = 0;
 #endif
-        strcat(o->temporary, ".tmp");
-    o->file = fopen(o->temporary, "wb");
-    return o->file ? 0 : fail(err, "%s: cannot write: %s", o->temporary, strerror(errno));
+    for (int i = 0; i < 100 && !o->file; i++) {
+        sprintf(o->temporary, "%s.%d.tmp", o->path, own + i);
+        o->file = create_file(o->temporary);
+    }
+    if (!o->file) return fail(err, "%s: cannot write: %s", o->temporary, strerror(errno));
+#ifdef TDIFF_POSIX
+    if (exists) fchmod(fileno(o->file), there.st_mode & 07777);
+#endif
+    return 0;
 }
 
 int output_close(Output *o, int keep, Error *err)
@@ -131,14 +265,186 @@ int output_close(Output *o, int keep, Error *err)
     if (fclose(o->file) && keep && !status)
         status = fail(err, "%s: cannot write: %s", o->path, strerror(errno));
     o->file = NULL;
-    if (!strcmp(o->path, o->temporary)) return status;
+    if (!*o->temporary) return status;
 #ifndef TDIFF_POSIX
     if (keep && !status) remove(o->path); /* elsewhere rename may refuse to replace a file */
 #endif
     if (keep && !status && rename(o->temporary, o->path))
         status = fail(err, "%s: cannot replace it: %s", o->path, strerror(errno));
     if (!keep || status) remove(o->temporary);
+#ifdef TDIFF_POSIX
+    else
+        sync_folder(o->path);
+#endif
     return status;
+}
+
+int log_open(Log *l, const char *path, int empty, Error *err)
+{
+    memset(l, 0, sizeof *l);
+    if (strlen(path) >= sizeof l->path) return fail(err, "%.40s...: the path is too long", path);
+    strcpy(l->path, path);
+    l->size = -1;
+    l->file = fopen(path, "a+b");
+    if (!l->file) return fail(err, "%s: cannot write: %s", path, strerror(errno));
+    setvbuf(l->file, NULL, _IONBF, 0);
+#ifdef TDIFF_POSIX
+    /* The lock ends with the process, whatever ends it, or when it closes the file under any other
+     * handle, so it does not read it again. Not every file system has locks. */
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (fcntl(fileno(l->file), F_SETLK, &lock) && (errno == EACCES || errno == EAGAIN)) {
+        log_close(l);
+        return fail(err, "%s: another run is writing it", path);
+    }
+#endif
+    if (empty && (fseek(l->file, 0, SEEK_END) || ftell(l->file))) {
+        log_close(l);
+        return fail(err, "%s: another run has written it meanwhile", path);
+    }
+    return 0;
+}
+
+void log_close(Log *l)
+{
+    if (l->file) fclose(l->file);
+    l->file = NULL;
+}
+
+/* Leaves the first `size` bytes. */
+static int log_cut(Log *l, long size)
+{
+    clearerr(l->file);
+#ifdef TDIFF_POSIX
+    return ftruncate(fileno(l->file), size) || fseek(l->file, 0, SEEK_END) ? -1 : 0;
+#else
+    char *kept = malloc((size_t)size + 1);
+    rewind(l->file);
+    int bad = !kept || fread(kept, 1, (size_t)size, l->file) != (size_t)size;
+    if (!bad) bad = !(l->file = freopen(l->path, "w+b", l->file));
+    if (!bad) bad = fwrite(kept, 1, (size_t)size, l->file) != (size_t)size;
+    free(kept);
+    return bad ? -1 : 0;
+#endif
+}
+
+int log_add(Log *l, int step, const Buffer *line, Error *err)
+{
+    char old[1000];
+    int number;
+    if (!l->file) return 0;
+    if (l->size < 0) {
+        long size = 0;
+        rewind(l->file);
+        while (fgets(old, sizeof old, l->file) && strchr(old, '\n') &&
+               sscanf(old, "{\"step\":%d", &number) == 1 && number <= step)
+            size = ftell(l->file);
+        if (log_cut(l, size)) return fail(err, "%s: cannot cut: %s", l->path, strerror(errno));
+        l->size = size;
+    }
+    if (line->failed) return fail(err, "%s: out of memory", l->path);
+    if (fwrite(line->text, 1, line->length, l->file) == line->length && !fflush(l->file)) {
+        l->size += (long)line->length;
+        return 0;
+    }
+    fail(err, "%s: cannot write: %s", l->path, strerror(errno));
+    log_cut(l, l->size); /* no half line */
+    return -1;
+}
+
+/* ---- signals -------------------------------------------------------------------------------- */
+
+static volatile sig_atomic_t stopped_by;
+static volatile time_t stopped_at;
+static char stop_text[120];
+
+static void on_signal(int number)
+{
+    const time_t now = time(NULL);
+#ifndef TDIFF_POSIX
+    signal(number, on_signal);
+#endif
+    if (!stopped_by) {
+        stopped_by = number;
+        stopped_at = now;
+#ifdef TDIFF_POSIX
+        const int before = errno;
+        const ssize_t told = write(STDERR_FILENO, stop_text, strlen(stop_text));
+        (void)told;
+        errno = before;
+#endif
+    } else if (now - stopped_at > 1) { /* `timeout` sends two at once, a hand does not */
+        signal(number, SIG_DFL);
+        raise(number);
+    }
+}
+
+void catch_signals(void)
+{
+#ifdef TDIFF_POSIX
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction before, action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_signal;
+    action.sa_flags = SA_RESTART;
+    for (int i = 0; i < 3; i++)
+        if (!sigaction(numbers[i], NULL, &before) && before.sa_handler != SIG_IGN)
+            sigaction(numbers[i], &action, NULL);
+#else
+    if (signal(SIGINT, on_signal) == SIG_IGN) signal(SIGINT, SIG_IGN);
+    signal(SIGTERM, on_signal);
+#endif
+}
+
+void ignore_closed_pipes(void)
+{
+#ifdef TDIFF_POSIX
+    signal(SIGPIPE, SIG_IGN);
+#endif
+}
+
+int stop_signal(void) { return stopped_by; }
+
+void stop_note(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(stop_text, sizeof stop_text, format, args);
+    va_end(args);
+}
+
+static void on_illegal_instruction(int number)
+{
+    static const char text[] = "this processor lacks an instruction that the program was built "
+                               "with (-march=native); make NATIVE=0 builds for every processor\n";
+    (void)number;
+#ifdef TDIFF_POSIX
+    const ssize_t told = write(STDERR_FILENO, text, sizeof text - 1);
+    (void)told;
+#else
+    fputs(text, stderr);
+#endif
+    _Exit(1);
+}
+
+void begin_program(void)
+{
+    signal(SIGILL, on_illegal_instruction);
+#ifdef TDIFF_POSIX
+    int fd;
+    do fd = open("/dev/null", O_RDONLY);
+    while (fd >= 0 && fd < 3);
+    if (fd >= 0) close(fd);
+#endif
+}
+
+int on_terminal(FILE *f)
+{
+#ifdef TDIFF_POSIX
+    return isatty(fileno(f));
+#else
+    (void)f;
+    return 0;
+#endif
 }
 
 /* ---- Buffer --------------------------------------------------------------------------------- */
@@ -1744,13 +2050,30 @@ static void note_cuts(Corpus *c, const char *path, long *whole, size_t tokens)
                  whole[c->rows - 1 - c->rows / 100]);
 }
 
-/* The words that are [UNK] most often. */
+/* What it takes to spell words out byte by byte, each by how often the words of the vocabulary have
+ * it, and a word's end like a byte: bits[0]. (Plus one, so that none is impossible.) */
+static void bits_of_bytes(const Tokenizer *t, double bits[256])
+{
+    double count[256], total = 256;
+    for (int i = 0; i < 256; i++) count[i] = 1;
+    for (int id = 0; id < t->size; id++) {
+        if (tokenizer_is_special(t, id)) continue;
+        for (const char *p = t->token[id]; *p; p++) count[(unsigned char)*p]++;
+        count[0]++;
+        total += (double)strlen(t->token[id]) + 1;
+    }
+    for (int i = 0; i < 256; i++) bits[i] = -log2(count[i] / total);
+}
+
+/* The words that are [UNK] most often, and the bits of all of them. */
 static int note_unknown(Corpus *c, const char *path, const Tokenizer *t, Error *err)
 {
     enum { NAMED = 5 };
     Tokenizer words = {0};
     Buffer split = {0};
+    double bits[256];
     int *count = NULL, status = -1;
+    bits_of_bytes(t, bits);
     tokenizer_split(t, c->text, c->length, &split);
     if (split.failed || !(count = checked_alloc(c->unknown + TOKEN_SPECIALS, sizeof *count, err)))
         goto done;
@@ -1759,6 +2082,8 @@ static int note_unknown(Corpus *c, const char *path, const Tokenizer *t, Error *
         const int id = tokenizer_add(&words, word, err);
         if (id < 0) goto done;
         count[id]++;
+        for (const char *p = word; *p; p++) c->spelling += bits[(unsigned char)*p];
+        c->spelling += bits[0];
     }
     buffer_print(&c->notes, "%s: %.3g %% of the words are not in the vocabulary, but [UNK]:", path,
                  100.0 * c->unknown / c->words);
@@ -2249,14 +2574,14 @@ static int read_glue(Tokenizer *t, const Json *j, int model, Error *err)
     const int list = json_find(j, model, "glue"), pairs = json_find(j, model, "glue_exceptions");
     if (list < 0 && pairs < 0) return 0;
     if (json_type(j, list) != JSON_ARRAY || j->node[list].size != t->size ||
-        json_type(j, pairs) != JSON_ARRAY)
+        (pairs >= 0 && json_type(j, pairs) != JSON_ARRAY))
         return fail(err, "\"glue\", \"glue_exceptions\": expected two lists, the first of %d",
                     t->size);
     if (!(t->glue = checked_alloc((size_t)t->size, sizeof *t->glue, err))) return -1;
     for (int k = list + 1, id = 0; k < j->node[list].next; k = j->node[k].next, id++)
         if (read_integers(j, k, t->glue[id].count[0][0], MOST, INT_MAX) < 0)
             return fail(err, "\"glue\": expected lists of at most %d counts", MOST);
-    for (int k = pairs + 1; k < j->node[pairs].next; k = j->node[k].next) {
+    for (int k = pairs + 1; pairs >= 0 && k < j->node[pairs].next; k = j->node[k].next) {
         int pair[2];
         if (read_integers(j, k, pair, 2, t->size - 1) != 2)
             return fail(err, "\"glue_exceptions\": expected pairs of ids from 0 to %d",
@@ -2657,8 +2982,15 @@ static int train(const char *path, const TokenizerOptions *options, const char *
     size_t n, lines = 0;
     snprintf(name, sizeof name, "%.*s.json",
              (int)(dot && dot > base ? (size_t)(dot - base) : strlen(base)), base);
-    if (!out) out = name;
+    if (!out && strcmp(path, "-"))
+        out = name;
+    else if (!out)
+        return fail(err, "a text from the standard input has no name: --out is needed");
+    const FileKind kind = file_kind(out);
     if (output_spares(out, path, err)) return -1;
+    if (kind != FILE_NEW && kind != FILE_TOKENIZER)
+        return fail(err, "%s: is there already and is %s; another --out is needed", out,
+                    file_kind_names[kind]);
     char *text = read_file(path, &n, err);
     if (!text) return -1;
     int status = tokenizer_make(&t, options, text, n, &inner);
@@ -2787,6 +3119,7 @@ static int show(const char *path, Error *err)
 
 int main(int argc, char **argv)
 {
+    begin_program();
     static const char *const commands[] = {"encode",     "decode",           "show",
                                            "train-word", "train-original",   "train-bpe",
                                            "train-char", "train-word-level", "train-byte-level",
@@ -2812,7 +3145,8 @@ int main(int argc, char **argv)
         {.name = NULL}};
     int status = options_parse(table, argc, argv, operand, 2, &err);
     if (status >= 0 && help) {
-        puts("tokenizer train-KIND FILE   make a vocabulary from a text; KIND is word, original, "
+        puts("tokenizer train-KIND FILE   make a vocabulary from a text (-: the standard "
+             "input); KIND is word, original, "
              "bpe or char\n"
              "                            (the original's word-level and byte-level are original "
              "and bpe)\n"
