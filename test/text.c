@@ -524,7 +524,7 @@ static void test_json_rules(void)
         tokenizer_free(&t);
     }
     static const char *const glue[] = {
-        "'glue': 3", "'glue': [[1]], 'glue_exceptions': []", "'glue_exceptions': []", "'glue': [[],[],[],[],[]]",
+        "'glue': 3", "'glue': [[1]], 'glue_exceptions': []", "'glue_exceptions': []", "'glue': [[],[],[],[],[]], 'glue_exceptions': 3",
         "'glue': [[],[],[],[],[-1]], 'glue_exceptions': []",
         "'glue': [[],[],[],[],[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17]], 'glue_exceptions': []",
         "'glue': [[],[],[],[],[]], 'glue_exceptions': [[0,5]]", "'glue': [[],[],[],[],[]], 'glue_exceptions': [[0]]"};
