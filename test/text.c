@@ -601,6 +601,45 @@ static void test_gpt2(const char *folder)
     free(json.text), free(whole.text), free(got.text);
 }
 
+/* A damaged tokenizer.json is refused, or does something: sanitizers see the rest. */
+static void test_damage(void)
+{
+    enum { ROUNDS = 400 };
+    static const char text[] = "red \"fig\" 4.5, it's\nred fig\n";
+    static const char *const kinds[] = {"word", "bpe", "char"};
+    uint64_t draws = 5000000;
+    for (int k = 0; k < 3; k++) {
+        const TokenizerOptions o = {.tokenizer = kinds[k], .vocab_size = 280};
+        Tokenizer t = {0};
+        Buffer json = {0};
+        Error err;
+        int refused = 0;
+        if (!check(!tokenizer_make(&t, &o, text, strlen(text), &err), "%s", err.text)) return;
+        tokenizer_to_json(&t, &json);
+        tokenizer_free(&t);
+        for (int round = 0; round < ROUNDS; round++) {
+            Buffer bad = {0}, out = {0};
+            int ids[60];
+            buffer_add(&bad, json.text, json.length);
+            for (int i = 0; i <= round % 3; i++) {
+                char *at = bad.text + random_below(&draws, (int)bad.length - 20);
+                if (round % 2) memmove(at, at + 1 + i, bad.length - (size_t)(at - bad.text) - i), bad.length -= 1 + i;
+                else *at = "0123456789\"[]{},:xe\\"[random_below(&draws, 20)];
+            }
+            if (tokenizer_from_json(&t, bad.text, bad.length, &err)) {
+                refused++;
+            } else {
+                const long n = tokenizer_encode(&t, text, strlen(text), ids, 60);
+                tokenizer_decode(&t, ids, n < 60 ? (int)n : 60, 1, &out);
+            }
+            tokenizer_free(&t);
+            free(bad.text), free(out.text);
+        }
+        check(refused > ROUNDS / 2, "%s: only %d of %d damaged files are refused", kinds[k], refused, ROUNDS);
+        free(json.text);
+    }
+}
+
 static void test_large_vocabulary(void)
 {
     enum { WORDS = 1000000 };
@@ -713,6 +752,7 @@ int main(int argc, char **argv)
     group.name = "tokenizer.json written and read", test_json_round_trip(argv[1]);
     group.name = "what a tokenizer.json may ask for", test_json_rules();
     group.name = "vocab.json and merges.txt", test_gpt2(argv[1]);
+    group.name = "damaged files", test_damage();
     group.name = "a large vocabulary", test_large_vocabulary();
     group.name = "blanks", test_blanks();
     printf("%d passed, %d failed\n", group.passed, group.failed);
