@@ -1015,9 +1015,15 @@ static int unicode_init(Tokenizer *t, Error *err); /* t->unicode; see "Unicode" 
 void tokenizer_free(Tokenizer *t)
 {
     for (int id = 0; id < t->size; id++) free(t->token[id]);
-    free(t->token), free(t->slot), free(t->unicode), free(t->glue);
-    free(t->merges.pair), free(t->merges.slot), free(t->merged);
-    free(t->exceptions.pair), free(t->exceptions.slot);
+    free(t->token);
+    free(t->slot);
+    free(t->unicode);
+    free(t->glue);
+    free(t->merges.pair);
+    free(t->merges.slot);
+    free(t->merged);
+    free(t->exceptions.pair);
+    free(t->exceptions.slot);
     memset(t, 0, sizeof *t);
 }
 
@@ -1030,7 +1036,10 @@ void tokenizer_free(Tokenizer *t)
  *   Café, 42 of them?!    cafe  ,  4  2  of  them  ?!
  */
 
-/* A word character is what \w means to a Unicode regular expression: the classes up to NUMBER. */
+/* A word character is what \w means to a Unicode regular expression: the classes up to NUMBER.
+ * CONNECTOR: '_' and its like. JOINER: the two of no width, in Indic scripts and emoji. MARK: an
+ * accent or vowel sign above or below its letter; SPACING_MARK: one that takes room. NUMBER: digits
+ * and Roman numerals; OTHER_NUMBER: fractions, superscripts. */
 typedef enum {
     LETTER, CIRCLED_LETTER, CONNECTOR, JOINER, MARK, SPACING_MARK, NUMBER,
     OTHER_NUMBER, BLANK, PUNCTUATION, SYMBOL, CONTROL
@@ -1059,7 +1068,7 @@ typedef struct {
     Buffer piece;         /* the one found last */
     int special;          /* its role, or -1 */
     const char *stop;     /* of bytes: where the next special token begins, or the text ends */
-    int apart;            /* a blank, or nothing, stands before it */
+    int apart;            /* a blank stands before it */
 } Splitter;
 
 /* The role of the special token that is spelt out at the splitter, and its length; -1: none is.
@@ -1078,7 +1087,8 @@ static int special_at(const Splitter *s, size_t *length)
     return -1;
 }
 
-/* How a character meets the one before it. Of one sort, they are in one piece. */
+/* How a character meets the one before it. Of one sort, they are in one piece, unless each is
+ * ALONE; a GAP is in none; what is ATTACHED goes with whatever stands before it. */
 typedef enum { GAP, ALONE, IN_WORD, IN_SYMBOLS, ATTACHED } Sort;
 
 static Sort sort_of(const Tokenizer *t, uint32_t c)
@@ -1668,8 +1678,14 @@ static int train_bytes(Tokenizer *t, const char *text, size_t n, int vocab_size,
         status = merge_most_frequent(t, &r, piece, vocab_size,
                                      min_frequency > 1 ? min_frequency : 1, err);
     for (int i = 0; i < r.pairs.count; i++) free(r.use[i].pieces.text);
-    free(r.use), free(r.heap.text), free(r.changed.text), free(r.pairs.pair), free(r.pairs.slot);
-    free(piece), free(tokens), free(counts.text);
+    free(r.use);
+    free(r.heap.text);
+    free(r.changed.text);
+    free(r.pairs.pair);
+    free(r.pairs.slot);
+    free(piece);
+    free(tokens);
+    free(counts.text);
     tokenizer_free(&pieces);
     return status;
 }
@@ -1695,7 +1711,8 @@ long tokenizer_encode(const Tokenizer *t, const char *text, size_t n, int *ids, 
     }
     ids[out.length < out.max ? out.length : out.max] = t->special[TOKEN_SEP];
     if (s.piece.failed) status = -1;
-    free(s.piece.text), free(scratch.text);
+    free(s.piece.text);
+    free(scratch.text);
     return status ? -1 : out.length + 1;
 }
 
@@ -1808,7 +1825,9 @@ static int learn_blanks(Tokenizer *t, const char *text, size_t n, Error *err)
         const int is_exception = odds_glue(t, left, right) ? apart > glued : glued > apart;
         if (is_exception && pair_add(&t->exceptions, left, right) < 0) status = -1;
     }
-    free(all.pairs.pair), free(all.pairs.slot), free(all.times);
+    free(all.pairs.pair);
+    free(all.pairs.slot);
+    free(all.times);
     return status ? fail(err, "out of memory") : 0;
 }
 
@@ -2550,7 +2569,8 @@ static int read_merges(Tokenizer *t, const Json *j, int list, Error *err)
             status = read_merge(t, left, (size_t)(blank - left), blank + 1, strlen(blank + 1), err);
         else
             status = fail(err, "merge %d: expected two strings", t->merges.count);
-        free(left), free(right);
+        free(left);
+        free(right);
         if (status) return -1;
     }
     return 0;
@@ -2740,7 +2760,10 @@ int tokenizer_read(Tokenizer *t, const char *path, Error *err)
     memset(t, 0, sizeof *t);
     char *vocab = read_file_of(path, "vocab.json", &n, &inner), *file = NULL;
     if (vocab) {
-        if (!(file = read_file_of(path, "merges.txt", &m, err))) return free(vocab), -1;
+        if (!(file = read_file_of(path, "merges.txt", &m, err))) {
+            free(vocab);
+            return -1;
+        }
         const char *json = skip_byte_order_mark(vocab, &n);
         const char *merges = skip_byte_order_mark(file, &m);
         status = read_gpt2(t, json, n, merges, m, &inner);
@@ -2752,7 +2775,8 @@ int tokenizer_read(Tokenizer *t, const char *path, Error *err)
         else
             status = read_vocab_txt(t, text, n, &inner);
     }
-    free(vocab), free(file);
+    free(vocab);
+    free(file);
     if (!status) return 0;
     tokenizer_free(t);
     return fail(err, "%s: %.400s", path, inner.text);
@@ -3005,7 +3029,9 @@ static int train(const char *path, const TokenizerOptions *options, const char *
     for (size_t i = 0; i < n; i++) lines += text[i] == '\n' || i + 1 == n;
     if (!status)
         fprintf(stderr, "tokenizer: wrote %s: vocabulary %d, %zu lines\n", out, t.size, lines);
-    tokenizer_free(&t), free(json.text), free(text);
+    tokenizer_free(&t);
+    free(json.text);
+    free(text);
     return status;
 }
 
@@ -3077,7 +3103,9 @@ static int convert(const char *path, int decode, int max_len, Error *err)
         status = fail(err, "cannot read the standard input: %s", strerror(errno));
     if (!status && (fflush(stdout) || ferror(stdout)))
         status = fail(err, "cannot write the standard output");
-    tokenizer_free(&t), free(line.text), free(out.text);
+    tokenizer_free(&t);
+    free(line.text);
+    free(out.text);
     return status;
 }
 
