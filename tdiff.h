@@ -600,6 +600,7 @@ struct Tokenizer {
     int special[TOKEN_SPECIALS]; /* ids */
     uint32_t *unicode; /* (0x110000) what the rules make of a code point << 4 | its class */
     Glue *glue;        /* (V) or NULL */
+    Pairs exceptions;  /* neighbours that are not glued where glue says so, or the reverse */
     Pairs merges;      /* BPE: in the order in which they are made */
     int *merged;       /* (merges.count) the id that a merge makes */
     int byte_id[324];  /* BPE: of the characters that stand for bytes */

@@ -779,6 +779,21 @@ static void print_notes(const Corpus *c)
     if (c->notes.length) fputs(c->notes.text, stderr);
 }
 
+/* As --tokenizer says, with the words of the corpus at path. */
+static int make_tokenizer(Training *r, const char *path, Error *err)
+{
+    const TokenizerOptions *o = &r->s.text;
+    const int made = tokenizer_is_made(o->tokenizer);
+    Buffer what = {0};
+    Error inner;
+    if (tokenizer_make(&r->tokenizer, o, r->corpus.text, r->corpus.length, &inner))
+        return fail(err, "%.200s: %.280s", made ? path : "--tokenizer", inner.text);
+    tokenizer_describe(&r->tokenizer, &what);
+    if (!made && !what.failed) fprintf(stderr, "--tokenizer %s: %s\n", o->tokenizer, what.text);
+    free(what.text);
+    return 0;
+}
+
 /* Everything between the command line and the first step. Returns 1 if there is nothing to do. */
 static int prepare(Training *r, const char *path, Error *err)
 {
@@ -787,7 +802,6 @@ static int prepare(Training *r, const char *path, Error *err)
     Checkpoint checkpoint = {0};
     Corpus *corpus = &r->corpus;
     char *fingerprint = r->fingerprint[0], *saved;
-    Error inner;
     int status = -1;
 
     if (s->classifier && load_denoiser(r, err)) goto done;
@@ -815,11 +829,7 @@ static int prepare(Training *r, const char *path, Error *err)
         corpus_read(corpus, path, err))
         goto done;
     if (s->classifier && take_labels(r, path, err)) goto done;
-    if (!s->resume && !s->classifier &&
-        tokenizer_make(&r->tokenizer, &s->text, corpus->text, corpus->length, &inner)) {
-        fail(err, "%s: %.400s", path, inner.text);
-        goto done;
-    }
+    if (!s->resume && !s->classifier && make_tokenizer(r, path, err)) goto done;
     c->vocab = r->tokenizer.size;
     const Tokenizer *words = s->classifier ? &r->words : &r->tokenizer;
     if (s->pad && corpus_measure(corpus, path, words, c->seq_len, err)) goto done;
@@ -830,8 +840,8 @@ static int prepare(Training *r, const char *path, Error *err)
         fprintf(stderr, "%s: %d sentences, %d labels; ", path, corpus->rows,
                 c->vocab - TOKEN_SPECIALS);
     else
-        fprintf(stderr, "%s: %d sentences, %d words in the vocabulary; ", path, corpus->rows,
-                c->vocab);
+        fprintf(stderr, "%s: %d sentences, %d %s in the vocabulary; ", path, corpus->rows, c->vocab,
+                words->kind == TOKENIZER_WORD ? "words" : "tokens");
     fprintf(stderr, "the longest sentence has %d positions\n", corpus->longest);
     print_notes(corpus);
     if (!s->classifier && corpus->rows > 20 &&
