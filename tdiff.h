@@ -561,7 +561,7 @@ struct Option {
     const char *help;           /* NULL: not offered, only kept in the checkpoint */
     const char *deflt;          /* what --help shows as the default; NULL: *value */
     const char *needs;          /* NULL, or the option without which it has no effect */
-    const char *excludes;       /* NULL, or "a b": options beside which it has none */
+    const char *excludes;       /* NULL, "*", or "a b": options beside which it has none */
     int result;                 /* determines the result: goes into the checkpoint */
     int given;                  /* how often: set by the parser */
 };
@@ -589,28 +589,60 @@ int checkpoint_save(const char *path, const Model *m, const Optimizer *o, const 
                     int extras, const Tokenizer *t, const Option *options, int steps_done,
                     Error *err);
 
-typedef struct {
+enum { STORED_RANK = 8 };
+typedef struct { /* a tensor as it lies in a file */
+    char *name;
+    int dtype, rank; /* dtype: an index into dtypes, tdiff.c */
+    int64_t shape[STORED_RANK]; /* 1 behind rank */
+    uint64_t begin, bytes;
+    int wanted; /* it was read */
+} Stored;
+typedef struct { /* checkpoint_close may follow a failure, and {0} */
     char path[1024];
     FILE *file;
     char *header;
     Json json;
-    size_t data, data_size; /* where the tensors begin in the file, and their bytes */
+    Stored *stored; /* (count) in the order in which they lie */
+    int count;
+    uint64_t data, data_size; /* where the tensors begin in the file, and their bytes */
+    char front[64];           /* what all names have in front: "", "model.", "bert." */
 } Checkpoint;
+/* Any safetensors file that keeps the rules of the format: tensors of known types, one behind the
+ * other without a gap, each name once. */
 int checkpoint_open(Checkpoint *c, const char *path, Error *err);
 void checkpoint_close(Checkpoint *c);
+int checkpoint_is_ours(const Checkpoint *c); /* ./train has written it: it has our metadata */
 char *checkpoint_metadata(const Checkpoint *c, const char *key, Error *err); /* the caller frees */
 int checkpoint_option(const Checkpoint *c, Option *o, Error *err); /* *o->value from o->name's */
 int checkpoint_config(const Checkpoint *c, Config *config, Tokenizer *t, int *steps_done,
                       Error *err);
+/* Of a file without our metadata: what its shapes say of *config, and heads as in the config.json
+ * beside it, or 0. The rest of *config stays. */
+int checkpoint_shapes(const Checkpoint *c, Config *config, Error *err);
 /* What a classifier says of its denoiser: embeddings, noise schedule, positions. */
 void denoiser_fingerprint(const Model *m, char out[20]);
 /* Is c a classifier for this denoiser or, with NULL, a denoiser itself? */
 int checkpoint_is(const Checkpoint *c, const Model *denoiser, Error *err);
 int checkpoint_has(const Checkpoint *c, const char *tensor);
-/* Reads the tensor prefix + x->name, which must have x's shape, into data. */
-int checkpoint_tensor(Checkpoint *c, const Tensor *x, const char *prefix, real *data, Error *err);
-/* Reads all tensors whose names are prefix + a name of m's table into data (num_params), in the
- * table's order. */
-int checkpoint_tensors(Checkpoint *c, const Model *m, const char *prefix, real *data, Error *err);
+/* Reads the tensor family + x->name, which must have x's shape, into data (x->size). It may have
+ * BERT's name, something in front of it, and be F32, F16, BF16 or F64. */
+int checkpoint_tensor(Checkpoint *c, const Tensor *x, const char *family, real *data, Error *err);
+/* Reads all tensors of m's table into data (num_params), in the table's order. family: "" the
+ * averaged weights, "raw." those that are trained, "adam_m.", "adam_v.". The error lists all that
+ * are missing or of another shape, and then none has been read. */
+int checkpoint_tensors(Checkpoint *c, const Model *m, const char *family, real *data, Error *err);
+/* The same of those whose names begin with part. fewer: the file may have fewer words and positions
+ * than m; those behind keep what data has. */
+int checkpoint_part(Checkpoint *c, const Model *m, const char *family, const char *part, int fewer,
+                    real *data, Error *err);
+/* Appends what any safetensors file is, a line for each thing that it says of itself. */
+void checkpoint_describe(const Checkpoint *c, Buffer *out);
+/* Appends the name of the log beside the checkpoint at path. */
+void checkpoint_log(const char *path, Buffer *name);
+/* Copies a checkpoint to path without the tensors that only --resume needs. */
+int checkpoint_export(Checkpoint *c, const char *path, Error *err);
+/* To be called behind these for a file without our metadata: has everything in it been read? An
+ * lm_head.weight must be word_embedding.weight; what is no weight by its type does not count. */
+int checkpoint_rest(Checkpoint *c, Error *err);
 
 #endif

@@ -510,6 +510,10 @@ static int check_options(const Option *table, Error *err)
     for (const Option *o = table; o->name; o++) {
         const char *dashes = o->name[1] ? "--" : "-", *other = o->excludes ? o->excludes : "";
         if (!o->given) continue;
+        for (const Option *p = table; *other == '*' && p->name; p++)
+            if (p != o && p->given)
+                return fail(err, "%s%s takes no other option; there is --%s", dashes, o->name,
+                            p->name);
         if (o->needs && !is_given(table, o->needs, strlen(o->needs)))
             return fail(err, "%s%s needs --%s", dashes, o->name, o->needs);
         for (size_t n; *other; other += n + (other[n] == ' ')) {
@@ -572,7 +576,8 @@ void options_help(const Option *table, FILE *out)
             option_print(o, &value);
         if (value.length) fprintf(out, " (default %s)", value.text);
         if (o->needs) fprintf(out, " (needs --%s)", o->needs);
-        if (o->excludes) fprintf(out, " (not with: %s)", o->excludes);
+        if (o->excludes && *o->excludes == '*') fprintf(out, " (takes no other option)");
+        else if (o->excludes) fprintf(out, " (not with: %s)", o->excludes);
         fputc('\n', out);
         free(value.text);
     }

@@ -2,7 +2,9 @@
  *
  *   ./train                               the simple corpus, a minute or two: simple.safetensors
  *   ./train mine.txt --val held-out.txt   your own: mine.safetensors
- *   ./train mine.txt --resume mine.safetensors
+ *   ./train --resume mine.safetensors            after Ctrl-C; with --steps MORE, after its end
+ *   ./train other.txt --init mine.safetensors    begins with its weights
+ *   ./train --export mine.safetensors small.safetensors    what ./sample needs of it
  *   ./train --classifier labeled.tsv --denoiser mine.safetensors     for ./sample --guide
  *
  * A step draws a batch of sentences, a diffusion step t and noise for each, and follows the
@@ -53,7 +55,7 @@ static int on_terminal(FILE *f)
 /* ---- options -------------------------------------------------------------------------------- */
 
 /* What two corpora differ in: a run can only be resumed on the sentences, and labels, it began
- * with. */
+ * with. label: NULL, or one for each sentence. */
 static void corpus_fingerprint(const Corpus *c, const int *label, char out[20])
 {
     uint64_t hash = (uint64_t)c->rows;
@@ -69,9 +71,12 @@ typedef struct {
     Config config;
     int recipe, steps, stop_at, batch, warmup, schedule_sampler, seed, threads, log_interval,
         save_interval, vocab_size;
-    int min_frequency, pad, help;
+    int min_frequency, pad, grow_vocab, help;
     double lr, weight_decay, dropout, ema_rate, clip;
-    const char *val, *out, *resume, *fingerprint, *classifier, *denoiser, *denoiser_is;
+    const char *val, *out, *resume, *init, *export, *classifier, *denoiser;
+    /* what else the checkpoint says of the run */
+    const char *text, *fingerprint, *val_fingerprint, *denoiser_is, *earlier_steps, *arithmetic;
+    double text_bytes;
 } Settings;
 
 enum { CLASSIFIER_STEPS = 1000 }; /* the defaults with --classifier */
@@ -91,7 +96,7 @@ static void defaults(Settings *s)
 static const char *const schedule_samplers[] = {"uniform", "loss-second-moment", NULL};
 static const char *const off_on[] = {"off", "on", NULL};
 static const char *const recipe_names[] = {"best", "templates", "original", NULL};
-enum { TEMPLATES = 1 }; /* the one for the default corpus */
+enum { TEMPLATES = 1 /* the one for the default corpus */, ORIGINAL };
 static const struct {
     const char *option, *value[3];
 } recipes[] = {
@@ -125,7 +130,8 @@ static Option *list_options(Settings *s, Error *err)
          .deflt = "best; templates for the default corpus"},
         {"val", OPT_TEXT, &s->val, .excludes = "classifier",
          .help = "held-out sentences to measure the loss on",
-         .deflt = "data/simple-test.txt for the default corpus"},
+         .deflt = "data/simple-test.txt for the default corpus; those of the run resumed",
+         .result = 1},
         {"classifier", OPT_TEXT, &s->classifier,
          .help = "train a classifier for ./sample --guide on this file: a sentence, a TAB and a "
                  "label a line",
@@ -167,8 +173,14 @@ static Option *list_options(Settings *s, Error *err)
         {"clip", OPT_REAL, &s->clip, .max = 1e9,
          .help = "largest norm of the gradient; 0: no limit", .result = 1},
         {"seed", OPT_INT, &s->seed, .max = INT32_MAX, .help = "of everything random", .result = 1},
-        {"corpus", OPT_TEXT, &s->fingerprint, .result = 1}, /* no help: in the checkpoint only */
+        /* no help: in the checkpoint only */
+        {"text", OPT_TEXT, &s->text, .result = 1},
+        {"text-bytes", OPT_REAL, &s->text_bytes, .max = 1e18, .result = 1},
+        {"corpus", OPT_TEXT, &s->fingerprint, .result = 1},
+        {"val-corpus", OPT_TEXT, &s->val_fingerprint, .result = 1},
         {"denoiser-is", OPT_TEXT, &s->denoiser_is, .result = 1},
+        {"earlier-steps", OPT_TEXT, &s->earlier_steps, .result = 1},
+        {"arithmetic", OPT_TEXT, &s->arithmetic, .result = 1},
         {"threads", OPT_INT, &s->threads, .min = 1, .max = 1024,
          .help = "does not change the result"},
         {"log-interval", OPT_INT, &s->log_interval, .min = 1, .max = 1e8,
@@ -176,7 +188,19 @@ static Option *list_options(Settings *s, Error *err)
         {"save-interval", OPT_INT, &s->save_interval, .min = 1, .max = 1e8,
          .help = "steps between checkpoints"},
         {"resume", OPT_TEXT, &s->resume,
-         .help = "go on with this checkpoint; options that determine the result must agree"},
+         .help = "go on with this checkpoint; options that determine the result must agree, but "
+                 "--steps may change"},
+        {"init", OPT_TEXT, &s->init,
+         .help = "begin with the weights of this checkpoint, or of a safetensors file with the "
+                 "names of the original; shape and vocabulary are its own",
+         .excludes = "resume classifier", .result = 1},
+        {"grow-vocab", OPT_FLAG, &s->grow_vocab,
+         .help = "add the words of the text that the checkpoint of --init does not know",
+         .needs = "init"},
+        {"export", OPT_TEXT, &s->export,
+         .help = "copy this checkpoint, without what only --resume needs, into the file that is "
+                 "named behind it",
+         .excludes = "*"},
         {"help", OPT_FLAG, &s->help, .help = "print this"},
         {.name = NULL},
     };
@@ -187,30 +211,6 @@ static Option *list_options(Settings *s, Error *err)
     for (int i = 0; i < CONFIG_OPTIONS; i++) table[i].excludes = "classifier";
     memcpy(table + CONFIG_OPTIONS, options, sizeof options);
     return table;
-}
-
-/* Takes what determines the result from the checkpoint; what was given on the command line must
- * agree with it. */
-static int resume_options(Option *table, const Checkpoint *c, Error *err)
-{
-    for (Option *o = table; o->name; o++) {
-        Buffer given = {0}, saved = {0};
-        int differ;
-        if (!o->result || o->kind == OPT_TEXT) continue;
-        option_print(o, &given);
-        if (checkpoint_option(c, o, err)) {
-            free(given.text);
-            return -1;
-        }
-        option_print(o, &saved);
-        differ = o->given && !given.failed && !saved.failed && strcmp(given.text, saved.text);
-        if (differ)
-            fail(err, "--%s %s: %s was trained with %s", o->name, given.text, c->path, saved.text);
-        free(given.text);
-        free(saved.text);
-        if (differ) return -1;
-    }
-    return 0;
 }
 
 /* path without its folder, and without the first of the suffixes (NULL-terminated) that it ends in
@@ -237,10 +237,13 @@ typedef struct {
     size_t at; /* positions of the batch before them */
 } Group;
 
+enum { REMEMBERED = 10 };
 typedef struct {
     Settings s;
     Option *options;
-    Tokenizer tokenizer; /* of a classifier: its labels */
+    Checkpoint from;              /* of --resume or --init, while it is read */
+    char *remembered[REMEMBERED]; /* texts that it says */
+    Tokenizer tokenizer;          /* of a classifier: its labels */
     Corpus corpus, val;
     Model model;
     Model denoiser; /* of a classifier: whose samples it is to guide, and that one's words */
@@ -272,7 +275,7 @@ typedef struct {
     real *weight, *scaled;    /* scaled: by the share of the positions that are the group's */
     Losses terms;
     double tokens;           /* of all batches of this run */
-    char fingerprint[2][20]; /* of the corpus and of the denoiser */
+    char fingerprint[3][20]; /* of the corpus, of the held-out text, of the denoiser */
     FILE *log;
     int done; /* steps */
 } Training;
@@ -636,6 +639,196 @@ static int hold_out(Training *r, Error *err)
     return 0;
 }
 
+/* ---- what a run begins with ----------------------------------------------------------------- */
+
+/* What the checkpoint says of key, owned by r; NULL: nothing. */
+static const char *remember(Training *r, const char *key)
+{
+    Error none;
+    char **slot = r->remembered;
+    char *text = checkpoint_metadata(&r->from, key, &none);
+    while (*slot) slot++;
+    if (text && *text) return *slot = text;
+    free(text);
+    return NULL;
+}
+
+/* Takes what determines the result from the checkpoint; what was given on the command line must
+ * agree with it, but for --steps. */
+static int resume_options(Training *r, Error *err)
+{
+    for (Option *o = r->options; o->name; o++) {
+        Buffer given = {0}, saved = {0};
+        if (!o->result) continue;
+        if (o->kind == OPT_TEXT) {
+            if (!o->given) *(const char **)o->value = remember(r, o->name);
+            continue;
+        }
+        option_print(o, &given);
+        int status = checkpoint_option(&r->from, o, err);
+        option_print(o, &saved);
+        if (!status && o->given && o->value != &r->s.steps && !given.failed && !saved.failed &&
+            strcmp(given.text, saved.text))
+            status = fail(err,
+                          "--%s %s: %s was trained with %s; --init %s begins a new run with "
+                          "its weights",
+                          o->name, given.text, r->from.path, saved.text, r->from.path);
+        free(given.text);
+        free(saved.text);
+        if (status) return -1;
+    }
+    return 0;
+}
+
+/* Goes on with a run to another last step, which the learning rate is for, and notes that. */
+static int change_horizon(Training *r, int steps, Error *err)
+{
+    Settings *s = &r->s;
+    Buffer text = {0};
+    if (steps <= r->done) return fail(err, "--steps %d: %s has done %d", steps, s->resume, r->done);
+    fprintf(stderr, "note: the learning rate falls to 0 over %d steps from here on, not %d\n",
+            steps, s->steps);
+    if (s->earlier_steps) buffer_print(&text, "%s, ", s->earlier_steps);
+    buffer_print(&text, "%d until step %d", s->steps, r->done);
+    if (text.failed) return fail(err, "out of memory");
+    r->remembered[REMEMBERED - 1] = text.text;
+    s->earlier_steps = text.text, s->steps = steps;
+    return 0;
+}
+
+/* There are two classes of machine, each with one result. */
+static int note_arithmetic(Training *r, Error *err)
+{
+    Settings *s = &r->s;
+    Buffer text = {0};
+    const char *here = arithmetic_class(), *before = s->arithmetic;
+    s->arithmetic = here;
+    if (!before || !strcmp(before, here)) return 0;
+    s->arithmetic = before;
+    if (strchr(before, ' ')) return 0; /* it was said already */
+    fprintf(stderr,
+            "note: %s was begun on a machine %s fused multiply-add, which this one has%s: the "
+            "result will be that of neither\n",
+            s->resume, strcmp(before, "fma") ? "without" : "with",
+            strcmp(here, "fma") ? " not" : "");
+    buffer_print(&text, "%s until step %d, then %s", before, r->done, here);
+    if (text.failed) return fail(err, "out of memory");
+    r->remembered[REMEMBERED - 2] = text.text;
+    s->arithmetic = text.text;
+    return 0;
+}
+
+/* Options that make a Config and were not given become those of `from`. */
+static void take_config(Option *table, Config *from)
+{
+    Option of[CONFIG_OPTIONS];
+    config_options(of, from);
+    for (int i = 0; i < CONFIG_OPTIONS; i++) {
+        if (table[i].given) continue;
+        if (of[i].kind == OPT_REAL)
+            *(double *)table[i].value = *(double *)of[i].value;
+        else
+            *(int *)table[i].value = *(int *)of[i].value;
+    }
+}
+
+/* --init: what is not given is as it was there. */
+static int init_options(Training *r, Error *err)
+{
+    Settings *s = &r->s;
+    Config of = s->config;
+    int steps;
+    if (checkpoint_is_ours(&r->from)) {
+        if (checkpoint_config(&r->from, &of, &r->tokenizer, &steps, err)) return -1;
+        for (Option *o = r->options; o->name; o++)
+            if (o->value == &s->pad && !o->given && checkpoint_option(&r->from, o, err)) return -1;
+        s->text = remember(r, "text");
+        if (option_given(r->options, &s->vocab_size) && !s->grow_vocab)
+            return fail(err, "--vocab-size: the vocabulary is that of %s; expected --grow-vocab",
+                        s->init);
+    } else {
+        if (checkpoint_shapes(&r->from, &of, err)) return -1;
+        if (!option_given(r->options, &s->recipe)) s->recipe = ORIGINAL;
+        apply_recipe(s, r->options);
+        of.predict = s->config.predict, of.emb_norm = s->config.emb_norm;
+        if (!of.heads && !option_given(r->options, &s->config.heads))
+            return fail(err,
+                        "%s: does not say how many attention heads it has, nor is there a "
+                        "config.json beside it; expected --heads",
+                        s->init);
+    }
+    take_config(r->options, &of);
+    return 0;
+}
+
+/* Opens the checkpoint of --resume or --init and takes from it what is not given. */
+static int open_source(Training *r, Error *err)
+{
+    Settings *s = &r->s;
+    const int steps = s->steps, more = option_given(r->options, &s->steps);
+    if (s->classifier && load_denoiser(r, err)) return -1;
+    if (!s->resume && !s->init) return 0;
+    if (checkpoint_open(&r->from, s->resume ? s->resume : s->init, err) ||
+        checkpoint_is(&r->from, s->classifier ? &r->denoiser : NULL, err))
+        return -1;
+    if (s->init) return init_options(r, err);
+    if (!checkpoint_has(&r->from, "raw.word_embedding.weight"))
+        return fail(err,
+                    "%s: has no training state, it was exported; --init %s begins a new run "
+                    "with its weights",
+                    s->resume, s->resume);
+    if (resume_options(r, err) ||
+        checkpoint_config(&r->from, &s->config, &r->tokenizer, &r->done, err) ||
+        note_arithmetic(r, err))
+        return -1;
+    return more && steps != s->steps ? change_horizon(r, steps, err) : 0;
+}
+
+/* The vocabulary of the text, if there is none yet, or with --grow-vocab what it has more. */
+static int make_vocabulary(Training *r, const char *path, Error *err)
+{
+    const Settings *s = &r->s;
+    const Corpus *c = &r->corpus;
+    const int before = r->tokenizer.size;
+    Tokenizer words = {0};
+    Error inner;
+    if (before && !s->grow_vocab) return 0;
+    int status = tokenizer_train_word_level(&words, c->text, c->length, s->vocab_size,
+                                            s->min_frequency, &inner);
+    for (int i = TOKEN_SPECIALS; i < words.size && before && !status; i++)
+        status = tokenizer_add(&r->tokenizer, words.token[i], &inner) < 0 ? -1 : 0;
+    if (status) fail(err, "%s: %.400s", path, inner.text);
+    if (before) {
+        fprintf(stderr, "%s: %d words are new to %s\n", path, r->tokenizer.size - before, s->init);
+        tokenizer_free(&words);
+    } else
+        r->tokenizer = words;
+    return status;
+}
+
+/* The weights at the first step, the optimiser, the losses by which t is drawn. */
+static int load_weights(Training *r, Error *err)
+{
+    const Settings *s = &r->s;
+    Checkpoint *from = &r->from;
+    Model *m = &r->model;
+    Optimizer *o = &r->optimizer;
+    const int ours = s->init && checkpoint_is_ours(from);
+    if (!s->resume) model_random(m, (uint64_t)s->seed);
+    if (!s->resume && s->classifier) begin_with_denoiser(m, &r->denoiser);
+    if (s->resume && checkpoint_tensors(from, m, "raw.", m->params, err)) return -1;
+    if (!s->resume && s->init &&
+        (checkpoint_part(from, m, "", "", ours, m->params, err) ||
+         (!ours && checkpoint_rest(from, err))))
+        return -1;
+    if (optimizer_init(o, m, err)) return -1;
+    return s->resume && (checkpoint_tensors(from, m, "", o->ema, err) ||
+                         checkpoint_tensors(from, m, "adam_m.", o->adam_m, err) ||
+                         checkpoint_tensors(from, m, "adam_v.", o->adam_v, err))
+               ? -1
+               : 0;
+}
+
 /* Room in the workspace for the sentences of one length that a batch can have. Returns the
  * positions of the `batch` longest sentences, or 0 after a failure. */
 static size_t fit_lengths(Training *r, const Corpus *c, int copies, Error *err)
@@ -706,44 +899,27 @@ static int prepare(Training *r, const char *path, Error *err)
 {
     Settings *s = &r->s;
     Config *c = &s->config;
-    Checkpoint checkpoint = {0};
     Corpus *corpus = &r->corpus;
-    char *fingerprint = r->fingerprint[0], *saved;
-    Error inner;
-    int status = -1;
+    char(*fingerprint)[20] = r->fingerprint;
 
-    if (s->classifier && load_denoiser(r, err)) goto done;
-    if (s->resume) {
-        if (checkpoint_open(&checkpoint, s->resume, err) ||
-            checkpoint_is(&checkpoint, s->classifier ? &r->denoiser : NULL, err) ||
-            resume_options(r->options, &checkpoint, err) ||
-            checkpoint_config(&checkpoint, c, &r->tokenizer, &r->done, err))
-            goto done;
-        if (r->done >= (s->stop_at ? s->stop_at : s->steps)) {
-            fprintf(stderr, "%s: step %d of %d is done already; nothing to do\n", s->resume,
-                    r->done, s->steps);
-            status = 1;
-            goto done;
-        }
+    if (s->resume && r->done >= (s->stop_at ? s->stop_at : s->steps)) {
+        fprintf(stderr,
+                "%s: step %d of %d is done already; nothing to do (--steps N goes on to "
+                "step N)\n",
+                s->resume, r->done, s->steps);
+        return 1;
     }
     if (!s->stop_at) s->stop_at = s->steps;
-    if (s->stop_at > s->steps) {
-        fail(err, "--stop-at %d: there are only --steps %d", s->stop_at, s->steps);
-        goto done;
-    }
-    if (corpus_read(corpus, path, err)) goto done;
-    if (s->classifier && take_labels(r, path, err)) goto done;
-    if (!s->resume && !s->classifier &&
-        tokenizer_train_word_level(&r->tokenizer, corpus->text, corpus->length, s->vocab_size,
-                                   s->min_frequency, &inner)) {
-        fail(err, "%s: %.400s", path, inner.text);
-        goto done;
-    }
+    if (s->stop_at > s->steps)
+        return fail(err, "--stop-at %d: there are only --steps %d", s->stop_at, s->steps);
+    if (corpus_read(corpus, path, err)) return -1;
+    const double bytes = (double)corpus->length;
+    if (s->classifier ? take_labels(r, path, err) : make_vocabulary(r, path, err)) return -1;
     c->vocab = r->tokenizer.size;
     const Tokenizer *words = s->classifier ? &r->words : &r->tokenizer;
-    if (s->pad && corpus_measure(corpus, path, words, c->seq_len, err)) goto done;
+    if (s->pad && corpus_measure(corpus, path, words, c->seq_len, err)) return -1;
     if (s->pad && corpus->longest < c->seq_len) c->seq_len = corpus->longest;
-    if (corpus_fill(corpus, path, words, c->seq_len, s->pad, err)) goto done;
+    if (corpus_fill(corpus, path, words, c->seq_len, s->pad, err)) return -1;
     if (!c->max_positions) c->max_positions = corpus->longest;
     if (s->classifier)
         fprintf(stderr, "%s: %d sentences, %d labels; ", path, corpus->rows,
@@ -759,82 +935,75 @@ static int prepare(Training *r, const char *path, Error *err)
                 "%s: nearly every word occurs once, so there is little to learn about one; with "
                 "--tokenizer bpe its parts are tokens\n",
                 path);
-    if (corpus->longest > c->max_positions) {
-        fail(err, "--max-positions %d: the longest sentence has %d", c->max_positions,
-             corpus->longest);
-        goto done;
-    }
+    if (corpus->longest > c->max_positions)
+        return fail(err, "--max-positions %d: the longest sentence has %d; --seq-len %d cuts it",
+                    c->max_positions, corpus->longest, c->max_positions);
     if (s->val) {
         const int most = c->seq_len < c->max_positions ? c->seq_len : c->max_positions;
         if (corpus_read(&r->val, s->val, err) ||
             corpus_fill(&r->val, s->val, words, most, s->pad, err))
-            goto done;
+            return -1;
         print_notes(&r->val);
     }
 
-    corpus_fingerprint(corpus, r->label, fingerprint);
-    if (s->resume) {
-        if (!(saved = checkpoint_metadata(&checkpoint, "corpus", err))) goto done;
-        int same = !strcmp(saved, fingerprint);
-        free(saved);
-        if (!same) {
-            fail(err, "%s: not the text that %s was trained on", path, s->resume);
-            goto done;
-        }
+    corpus_fingerprint(corpus, r->label, fingerprint[0]);
+    if (s->resume && s->fingerprint && strcmp(s->fingerprint, fingerprint[0]))
+        return fail(err,
+                    "%s: not the text that %s was trained on: that was %s, of %.0f bytes, "
+                    "this has %.0f",
+                    path, s->resume, s->text ? s->text : "another", s->text_bytes, bytes);
+    s->fingerprint = fingerprint[0], s->text = path, s->text_bytes = bytes;
+    if (s->val) {
+        corpus_fingerprint(&r->val, NULL, fingerprint[1]);
+        if (s->resume && s->val_fingerprint && strcmp(s->val_fingerprint, fingerprint[1]))
+            fprintf(stderr,
+                    "note: %s: not the held-out text of %s until now; val is another loss\n",
+                    s->val, s->resume);
+        s->val_fingerprint = fingerprint[1];
     }
-    s->fingerprint = fingerprint;
     if (s->classifier) {
-        denoiser_fingerprint(&r->denoiser, r->fingerprint[1]);
-        s->denoiser_is = r->fingerprint[1];
-        if (hold_out(r, err)) goto done;
+        denoiser_fingerprint(&r->denoiser, fingerprint[2]);
+        s->denoiser_is = fingerprint[2];
+        if (hold_out(r, err)) return -1;
     }
+    if (!s->resume && note_arithmetic(r, err)) return -1;
 
     if (model_init(&r->model, c, err) ||
         diffusion_init(&r->diffusion, c->noise_schedule, c->diffusion_steps, NULL, err))
-        goto done;
-    if (!s->resume)
-        model_random(&r->model, (uint64_t)s->seed);
-    else if (checkpoint_tensors(&checkpoint, &r->model, "raw.", r->model.params, err))
-        goto done;
-    if (!s->resume && s->classifier) begin_with_denoiser(&r->model, &r->denoiser);
-    if (optimizer_init(&r->optimizer, &r->model, err)) goto done;
-    if (s->resume &&
-        (checkpoint_tensors(&checkpoint, &r->model, "", r->optimizer.ema, err) ||
-         checkpoint_tensors(&checkpoint, &r->model, "adam_m.", r->optimizer.adam_m, err) ||
-         checkpoint_tensors(&checkpoint, &r->model, "adam_v.", r->optimizer.adam_v, err)))
-        goto done;
+        return -1;
+    if (load_weights(r, err)) return -1;
     if (s->schedule_sampler) {
-        if (resampler_init(&r->resampler, r->diffusion.T, LOSSES_KEPT, err)) goto done;
+        if (resampler_init(&r->resampler, r->diffusion.T, LOSSES_KEPT, err)) return -1;
         const Tensor history = {.name = "loss_history",
                                 .rank = 2,
                                 .shape = {r->diffusion.T, 1 + LOSSES_KEPT},
                                 .data = r->resampler.history,
                                 .size = (size_t)r->diffusion.T * (1 + LOSSES_KEPT)};
-        if (s->resume && (checkpoint_tensor(&checkpoint, &history, "", history.data, err) ||
+        if (s->resume && (checkpoint_tensor(&r->from, &history, "", history.data, err) ||
                           resampler_restore(&r->resampler, err)))
-            goto done;
+            return -1;
         r->extra[r->extras++] = history;
     }
     if (!s->pad && !s->classifier) { /* ./sample draws lengths by these */
         r->extra[r->extras] = length_tensor(c->max_positions);
         if (!(r->length_count =
                   checked_alloc(r->extra[r->extras].size, sizeof *r->length_count, err)))
-            goto done;
+            return -1;
         for (int i = 0; i < corpus->rows; i++) r->length_count[sentence_length(corpus, i)]++;
         r->extra[r->extras++].data = r->length_count;
     }
-    if (make_room(r, err) || !(r->decay = checked_alloc(r->model.num_tensors, 1, err))) goto done;
+    checkpoint_close(&r->from);
+    if (make_room(r, err) || !(r->decay = checked_alloc(r->model.num_tensors, 1, err))) return -1;
     for (int i = 0; i < r->model.num_tensors; i++) r->decay[i] = r->model.tensors[i].rank == 2;
     fprintf(stderr, "%.2f million parameters, %d threads%s\n", r->model.num_params * 1e-6,
             max_threads(), s->resume ? ", resumed" : "");
-    status = 0;
-done:
-    checkpoint_close(&checkpoint);
-    return status;
+    return 0;
 }
 
 static void release(Training *r)
 {
+    checkpoint_close(&r->from);
+    for (int i = 0; i < REMEMBERED; i++) free(r->remembered[i]);
     tokenizer_free(&r->tokenizer);
     tokenizer_free(&r->words);
     corpus_free(&r->corpus);
@@ -865,11 +1034,22 @@ static void release(Training *r)
     if (r->log) fclose(r->log);
 }
 
+static int export_checkpoint(const char *from, const char *to, Error *err)
+{
+    Checkpoint c;
+    int status = checkpoint_open(&c, from, err);
+    if (!status) status = output_spares(to, from, err);
+    if (!status) status = checkpoint_export(&c, to, err);
+    checkpoint_close(&c);
+    return status;
+}
+
 static int print_help(Settings *s, const Option *options)
 {
     defaults(s);
     printf("usage: ./train [options] [CORPUS]\n"
            "       ./train --classifier LABELED --denoiser CHECKPOINT [options]\n"
+           "       ./train --export CHECKPOINT FILE\n"
            "Trains on CORPUS (default data/simple-train.txt), one sentence a line, and writes\n"
            "NAME.safetensors, NAME being CORPUS without folder, -train.txt and .txt. Then:\n"
            "./sample NAME.safetensors\n\n");
@@ -881,7 +1061,6 @@ int main(int argc, char **argv)
 {
     static const char *const corpus_suffixes[] = {"-train.txt", "-labeled.tsv", ".txt", ".tsv",
                                                   NULL};
-    static const char *const checkpoint_suffixes[] = {".safetensors", NULL};
     Training run = {0};
     Settings *s = &run.s;
     const char *path = NULL;
@@ -895,22 +1074,32 @@ int main(int argc, char **argv)
     int operands = options_parse(run.options, argc, argv, &path, 1, &err);
     if (operands > 0 && s->classifier)
         operands = fail(&err, "'%s': --classifier has its sentences in %s", path, s->classifier);
+    if (operands == 0 && s->export)
+        operands = fail(&err, "--export %s: expected the file to write behind it", s->export);
     if (operands < 0 || s->help) {
         const int status = operands < 0 ? 2 : print_help(s, run.options);
         if (operands < 0) fprintf(stderr, "train: %s\n", err.text);
         free(run.options);
         return status;
     }
+    if (s->export) {
+        const int status = export_checkpoint(s->export, path, &err);
+        if (status) fprintf(stderr, "train: %s\n", err.text);
+        free(run.options);
+        return status ? 1 : 0;
+    }
     if (s->classifier && !option_given(run.options, &s->steps)) s->steps = CLASSIFIER_STEPS;
     if (s->classifier && !option_given(run.options, &s->lr)) s->lr = CLASSIFIER_LR;
+    int default_text = !operands && !s->classifier && !s->resume && !s->init;
+    if (default_text && !option_given(run.options, &s->recipe)) s->recipe = TEMPLATES;
+    apply_recipe(s, run.options);
+    int status = open_source(&run, &err);
     if (s->classifier)
         path = s->classifier;
-    else if (!operands) {
-        path = "data/simple-train.txt";
-        if (!s->val) s->val = "data/simple-test.txt";
-        if (!option_given(run.options, &s->recipe)) s->recipe = TEMPLATES;
-    }
-    apply_recipe(s, run.options);
+    else if (!operands)
+        path = s->text;
+    if (!path) path = "data/simple-train.txt", default_text = 1;
+    if (default_text && !s->val) s->val = "data/simple-test.txt";
     if (!s->out && s->resume)
         buffer_print(&out, "%s", s->resume);
     else if (!s->out) {
@@ -923,13 +1112,10 @@ int main(int argc, char **argv)
         fprintf(stderr, "note: this build computes with more than float precision; another build "
                         "may give another result\n");
 
-    const char *slash = strrchr(s->out, '/');
-    buffer_add(&log, s->out, slash ? (size_t)(slash + 1 - s->out) : 0);
-    base_name(&log, s->out, checkpoint_suffixes);
-    buffer_print(&log, ".jsonl");
-    int status = out.failed || log.failed ? fail(&err, "out of memory") : 0;
-    const char *const inputs[] = {path, s->val, s->denoiser};
-    for (int i = 0; i < 3 && !status; i++)
+    checkpoint_log(s->out, &log);
+    if (!status && (out.failed || log.failed)) status = fail(&err, "out of memory");
+    const char *const inputs[] = {path, s->val, s->denoiser, s->resume ? NULL : s->init};
+    for (int i = 0; i < 4 && !status; i++)
         if (output_spares(s->out, inputs[i], &err) || output_spares(log.text, inputs[i], &err))
             status = -1;
     if (!status) status = prepare(&run, path, &err);
