@@ -230,6 +230,15 @@ def from_here(folder, text, name, *options):
               WITHIN, scale)
 
 
+def lines_of_the_readme(folder):
+    """README's lines that read a checkpoint with numpy give the table that the network reads."""
+    lines = open("README.md").read().split("```python\n")[1].split("```")[0]
+    there = {"print": lambda *words: None}
+    exec(lines.replace("simple.safetensors", f"{folder}/best.safetensors"), there)
+    table = rebuild(*read(f"{folder}/best.safetensors")).embeddings()
+    agree("README: embeddings", there["e"].astype("f8"), table, WITHIN)
+
+
 def weights_of(folder, text, name, *options):
     """The weights with which ./train begins: it makes one step of next to no length."""
     path = f"{folder}/begun.safetensors"
@@ -298,5 +307,6 @@ if __name__ == "__main__":
     from_here(folder, text, "original", "--recipe", "original")
     from_here(folder, text, "noise", "--predict", "epsilon", "--self-conditioning", "on")
     from_there(folder, text)
+    lines_of_the_readme(folder)
     print(f"{passed} passed, {failed} failed, 0 skipped")
     sys.exit(failed > 0)
