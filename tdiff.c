@@ -1946,6 +1946,13 @@ static Workspace from_example(const Workspace *all, const Config *c, int first)
     return w;
 }
 
+size_t workspace_size(const Workspace *w, const Config *c, int B, int N)
+{
+    Workspace counted = *w;
+    counted.arena = NULL, counted.B = B, counted.N = N, counted.first = 0;
+    return list_arrays(&counted, c);
+}
+
 int workspace_fit(Workspace *w, const Config *c, int B, int N, Error *err)
 {
     double per_row = 8.0 * c->hidden + 2.0 * c->ffn + (double)c->heads * N + 4;
@@ -1953,9 +1960,7 @@ int workspace_fit(Workspace *w, const Config *c, int B, int N, Error *err)
     if (per_row * B * N * sizeof(real) > (double)((size_t)-1 / 4))
         return fail(err, "a batch of %d x %d positions is too large for this machine", B, N);
     w->B = B, w->N = N, w->first = 0;
-    Workspace counted = *w;
-    counted.arena = NULL;
-    const size_t size = list_arrays(&counted, c);
+    const size_t size = workspace_size(w, c, B, N);
     if (size > w->size) {
         free(w->arena);
         w->size = 0;

@@ -333,6 +333,8 @@ void model_free(Model *m);
 int piece_of_batch(int B, int N);
 /* B: the most examples at a time, N: the number of positions. */
 int workspace_init(Workspace *w, const Config *c, int B, int N, int training, Error *err);
+/* Numbers in the arena that so many examples need. */
+size_t workspace_size(const Workspace *w, const Config *c, int B, int N);
 /* Arranges the arrays for another B and N; what they held is lost. Allocates only what no call
  * before needed as much of. */
 int workspace_fit(Workspace *w, const Config *c, int B, int N, Error *err);

@@ -11,7 +11,7 @@
  * gradient of training_losses. Everything random is a hash of (seed, step, example), so a run that
  * was stopped and resumed writes the same bytes as one that was not. */
 #if defined(__unix__) || defined(__APPLE__)
-#define _POSIX_C_SOURCE 200112L /* a wall clock, isatty: in seconds and on_terminal only */
+#define _POSIX_C_SOURCE 200112L /* a wall clock, isatty, sysconf: in the next three functions */
 #define TDIFF_POSIX
 #include <unistd.h>
 #endif
@@ -52,6 +52,16 @@ static int on_terminal(FILE *f)
 #endif
 }
 
+/* Bytes that the machine has, as far as that can be known */
+static double physical_memory(void)
+{
+#if defined(TDIFF_POSIX) && defined(_SC_PHYS_PAGES)
+    return (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+#else
+    return HUGE_VAL;
+#endif
+}
+
 /* ---- options -------------------------------------------------------------------------------- */
 
 /* What two corpora differ in: a run can only be resumed on the sentences, and labels, it began
@@ -69,10 +79,10 @@ static void corpus_fingerprint(const Corpus *c, const int *label, char out[20])
 
 typedef struct {
     Config config;
-    int recipe, steps, stop_at, batch, warmup, schedule_sampler, seed, threads, log_interval,
-        save_interval, vocab_size;
-    int min_frequency, pad, grow_vocab, help;
-    double lr, weight_decay, dropout, ema_rate, clip;
+    int recipe, steps, stop_at, batch, microbatch, warmup, schedule_sampler, seed, threads,
+        log_interval, save_interval, vocab_size;
+    int min_frequency, pad, grow_vocab, dry_run, help;
+    double save_minutes, lr, weight_decay, dropout, ema_rate, clip;
     const char *val, *out, *resume, *init, *export, *classifier, *denoiser;
     /* what else the checkpoint says of the run */
     const char *text, *fingerprint, *val_fingerprint, *denoiser_is, *earlier_steps, *arithmetic;
@@ -82,6 +92,7 @@ typedef struct {
 enum { CLASSIFIER_STEPS = 1000 }; /* the defaults with --classifier */
 #define CLASSIFIER_LR 5e-4
 enum { LOSSES_KEPT = 10 /* for every t */, LONGEST_BLOCK = 8 /* see epoch_order */ };
+enum { VALIDATED = 256 }; /* held-out sentences, at most, that val is measured on */
 
 static void defaults(Settings *s)
 {
@@ -91,6 +102,7 @@ static void defaults(Settings *s)
     s->min_frequency = 1;
     s->lr = 2e-3, s->weight_decay = 0.01, s->ema_rate = 0.999, s->clip = 1;
     s->threads = max_threads(), s->log_interval = 100, s->save_interval = 500;
+    s->save_minutes = 5;
 }
 
 static const char *const schedule_samplers[] = {"uniform", "loss-second-moment", NULL};
@@ -148,6 +160,10 @@ static Option *list_options(Settings *s, Error *err)
          .help = "save and stop after this step", .deflt = "steps"},
         {"batch", OPT_INT, &s->batch, .min = 1, .max = 65536, .help = "sentences a step",
          .result = 1},
+        {"microbatch", OPT_INT, &s->microbatch, .max = 65536,
+         .help = "sentences to compute at a time; fewer need less memory, and give the same but "
+                 "for rounding and dropout",
+         .deflt = "as many as are fast", .result = 1},
         {"pad", OPT_CHOICE, &s->pad, .choices = off_on,
          .help = "fill every sentence up to the longest, and let the network say where it ends",
          .excludes = "classifier", .result = 1},
@@ -187,6 +203,11 @@ static Option *list_options(Settings *s, Error *err)
          .help = "steps between lines of the log"},
         {"save-interval", OPT_INT, &s->save_interval, .min = 1, .max = 1e8,
          .help = "steps between checkpoints"},
+        {"save-minutes", OPT_REAL, &s->save_minutes, .min = 0.001, .max = 1e6,
+         .help = "minutes between checkpoints, if those steps take longer"},
+        {"dry-run", OPT_FLAG, &s->dry_run,
+         .help =
+             "say what memory and time the run would take, after five steps, and write nothing"},
         {"resume", OPT_TEXT, &s->resume,
          .help = "go on with this checkpoint; options that determine the result must agree, but "
                  "--steps may change"},
@@ -266,7 +287,7 @@ typedef struct {
     int *val_order, *val_rank; /* held-out sentences by length; which t of those spread evenly */
     /* a batch: of each of `count` sentences its row in the corpus, its length, t, ... */
     int count, groups;
-    size_t positions; /* of all of them */
+    size_t positions, room; /* of all of them; that ids and noise have room for */
     int *row, *length, *t, *labels, *guess;
     size_t *at; /* and where it begins in ids and noise */
     Group *group;
@@ -355,6 +376,13 @@ static void swap_arenas(real *a, real *b, size_t n)
     }
 }
 
+/* Sentences of N positions that are computed at a time */
+static int piece(const Settings *s, int count, int N)
+{
+    const int most = piece_of_batch(count, N);
+    return s->microbatch && s->microbatch < most ? s->microbatch : most;
+}
+
 /* The mean loss of the batch and, with backward, its gradient, group by group: of the denoiser or
  * of the classifier. Every position counts alike, whatever the length of its sentence. */
 static double losses(Training *r, int self_conditioned, int backward, Dropout drop)
@@ -378,7 +406,7 @@ static double losses(Training *r, int self_conditioned, int backward, Dropout dr
                          self_conditioned,
                          g->count,
                          g->N};
-        workspace_fit(&r->work, &r->s.config, piece_of_batch(g->count, g->N), g->N,
+        workspace_fit(&r->work, &r->s.config, piece(&r->s, g->count, g->N), g->N,
                       &never); /* it was as large before */
         loss =
             !r->label
@@ -452,7 +480,8 @@ static int report(Training *r, Sums *sums, double lr, double norm, double elapse
     const double per_step = elapsed / steps_run, left = (r->s.steps - r->done) * per_step;
     double val = 0, accuracy[4];
     if (r->val.rows)
-        val = validation_loss(r, r->label && r->done == r->s.stop_at ? r->val.rows : 256, accuracy);
+        val = validation_loss(r, r->label && r->done == r->s.stop_at ? r->val.rows : VALIDATED,
+                              accuracy);
     fprintf(stderr, "%sstep %d/%d  loss %.4f", terminal ? "\r" : "", r->done, r->s.steps,
             sums->loss / k);
     if (!r->label)
@@ -499,35 +528,60 @@ static int save(const Training *r, Error *err)
                            r->options, r->done, err);
 }
 
+/* What a step tells the log */
+typedef struct {
+    double lr, norm; /* of the gradient */
+} Step;
+
+static Step train_step(Training *r)
+{
+    const Settings *s = &r->s;
+    const int step = r->done;
+    const Dropout drop = {rng_key((uint64_t)s->seed, RNG_DROPOUT, step, 0), s->dropout, 0};
+    draw_batch(r, step);
+    losses(r, self_condition(s, step), 1, drop);
+    if (r->resampler.T) resampler_update(&r->resampler, r->t, r->terms.loss, r->count);
+    const double norm = gradient_norm(&r->model, &r->optimizer);
+    const double lr = learning_rate(s->lr, step, s->warmup, s->steps);
+    if (norm - norm == 0) { /* finite */
+        adamw_step(&r->model, &r->optimizer, step, lr, s->weight_decay, r->decay,
+                   ema_warmup(s->ema_rate, step), clip_factor(norm, s->clip));
+        r->done++;
+    }
+    return (Step){lr, norm};
+}
+
 static int train(Training *r, Error *err)
 {
     const Settings *s = &r->s;
     const int terminal = on_terminal(stderr), first = r->done;
     Sums sums = {0};
     const double start = seconds();
-    int status = 0, saved = -1;
+    double saved_at = start;
+    int status = 0, saved = -1, told = 0;
     while (!status && r->done < s->stop_at && !interrupted) {
         const int step = r->done;
-        Dropout drop = {rng_key((uint64_t)s->seed, RNG_DROPOUT, step, 0), s->dropout, 0};
-        draw_batch(r, step);
-        losses(r, self_condition(s, step), 1, drop);
-        if (r->resampler.T) resampler_update(&r->resampler, r->t, r->terms.loss, r->count);
-        double norm = gradient_norm(&r->model, &r->optimizer),
-               lr = learning_rate(s->lr, step, s->warmup, s->steps);
-        if (!(norm - norm == 0)) {
+        const Step last = train_step(r);
+        if (r->done == step) {
             fail(err, "step %d: the gradient is not finite; a lower --lr may help. %s %s", step + 1,
                  saved < 0 ? "This run has saved nothing in" : "The last good state is in", s->out);
             return -1; /* do not save over it */
         }
-        adamw_step(&r->model, &r->optimizer, step, lr, s->weight_decay, r->decay,
-                   ema_warmup(s->ema_rate, step), clip_factor(norm, s->clip));
         add_up(&sums, r);
-        r->done++;
-        if (r->done % s->log_interval == 0 || r->done == s->stop_at || interrupted)
-            status = report(r, &sums, lr, norm, seconds() - start, r->done - first, err);
-        if (r->done % s->save_interval == 0 && r->done < s->stop_at && !status) {
+        const double now = seconds(),
+                     left = (now - start) / (r->done - first) * (s->stop_at - r->done);
+        if (r->done % s->log_interval == 0 || r->done == s->stop_at || interrupted) {
+            status = report(r, &sums, last.lr, last.norm, now - start, r->done - first, err);
+            told = 1;
+        } else if (!told && now - start > 3) {
+            fprintf(stderr, "about %.0f:%02.0f hours to go\n", floor(left / 3600),
+                    floor(fmod(left / 60, 60)));
+            told = 1;
+        }
+        if (r->done < s->stop_at && !status &&
+            (r->done % s->save_interval == 0 || now - saved_at > 60 * s->save_minutes)) {
             status = save(r, err);
-            saved = r->done;
+            saved = r->done, saved_at = now;
         }
     }
     if (terminal) fputc('\n', stderr);
@@ -842,8 +896,7 @@ static size_t fit_lengths(Training *r, const Corpus *c, int copies, Error *err)
         const int most = count[N] < B ? count[N] : B, taken = most < left ? most : left;
         positions += (size_t)taken * N;
         left -= taken;
-        if (most && workspace_fit(&r->work, &r->s.config, piece_of_batch(most, N), N, err))
-            return 0;
+        if (most && workspace_fit(&r->work, &r->s.config, piece(&r->s, most, N), N, err)) return 0;
     }
     return positions;
 }
@@ -882,6 +935,7 @@ static int make_room(Training *r, Error *err)
     }
     if (!positions || (r->val.rows && !of_val)) return -1;
     if (of_val > positions) positions = of_val;
+    r->room = positions;
     if (!(r->ids = checked_alloc(positions, sizeof *r->ids, err)) ||
         !(r->noise_x0 = checked_alloc(positions, c->emb_dim * sizeof *r->noise_x0, err)) ||
         !(r->noise_t = checked_alloc(positions, c->emb_dim * sizeof *r->noise_t, err)))
@@ -894,6 +948,90 @@ static void print_notes(const Corpus *c)
     if (c->notes.length) fputs(c->notes.text, stderr);
 }
 
+/* ---- memory and time ------------------------------------------------------------------------ */
+
+/* The bytes of a run, by what they are for, and their sum */
+enum { PARAMETERS, GRADIENTS, MOMENTS, EMA, ACTIVATIONS, TEXT, TOTAL, FAMILIES };
+
+static void count_memory(const Training *r, double bytes[FAMILIES])
+{
+    const Model *m = &r->model;
+    const Corpus *const texts[] = {&r->corpus, &r->val};
+    const double number = sizeof(real), params = number * m->num_params;
+    const double table = m->config.emb_norm > 0 ? number * m->word_embedding->size : 0;
+    const double program = 3e6 + 0x110000 * sizeof *r->tokenizer.unicode;
+    bytes[PARAMETERS] = params + table + 2 * number * r->denoiser.num_params;
+    bytes[GRADIENTS] = params + table, bytes[MOMENTS] = 2 * params, bytes[EMA] = params;
+    bytes[ACTIVATIONS] = number * (r->work.size + 2.0 * r->room * m->config.emb_dim);
+    bytes[TEXT] = program + 64.0 * r->tokenizer.size + 4.0 * 3 * r->copies * r->corpus.rows;
+    for (int i = 0; i < 2; i++)
+        if (texts[i]->start)
+            bytes[TEXT] += 4.0 * texts[i]->start[texts[i]->rows] + 8.0 * texts[i]->rows;
+    bytes[TOTAL] = 0;
+    for (int i = 0; i < TOTAL; i++) bytes[TOTAL] += bytes[i];
+}
+
+static double file_size(const Model *m) { return 4.0 * 4 * m->num_params; } /* and its header */
+
+/* Before the memory is written to: until then a machine promises more than it has. */
+static int check_memory(const Training *r, Error *err)
+{
+    double bytes[FAMILIES];
+    count_memory(r, bytes);
+    if (bytes[TOTAL] <= physical_memory()) return 0;
+    return fail(err,
+                "%.1f GB of memory are needed, and this machine has %.1f; less are --hidden, "
+                "--layers, --emb-dim, --microbatch",
+                bytes[TOTAL] * 1e-9, physical_memory() * 1e-9);
+}
+
+/* Bytes of the largest group of an epoch and the validation: make_room is for larger ones, which
+ * hardly ever meet, and what is not written to takes no memory. */
+static double largest_group(Training *r)
+{
+    const int B = r->s.batch, held = r->val.rows < VALIDATED ? r->val.rows : VALIDATED;
+    size_t most = 0;
+    for (int k = 0; k < r->batches + (held + B - 1) / B; k++) {
+        const int v = k - r->batches, first = v < 0 ? batch_begin(r, k) : v * B;
+        if (v < 0)
+            take_sentences(r, &r->corpus, r->label, r->order + first,
+                           batch_begin(r, k + 1) - first);
+        else
+            take_sentences(r, &r->val, r->val_label, r->val_order + first,
+                           held - first < B ? held - first : B);
+        for (const Group *g = r->group; g < r->group + r->groups; g++) {
+            const size_t size =
+                workspace_size(&r->work, &r->s.config, piece(&r->s, g->count, g->N), g->N);
+            if (size > most) most = size;
+        }
+    }
+    return (double)most * sizeof(real);
+}
+
+static int dry_run(Training *r)
+{
+    static const char *const names[] = {"parameters",  "gradients", "moments", "average",
+                                        "activations", "text",      "total"};
+    enum { TRIALS = 5 };
+    const int steps = r->s.stop_at - r->done;
+    const double start = seconds();
+    double bytes[FAMILIES], tokens = 0;
+    for (int i = 0; i < TRIALS; i++) {
+        train_step(r);
+        tokens += r->positions;
+    }
+    const double elapsed = seconds() - start, hours = elapsed / TRIALS * steps / 3600;
+    count_memory(r, bytes);
+    const double unused = sizeof(real) * (double)r->work.size - largest_group(r);
+    bytes[ACTIVATIONS] -= unused, bytes[TOTAL] -= unused;
+    printf("%.2f million parameters\n", r->model.num_params * 1e-6);
+    for (int i = 0; i < FAMILIES; i++) printf("%12.1f MB %s\n", bytes[i] * 1e-6, names[i]);
+    printf("%12.1f MB checkpoint\n", file_size(&r->model) * 1e-6);
+    printf("%12.0f tokens/s in %d steps; %d steps take %.2f hours\n", tokens / fmax(elapsed, 1e-9),
+           TRIALS, steps, hours);
+    return fflush(stdout) || ferror(stdout) ? -1 : 0;
+}
+
 /* Everything between the command line and the first step. Returns 1 if there is nothing to do. */
 static int prepare(Training *r, const char *path, Error *err)
 {
@@ -901,6 +1039,7 @@ static int prepare(Training *r, const char *path, Error *err)
     Config *c = &s->config;
     Corpus *corpus = &r->corpus;
     char(*fingerprint)[20] = r->fingerprint;
+    double bytes[FAMILIES];
 
     if (s->resume && r->done >= (s->stop_at ? s->stop_at : s->steps)) {
         fprintf(stderr,
@@ -913,7 +1052,7 @@ static int prepare(Training *r, const char *path, Error *err)
     if (s->stop_at > s->steps)
         return fail(err, "--stop-at %d: there are only --steps %d", s->stop_at, s->steps);
     if (corpus_read(corpus, path, err)) return -1;
-    const double bytes = (double)corpus->length;
+    const double text_bytes = (double)corpus->length;
     if (s->classifier ? take_labels(r, path, err) : make_vocabulary(r, path, err)) return -1;
     c->vocab = r->tokenizer.size;
     const Tokenizer *words = s->classifier ? &r->words : &r->tokenizer;
@@ -951,8 +1090,8 @@ static int prepare(Training *r, const char *path, Error *err)
         return fail(err,
                     "%s: not the text that %s was trained on: that was %s, of %.0f bytes, "
                     "this has %.0f",
-                    path, s->resume, s->text ? s->text : "another", s->text_bytes, bytes);
-    s->fingerprint = fingerprint[0], s->text = path, s->text_bytes = bytes;
+                    path, s->resume, s->text ? s->text : "another", s->text_bytes, text_bytes);
+    s->fingerprint = fingerprint[0], s->text = path, s->text_bytes = text_bytes;
     if (s->val) {
         corpus_fingerprint(&r->val, NULL, fingerprint[1]);
         if (s->resume && s->val_fingerprint && strcmp(s->val_fingerprint, fingerprint[1]))
@@ -971,7 +1110,7 @@ static int prepare(Training *r, const char *path, Error *err)
     if (model_init(&r->model, c, err) ||
         diffusion_init(&r->diffusion, c->noise_schedule, c->diffusion_steps, NULL, err))
         return -1;
-    if (load_weights(r, err)) return -1;
+    if (check_memory(r, err) || load_weights(r, err)) return -1;
     if (s->schedule_sampler) {
         if (resampler_init(&r->resampler, r->diffusion.T, LOSSES_KEPT, err)) return -1;
         const Tensor history = {.name = "loss_history",
@@ -993,10 +1132,15 @@ static int prepare(Training *r, const char *path, Error *err)
         r->extra[r->extras++].data = r->length_count;
     }
     checkpoint_close(&r->from);
-    if (make_room(r, err) || !(r->decay = checked_alloc(r->model.num_tensors, 1, err))) return -1;
+    if (make_room(r, err) || check_memory(r, err) ||
+        !(r->decay = checked_alloc(r->model.num_tensors, 1, err)))
+        return -1;
     for (int i = 0; i < r->model.num_tensors; i++) r->decay[i] = r->model.tensors[i].rank == 2;
-    fprintf(stderr, "%.2f million parameters, %d threads%s\n", r->model.num_params * 1e-6,
-            max_threads(), s->resume ? ", resumed" : "");
+    count_memory(r, bytes);
+    fprintf(stderr,
+            "%.2f million parameters, %d threads%s; %.1f MB of memory, checkpoints of %.1f MB\n",
+            r->model.num_params * 1e-6, max_threads(), s->resume ? ", resumed" : "",
+            bytes[TOTAL] * 1e-6, file_size(&r->model) * 1e-6);
     return 0;
 }
 
@@ -1119,7 +1263,9 @@ int main(int argc, char **argv)
         if (output_spares(s->out, inputs[i], &err) || output_spares(log.text, inputs[i], &err))
             status = -1;
     if (!status) status = prepare(&run, path, &err);
-    if (!status) { /* early: better now than after an hour */
+    if (!status && s->dry_run) {
+        if (dry_run(&run)) status = fail(&err, "standard output: cannot write");
+    } else if (!status) { /* early: better now than after an hour */
         Output trial;
         status = output_open(&trial, s->out, &err);
         if (!status) status = output_close(&trial, 0, &err);
@@ -1127,7 +1273,7 @@ int main(int argc, char **argv)
         if (!status && !run.log)
             status = fail(&err, "%s: cannot write: %s", log.text, strerror(errno));
     }
-    if (!status) {
+    if (!status && !s->dry_run) {
         signal(SIGINT, on_signal);
         signal(SIGTERM, on_signal);
         status = train(&run, &err);

@@ -256,6 +256,46 @@ same $W/r.safetensors $W/s.safetensors "the history of losses is not resumed"
 check "uniform" ./train $SMALL --diffusion-steps 4 --out $W/s.safetensors
 cmp -s $W/r.safetensors $W/s.safetensors && bad "loss-second-moment changes nothing" || ok
 
+# ---- before a long run ----------------------------------------------------------------------------
+grep -q "million parameters, .* MB of memory, checkpoints of .* MB" $W/err && ok || bad "a run does not begin with its size"
+check "--dry-run" ./train $SMALL --dry-run --out $W/no.safetensors
+for word in parameters gradients moments average activations total checkpoint tokens/s hours; do
+    grep -q " $word" $W/out && ok || bad "--dry-run does not say: $word"
+done
+[ -e $W/no.safetensors ] || [ -e $W/no.jsonl ] && bad "--dry-run writes a file" || ok
+if python3 -c 'import resource' 2>/dev/null; then
+    MEDIUM="--hidden 128 --layers 6 --ffn 512 --batch 16 --steps 12 $W/small-train.txt"
+    check "--dry-run of more" ./train $MEDIUM --dry-run
+    total=$(awk '$3 == "total" {print $1}' $W/out)
+    check "that run" python3 -c 'import resource, subprocess, sys
+subprocess.check_call(sys.argv[1:])
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 976.5625)' ./train $MEDIUM --out $W/medium.safetensors
+    awk -v total=$total '{exit !($1 > 0.9 * total && $1 < 1.1 * total)}' $W/out && ok ||
+        bad "--dry-run says $total MB, the run took $(cat $W/out)"
+else skip "no python3 to measure memory with"; fi
+if [ -r /proc/meminfo ]; then
+    layers=$(awk '/MemTotal/ {print int($2 / 2 / 787000) + 1}' /proc/meminfo)
+    [ $layers -le 256 ] && refuse 1 "memory" ./train $W/small-train.txt --hidden 4096 --heads 4 --ffn 16384 --layers $layers \
+        --out $W/no.safetensors
+else skip "it is not known how much memory there is"; fi
+norm() { sed -n 's/.*"grad_norm":\([^,]*\).*"loss":\([^,]*\).*/\1 \2/p' $W/$1.jsonl; }
+check "--microbatch" ./train $SMALL --microbatch 1 --out $W/micro.safetensors
+norm a >$W/norms
+norm micro | paste -d ' ' - $W/norms | awk '{for (i = 1; i < 3; i++) if ($i / $(i + 2) > 1.0001 || $i / $(i + 2) < 0.9999) bad++}
+    END {exit bad || NR != 4}' && ok || bad "--microbatch gives another gradient"
+cmp -s $W/a.safetensors $W/micro.safetensors && bad "--microbatch does nothing" || ok
+check "--save-minutes" ./train $SMALL --save-minutes 0.001 --out $W/minutes.safetensors
+same $W/a.safetensors $W/minutes.safetensors "--save-minutes changes the result"
+rm $W/minutes.safetensors
+./train $TINY --steps 10000000 --log-interval 10000000 --save-interval 10000000 --save-minutes 0.02 $W/small-train.txt \
+    --out $W/minutes.safetensors 2>$W/err &
+pid=$!
+sleep 5
+kill -KILL $pid
+wait $pid 2>/dev/null
+grep -q "about [0-9]*:[0-9][0-9] hours to go" $W/err && ok || bad "a long run does not say how long it will be"
+check "it was saved by time" ./sample $W/minutes.safetensors -n 1 --steps 5
+
 # ---- weights that travel --------------------------------------------------------------------------
 check "--export" ./train --export $W/a.safetensors $W/small.safetensors
 [ $(($(wc -c <$W/small.safetensors) * 3)) -lt $(wc -c <$W/a.safetensors) ] && ok || bad "--export leaves more than a third"
