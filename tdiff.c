@@ -84,6 +84,10 @@ static Matrix columns_of(const real *x, size_t apart); /* (i,j) = x[j * apart + 
 /* c(M,N) = a(M,K) b(K,N) or, with ADD, c += a b; c's rows lie `apart`. On this thread alone. */
 static void product(real *c, size_t apart, int add, Matrix a, Matrix b, int M, int N, int K);
 
+/* section 10: the projections of the denoiser, Linear, tanh, Linear */
+static void project(real *out, real *act, const real *in, Pair first, Pair second, int M, int C);
+static void project_backward(real *din, real *dact, const real *dout, const real *act, Pair first,
+                             Pair second, int M, int C);
 /* section 10: the arrays as they begin at an example; gradients of weights, by all threads */
 static Workspace from_example(const Workspace *all, const Config *c, int first);
 static void weights_of(Pair p, int O, const real *dout, const real *in, int M);
@@ -682,9 +686,8 @@ static void forward_examples(const Model *m, const Workspace *w, real *out, cons
     silu_forward(w->time_act, w->time_hidden, (size_t)B * T4);
     linear_of(w->time, w->time_act, m->time_out, B);
 
-    linear_of(w->up_act, network_input(w, x_t, estimate, M, c->emb_dim), m->up_in, M);
-    tanh_forward(w->up_act, w->up_act, n);
-    linear_of(w->emb_normed, w->up_act, m->up_out, M);
+    project(w->emb_normed, w->up_act, network_input(w, x_t, estimate, M, c->emb_dim), m->up_in,
+            m->up_out, M, C);
     add_position_and_time(w->emb_normed, m->position_embeddings->data, w->time, B, N, C);
     layernorm_of(w->emb, w->emb_normed, w->emb_rstd, m->emb_ln, M);
     dropout_forward(w->emb, w->emb, n, dropout_site(drop, 0, 0, at));
@@ -710,9 +713,7 @@ static void forward_examples(const Model *m, const Workspace *w, real *out, cons
         h = a.out;
     }
 
-    linear_of(w->down_act, h, m->down_in, M);
-    tanh_forward(w->down_act, w->down_act, n);
-    linear_of(out, w->down_act, m->down_out, M);
+    project(out, w->down_act, h, m->down_in, m->down_out, M, C);
 }
 
 /* The forward, line by line from its end: the gradient of every activation. dh is the gradient of
@@ -734,9 +735,7 @@ static void backward_examples(const Model *m, const Workspace *w, real *dx_t, co
     const size_t att_at = (size_t)w->first * c->heads * N * N;
     real *dh = w->dh;
 
-    linear_of_backward(w->ddown, m->down_out, dout, M);
-    tanh_backward(w->ddown, w->ddown, w->down_act, n);
-    linear_of_backward(dh, m->down_in, w->ddown, M);
+    project_backward(dh, w->ddown, dout, w->down_act, m->down_in, m->down_out, M, C);
 
     for (int l = c->layers - 1; l >= 0; l--) {
         const Layer *layer = &m->layer[l];
@@ -763,9 +762,8 @@ static void backward_examples(const Model *m, const Workspace *w, real *dx_t, co
     dropout_backward(dh, dh, n, dropout_site(drop, 0, 0, at));
     layernorm_of_backward(dh, w->demb_ln, m->emb_ln, w->emb_normed, w->emb_rstd, B, N);
     memcpy(w->emb_normed, dh, n * sizeof *dh);
-    linear_of_backward(w->dup, m->up_out, dh, M);
-    tanh_backward(w->dup, w->dup, w->up_act, n);
-    linear_of_backward(w->dinput ? w->dinput : dx_t, m->up_in, w->dup, M);
+    project_backward(w->dinput ? w->dinput : dx_t, w->dup, dh, w->up_act, m->up_in, m->up_out, M,
+                     C);
     if (w->dinput) /* of [x_t, estimate]: the estimate is a constant */
         for (size_t row = 0, D = c->emb_dim; row < (size_t)M; row++)
             memcpy(dx_t + row * D, w->dinput + 2 * row * D, D * sizeof *dx_t);
@@ -1769,8 +1767,10 @@ static void list_tensors(Model *m)
     m->lm_head_bias = linear_bias(m, "", "lm_head.bias", c->vocab, c->emb_dim);
     m->time_in = linear(m, "", "time_embed.0", 4 * c->time_dim, c->time_dim);
     m->time_out = linear(m, "", "time_embed.2", C, 4 * c->time_dim);
-    m->up_in = linear(m, "", "input_up_proj.0", C, c->emb_dim * (1 + c->self_conditioning));
-    m->up_out = linear(m, "", "input_up_proj.2", C, C);
+    if (!c->identity_projections) {
+        m->up_in = linear(m, "", "input_up_proj.0", C, c->emb_dim * (1 + c->self_conditioning));
+        m->up_out = linear(m, "", "input_up_proj.2", C, C);
+    }
     m->position_embeddings =
         tensor(m, "", "position_embeddings.weight", INIT_NORMAL, 0, 2, c->max_positions, C);
     m->emb_ln = layernorm(m, "", "LayerNorm", C);
@@ -1790,6 +1790,7 @@ static void list_tensors(Model *m)
         layer->ffn_down = linear(m, prefix, "output.dense", C, c->ffn);
         layer->ffn_ln = layernorm(m, prefix, "output.LayerNorm", C);
     }
+    if (c->identity_projections) return;
     m->down_in = linear(m, "", "output_down_proj.0", C, C);
     m->down_out = linear(m, "", "output_down_proj.2", c->emb_dim, C);
 }
@@ -1801,6 +1802,9 @@ static int config_check(const Config *c, Error *err)
     if (c->vocab < 1) return fail(err, "a vocabulary of %d words", c->vocab);
     if (c->hidden % c->heads)
         return fail(err, "hidden %d is not a multiple of heads %d", c->hidden, c->heads);
+    if (c->identity_projections && (c->emb_dim != c->hidden || c->self_conditioning))
+        return fail(err, "without projections emb-dim %d must be hidden %d, and self-conditioning "
+                         "off", c->emb_dim, c->hidden);
     if (c->predict == PREDICT_SOFTMAX && c->emb_norm <= 0)
         return fail(err, "predict softmax weighs words by their distance and needs them at one "
                          "norm: emb-norm must be above 0");
@@ -2077,7 +2081,40 @@ static void linear_weights(real *dw, real *db, const real *dout, const real *in,
 
 static void weights_of(Pair p, int O, const real *dout, const real *in, int M)
 {
-    linear_weights(p.weight->grad, p.bias->grad, dout, in, M, O, p.weight->shape[1]);
+    if (p.weight) linear_weights(p.weight->grad, p.bias->grad, dout, in, M, O, p.weight->shape[1]);
+}
+
+/* Linear, tanh, Linear; without these weights, which the original does not have where embeddings
+ * come from BERT, the input. */
+static void project(real *out, real *act, const real *in, Pair first, Pair second, int M, int C)
+{
+    const size_t n = (size_t)M * C;
+    if (!first.weight) {
+        memcpy(out, in, n * sizeof *out);
+        return;
+    }
+    linear_of(act, in, first, M);
+    tanh_forward(act, act, n);
+    linear_of(out, act, second, M);
+}
+
+static void project_backward(real *din, real *dact, const real *dout, const real *act, Pair first,
+                             Pair second, int M, int C)
+{
+    const size_t n = (size_t)M * C;
+    if (!first.weight) {
+        memcpy(din, dout, n * sizeof *din);
+        return;
+    }
+    linear_of_backward(dact, second, dout, M);
+    tanh_backward(dact, dact, act, n);
+    linear_of_backward(din, first, dact, M);
+}
+
+void freeze_embeddings(Model *m)
+{
+    memset(m->word_embedding->grad, 0, m->word_embedding->size * sizeof(real));
+    memset(m->position_embeddings->grad, 0, m->position_embeddings->size * sizeof(real));
 }
 
 /* The table of embeddings as the weight of a Linear; dbias may be NULL. Called by one thread. */
@@ -2770,6 +2807,7 @@ void guide(const Sampler *s, const Workspace *w, const Diffusion *d, real *x, in
 static const char *const predict_names[] = {"x-start", "epsilon", "softmax",
                                             NULL}; /* in the order of Predict */
 static const char *const off_on[] = {"off", "on", NULL};
+static const char *const projection_names[] = {"learnt", "identity", NULL};
 static const char *const format_version = "tdiff 1";
 
 void config_defaults(Config *c)
@@ -2815,6 +2853,9 @@ void config_options(Option out[CONFIG_OPTIONS], Config *c)
          .help = "the network reads its last estimate, too", .result = 1},
         {"emb-norm", OPT_REAL, &c->emb_norm, .max = 1000,
          .help = "embeddings are scaled to this norm; 0: they are free", .result = 1},
+        {"projections", OPT_CHOICE, &c->identity_projections, .choices = projection_names,
+         .help = "identity: embeddings are as wide as the network and enter it as they are",
+         .result = 1},
         {"noise-schedule", OPT_CHOICE, &c->noise_schedule, .choices = noise_schedule_names,
          .help = "how noise grows with t", .result = 1},
     };
@@ -3096,6 +3137,12 @@ static Stored *find_stored(const Checkpoint *c, const char *family, const char *
         x = stored_as(c, full);
     }
     return x;
+}
+
+int checkpoint_is_bert(const Checkpoint *c)
+{
+    const Stored *words = find_stored(c, "", "word_embedding.weight");
+    return words && strstr(words->name, names[1].theirs);
 }
 
 int checkpoint_open(Checkpoint *c, const char *path, Error *err)

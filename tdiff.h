@@ -48,6 +48,7 @@ typedef struct {
     int diffusion_steps, noise_schedule; /* an index into noise_schedule_names */
     int predict, self_conditioning;      /* a Predict; 0 or 1 */
     double emb_norm;                     /* 0: embeddings are not normalised */
+    int identity_projections;            /* 1: D is C, and x_t enters the layers as it is */
 } Config;
 
 typedef enum { INIT_NORMAL, INIT_UNIFORM, INIT_ONE, INIT_ZERO } Init;
@@ -328,6 +329,8 @@ int max_threads(void);   /* that a call from here may use: 1 inside a parallel r
 int model_init(Model *m, const Config *c, Error *err); /* checks c; all weights are zero */
 void model_random(Model *m, uint64_t seed); /* the initial weights, as PyTorch draws them */
 void model_free(Model *m);
+/* Behind the losses of a step: it leaves the tables of words and positions as they are. */
+void freeze_embeddings(Model *m);
 /* How many examples of a batch training should take at a time. The bits of the result depend on it,
  * so it knows nothing of the threads. */
 int piece_of_batch(int B, int N);
@@ -580,7 +583,7 @@ void options_help(const Option *table, FILE *out);
 
 /* The options that make a Config, with their ranges: train.c offers them, the checkpoint stores
  * them. */
-enum { CONFIG_OPTIONS = 13 };
+enum { CONFIG_OPTIONS = 14 };
 void config_defaults(Config *c); /* of ./train; vocab and max_positions come from the text */
 void config_options(Option out[CONFIG_OPTIONS], Config *c);
 
@@ -618,6 +621,7 @@ char *checkpoint_metadata(const Checkpoint *c, const char *key, Error *err); /* 
 int checkpoint_option(const Checkpoint *c, Option *o, Error *err); /* *o->value from o->name's */
 int checkpoint_config(const Checkpoint *c, Config *config, Tokenizer *t, int *steps_done,
                       Error *err);
+int checkpoint_is_bert(const Checkpoint *c); /* its names are those of Hugging Face's BERT */
 /* Of a file without our metadata: what its shapes say of *config, and heads as in the config.json
  * beside it, or 0. The rest of *config stays. */
 int checkpoint_shapes(const Checkpoint *c, Config *config, Error *err);

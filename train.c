@@ -81,7 +81,8 @@ typedef struct {
     Config config;
     int recipe, steps, stop_at, batch, microbatch, warmup, schedule_sampler, seed, threads,
         log_interval, save_interval, vocab_size;
-    int min_frequency, pad, grow_vocab, dry_run, help;
+    int min_frequency, pad, grow_vocab, init_pretrained, pretrained_embeddings, freeze_embeddings;
+    int dry_run, help;
     double save_minutes, lr, weight_decay, dropout, ema_rate, clip;
     const char *val, *out, *resume, *init, *export, *classifier, *denoiser;
     /* what else the checkpoint says of the run */
@@ -218,6 +219,13 @@ static Option *list_options(Settings *s, Error *err)
         {"grow-vocab", OPT_FLAG, &s->grow_vocab,
          .help = "add the words of the text that the checkpoint of --init does not know",
          .needs = "init"},
+        {"init-pretrained", OPT_FLAG, &s->init_pretrained,
+         .help = "take the layers from the BERT (Hugging Face's names) of --init", .needs = "init"},
+        {"use-pretrained-embeddings", OPT_FLAG, &s->pretrained_embeddings,
+         .help = "take its embeddings of words and positions, without projections",
+         .needs = "init"},
+        {"freeze-embeddings", OPT_FLAG, &s->freeze_embeddings, .excludes = "classifier",
+         .help = "leave the embeddings of words and positions as they are", .result = 1},
         {"export", OPT_TEXT, &s->export,
          .help = "copy this checkpoint, without what only --resume needs, into the file that is "
                  "named behind it",
@@ -540,6 +548,7 @@ static Step train_step(Training *r)
     const Dropout drop = {rng_key((uint64_t)s->seed, RNG_DROPOUT, step, 0), s->dropout, 0};
     draw_batch(r, step);
     losses(r, self_condition(s, step), 1, drop);
+    if (s->freeze_embeddings) freeze_embeddings(&r->model);
     if (r->resampler.T) resampler_update(&r->resampler, r->t, r->terms.loss, r->count);
     const double norm = gradient_norm(&r->model, &r->optimizer);
     const double lr = learning_rate(s->lr, step, s->warmup, s->steps);
@@ -786,31 +795,52 @@ static void take_config(Option *table, Config *from)
     }
 }
 
-/* --init: what is not given is as it was there. */
-static int init_options(Training *r, Error *err)
+/* --init of a checkpoint: what is not given is as it was there. */
+static int init_from_ours(Training *r, Error *err)
 {
     Settings *s = &r->s;
-    Config of = s->config;
+    Config of;
     int steps;
-    if (checkpoint_is_ours(&r->from)) {
-        if (checkpoint_config(&r->from, &of, &r->tokenizer, &steps, err)) return -1;
-        for (Option *o = r->options; o->name; o++)
-            if (o->value == &s->pad && !o->given && checkpoint_option(&r->from, o, err)) return -1;
-        s->text = remember(r, "text");
-        if (option_given(r->options, &s->vocab_size) && !s->grow_vocab)
-            return fail(err, "--vocab-size: the vocabulary is that of %s; expected --grow-vocab",
-                        s->init);
-    } else {
-        if (checkpoint_shapes(&r->from, &of, err)) return -1;
+    if (checkpoint_config(&r->from, &of, &r->tokenizer, &steps, err)) return -1;
+    for (Option *o = r->options; o->name; o++)
+        if (o->value == &s->pad && !o->given && checkpoint_option(&r->from, o, err)) return -1;
+    s->text = remember(r, "text");
+    if (option_given(r->options, &s->vocab_size) && !s->grow_vocab)
+        return fail(err, "--vocab-size: the vocabulary is that of %s; expected --grow-vocab",
+                    s->init);
+    take_config(r->options, &of);
+    return 0;
+}
+
+/* --init of other weights: sizes that are not given are those of the tensors that are taken. */
+static int init_from_others(Training *r, Error *err)
+{
+    Settings *s = &r->s;
+    const int bert = checkpoint_is_bert(&r->from);
+    Config of = s->config, shapes = s->config;
+    if (bert && !s->init_pretrained && !s->pretrained_embeddings)
+        return fail(err,
+                    "%s: a BERT; expected --init-pretrained, --use-pretrained-embeddings or both",
+                    s->init);
+    if (checkpoint_shapes(&r->from, &shapes, err)) return -1;
+    if (bert)
+        of.hidden = shapes.hidden, of.layers = shapes.layers, of.ffn = shapes.ffn;
+    else {
         if (!option_given(r->options, &s->recipe)) s->recipe = ORIGINAL;
         apply_recipe(s, r->options);
+        of = shapes;
         of.predict = s->config.predict, of.emb_norm = s->config.emb_norm;
-        if (!of.heads && !option_given(r->options, &s->config.heads))
-            return fail(err,
-                        "%s: does not say how many attention heads it has, nor is there a "
-                        "config.json beside it; expected --heads",
-                        s->init);
     }
+    if (s->pretrained_embeddings) {
+        of.emb_dim = shapes.emb_dim, of.max_positions = shapes.max_positions;
+        of.identity_projections = 1, of.self_conditioning = 0;
+    }
+    of.heads = shapes.heads;
+    if (!of.heads && !option_given(r->options, &s->config.heads))
+        return fail(err,
+                    "%s: does not say how many attention heads it has, nor does a config.json "
+                    "beside it; expected --heads",
+                    s->init);
     take_config(r->options, &of);
     return 0;
 }
@@ -825,7 +855,10 @@ static int open_source(Training *r, Error *err)
     if (checkpoint_open(&r->from, s->resume ? s->resume : s->init, err) ||
         checkpoint_is(&r->from, s->classifier ? &r->denoiser : NULL, err))
         return -1;
-    if (s->init) return init_options(r, err);
+    if ((s->init_pretrained || s->pretrained_embeddings) && !checkpoint_is_bert(&r->from))
+        return fail(err, "%s: no BERT: there is no embeddings.word_embeddings.weight in it",
+                    s->init);
+    if (s->init) return (checkpoint_is_ours(&r->from) ? init_from_ours : init_from_others)(r, err);
     if (!checkpoint_has(&r->from, "raw.word_embedding.weight"))
         return fail(err,
                     "%s: has no training state, it was exported; --init %s begins a new run "
@@ -860,6 +893,25 @@ static int make_vocabulary(Training *r, const char *path, Error *err)
     return status;
 }
 
+/* The weights of --init, over random ones */
+static int init_weights(Training *r, Error *err)
+{
+    const Settings *s = &r->s;
+    Checkpoint *from = &r->from;
+    const Model *m = &r->model;
+    real *params = r->model.params;
+    if (checkpoint_is_ours(from)) return checkpoint_part(from, m, "", "", 1, params, err);
+    if (!checkpoint_is_bert(from))
+        return checkpoint_tensors(from, m, "", params, err) || checkpoint_rest(from, err) ? -1 : 0;
+    if (s->init_pretrained && checkpoint_part(from, m, "", "input_transformers.", 0, params, err))
+        return -1;
+    return s->pretrained_embeddings &&
+                   (checkpoint_part(from, m, "", "word_embedding.", 0, params, err) ||
+                    checkpoint_part(from, m, "", "position_embeddings.", 0, params, err))
+               ? -1
+               : 0;
+}
+
 /* The weights at the first step, the optimiser, the losses by which t is drawn. */
 static int load_weights(Training *r, Error *err)
 {
@@ -867,14 +919,10 @@ static int load_weights(Training *r, Error *err)
     Checkpoint *from = &r->from;
     Model *m = &r->model;
     Optimizer *o = &r->optimizer;
-    const int ours = s->init && checkpoint_is_ours(from);
     if (!s->resume) model_random(m, (uint64_t)s->seed);
     if (!s->resume && s->classifier) begin_with_denoiser(m, &r->denoiser);
+    if (!s->resume && s->init && init_weights(r, err)) return -1;
     if (s->resume && checkpoint_tensors(from, m, "raw.", m->params, err)) return -1;
-    if (!s->resume && s->init &&
-        (checkpoint_part(from, m, "", "", ours, m->params, err) ||
-         (!ours && checkpoint_rest(from, err))))
-        return -1;
     if (optimizer_init(o, m, err)) return -1;
     return s->resume && (checkpoint_tensors(from, m, "", o->ema, err) ||
                          checkpoint_tensors(from, m, "adam_m.", o->adam_m, err) ||
@@ -1135,7 +1183,11 @@ static int prepare(Training *r, const char *path, Error *err)
     if (make_room(r, err) || check_memory(r, err) ||
         !(r->decay = checked_alloc(r->model.num_tensors, 1, err)))
         return -1;
-    for (int i = 0; i < r->model.num_tensors; i++) r->decay[i] = r->model.tensors[i].rank == 2;
+    for (int i = 0; i < r->model.num_tensors; i++) {
+        const Tensor *x = &r->model.tensors[i];
+        const int table = x == r->model.word_embedding || x == r->model.position_embeddings;
+        r->decay[i] = x->rank == 2 && !(table && s->freeze_embeddings);
+    }
     count_memory(r, bytes);
     fprintf(stderr,
             "%.2f million parameters, %d threads%s; %.1f MB of memory, checkpoints of %.1f MB\n",

@@ -230,6 +230,77 @@ def from_here(folder, text, name, *options):
               WITHIN, scale)
 
 
+def from_bert(folder, text):
+    """All combinations of the three options on a small file with BERT's names, some of them old."""
+    words, positions, C, F, layers = 163, 24, 16, 32, 3
+    assert words == read(f"{folder}/original.safetensors")[0]["lm_head.bias"].numel()
+    numbers = torch.Generator().manual_seed(1)
+    bert = {}
+    add = lambda name, *shape: bert.update({"bert." + name: torch.randn(shape, generator=numbers)})
+    add("embeddings.word_embeddings.weight", words, C)
+    add("embeddings.position_embeddings.weight", positions, C)
+    add("embeddings.token_type_embeddings.weight", 2, C)
+    for end in "gamma", "beta":
+        add("embeddings.LayerNorm." + end, C)
+    for layer in (f"encoder.layer.{i}." for i in range(layers)):
+        for name, *shape in (("attention.self.query", C, C), ("attention.self.key", C, C),
+                             ("attention.self.value", C, C), ("attention.output.dense", C, C),
+                             ("intermediate.dense", F, C), ("output.dense", C, F)):
+            add(layer + name + ".weight", *shape)
+            add(layer + name + ".bias", shape[0])
+        for end in "gamma", "beta":
+            add(layer + "attention.output.LayerNorm." + end, C)
+            add(layer + "output.LayerNorm." + end, C)
+    add("pooler.dense.weight", C, C)
+    bert["cls.predictions.bias"] = torch.zeros(words)
+
+    def theirs(name):
+        for here, there in (("word_embedding.", "embeddings.word_embeddings."),
+                            ("position_embeddings.", "embeddings.position_embeddings."),
+                            ("input_transformers.", "encoder."), ("LayerNorm.weight", "LayerNorm.gamma"),
+                            ("LayerNorm.bias", "LayerNorm.beta")):
+            name = name.replace(here, there)
+        return "bert." + name
+
+    write(f"{folder}/bert.safetensors", bert)
+    for layers_too in False, True:
+        for embeddings in False, True:
+            for frozen in False, True:
+                options = ["--init-pretrained"] * layers_too + ["--freeze-embeddings"] * frozen
+                options += ["--use-pretrained-embeddings"] * embeddings
+                name = "bert" if layers_too or embeddings else None
+                options += ["--heads", "4"] if name else SHAPE
+                begun = weights_of(folder, text, name, *options)
+                init = ["--init", f"{folder}/bert.safetensors"] if name else []
+                taken = {name for name in begun if theirs(name) in bert and (
+                    layers_too and name.startswith("input_tr") or
+                    embeddings and name.startswith(("word_e", "position_e")))}
+                check(f"{options}: {len(taken)} tensors", len(taken) == 48 * layers_too + 2 * embeddings)
+                for name in taken:
+                    agree(f"{options}: {name}", begun[name], bert[theirs(name)].double(), 1e-6)
+                check(f"{options}: projections", ("input_up_proj.0.weight" in begun) != embeddings)
+                for name in "word_embedding.weight", "position_embeddings.weight":
+                    run("./train", text, *init, *options, "--steps", "3", "--batch", "8",
+                        "--out", f"{folder}/learnt.safetensors")
+                    moved = read(f"{folder}/learnt.safetensors")[0]["raw." + name] != begun[name]
+                    check(f"{options}: {name} moves or not", (moved.double().mean() > 0.9) != frozen)
+    run("./sample", f"{folder}/learnt.safetensors", "-n", "2", "--steps", "5")
+    # without "bert." in front, and with new names
+    new = {name[5:].replace("gamma", "weight").replace("beta", "bias"): x for name, x in bert.items()
+           if name.startswith("bert.")}
+    write(f"{folder}/new.safetensors", new)
+    everything = "--heads", "4", "--init-pretrained", "--use-pretrained-embeddings"
+    old = weights_of(folder, text, "bert", *everything)
+    for name, x in weights_of(folder, text, "new", *everything).items():
+        agree(f"BERT, other names: {name}", x, old[name], 0)
+    done = subprocess.run(["./train", text, "--init", f"{folder}/bert.safetensors", "--heads", "4"],
+                          stderr=subprocess.PIPE, text=True)
+    check("which part of BERT", "expected --init-pretrained" in done.stderr and done.returncode == 1)
+    done = subprocess.run(["./train", text, "--init", f"{folder}/there.safetensors", "--init-pretrained"],
+                          stderr=subprocess.PIPE, text=True)
+    check("a part of what is no BERT", "no BERT" in done.stderr and done.returncode == 1)
+
+
 def lines_of_the_readme(folder):
     """README's lines that read a checkpoint with numpy give the table that the network reads."""
     lines = open("README.md").read().split("```python\n")[1].split("```")[0]
@@ -242,8 +313,9 @@ def lines_of_the_readme(folder):
 def weights_of(folder, text, name, *options):
     """The weights with which ./train begins: it makes one step of next to no length."""
     path = f"{folder}/begun.safetensors"
-    run("./train", text, "--init", f"{folder}/{name}.safetensors", "--steps", "1", "--lr", "1e-9",
-        "--weight-decay", "0", "--batch", "8", *options, "--out", path)
+    init = ["--init", f"{folder}/{name}.safetensors"] if name else []
+    run("./train", text, *init, *options, "--steps", "1", "--lr", "1e-9", "--weight-decay", "0",
+        "--batch", "8", "--out", path)
     return {name[4:]: x for name, x in read(path)[0].items() if name.startswith("raw.")}
 
 
@@ -307,6 +379,7 @@ if __name__ == "__main__":
     from_here(folder, text, "original", "--recipe", "original")
     from_here(folder, text, "noise", "--predict", "epsilon", "--self-conditioning", "on")
     from_there(folder, text)
+    from_bert(folder, text)
     lines_of_the_readme(folder)
     print(f"{passed} passed, {failed} failed, 0 skipped")
     sys.exit(failed > 0)
