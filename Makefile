@@ -1,4 +1,4 @@
-# make            ./train ./sample ./tokenizer          make demo     train on data/simple-train.txt, then sample
+# make            ./train ./sample ./tokenizer          make demo     train on data/simple-train.txt, or go on, then sample
 # make test       all tests                             make check    warnings on gcc and clang, tests under sanitizers
 # make parity DIR=path   the numbers of the original    make data     generate data/simple-* anew
 # make evaluate   build/evaluate, the judge of samples: ./sample ... | build/evaluate TRAIN_FILE
@@ -61,7 +61,7 @@ tokenizer: build/tokenizer-main.o build/tdiff.o
 	$(CC) $(FLAGS) $(LDFLAGS) -o $@ $^ -lm
 
 demo: all
-	./train && ./sample
+	./train $(if $(wildcard simple.safetensors),--resume simple.safetensors) && ./sample
 
 data: build/simple
 	build/simple data

@@ -38,6 +38,7 @@ typedef struct {
     Guide guides[GUIDES];
     int num_guides;
     int start;
+    int written; /* sentences */
     Tokenizer tokenizer;
     Model model;
     Workspace work;
@@ -113,12 +114,11 @@ static void add_guides(void *context, real *dx, const real *x, int t)
  * makes it impossible. Without lengths the network says itself where a sentence ends. */
 static void only_words(Sampling *r)
 {
-    real *bias = r->model.lm_head_bias->data;
-    for (int id = 0; id < TOKEN_SPECIALS; id++) {
-        const int where = id == TOKEN_CLS || id == TOKEN_SEP || id == TOKEN_PAD;
-        if (where && !r->length_count) continue;
-        if (id == TOKEN_UNK && r->allow_unk) continue;
-        bias[id] = (real)-1e30;
+    for (int role = 0; role < TOKEN_SPECIALS; role++) {
+        const int is_place = role == TOKEN_CLS || role == TOKEN_SEP || role == TOKEN_PAD;
+        if (is_place && !r->length_count) continue;
+        if (role == TOKEN_UNK && r->allow_unk) continue;
+        r->model.lm_head_bias->data[r->tokenizer.special[role]] = (real)-1e30;
     }
 }
 
@@ -127,7 +127,7 @@ static void read_words(Sampling *r, const real *x)
 {
     likeliest_words(&r->model, &r->work, r->ids, x, r->count, r->N);
     for (int i = 0; i < r->count * r->N; i++)
-        if (r->fixed[i % r->N] != TOKEN_MASK) r->ids[i] = r->fixed[i % r->N];
+        if (r->fixed[i % r->N] != r->tokenizer.special[TOKEN_MASK]) r->ids[i] = r->fixed[i % r->N];
 }
 
 static void show_state(void *context, int t, const real *pred_xstart)
@@ -139,6 +139,7 @@ static void show_state(void *context, int t, const real *pred_xstart)
     for (int b = 0; b < r->count; b++) {
         Buffer text = {0};
         tokenizer_decode(&r->tokenizer, r->ids + b * r->N, r->N, 0, &text);
+        hide_controls(text.text);
         fprintf(stderr, "t %5d | %s\n", r->diffusion.timestep_map[t], text.length ? text.text : "");
         free(text.text);
     }
@@ -230,21 +231,50 @@ static int load_guide(Sampling *r, int g, Error *err)
     return status;
 }
 
+/* Says which word of the text it is, and what it may have been meant to be. */
+static int unknown_word(const Tokenizer *t, const char *text, const char *option, Error *err)
+{
+    Buffer pieces = {0}, near = {0};
+    tokenizer_split(t, text, strlen(text), &pieces);
+    fail(err, "out of memory");
+    for (char *word = strtok(pieces.text, "\n"); word; word = strtok(NULL, "\n"))
+        if (tokenizer_unknown(t, word)) {
+            tokenizer_nearest(t, word, &near);
+            fail(err, "%s: '%.80s' is not in the vocabulary; near it are %.200s", option, word,
+                 near.failed ? "?" : near.text);
+            break;
+        }
+    free(pieces.text);
+    free(near.text);
+    return -1;
+}
+
 /* The words of --prompt, where [MASK] marks what is not known, of --edit or of --probe. */
 static int given_words(Sampling *r, const char *text, const char *option, Error *err)
 {
     const int most = r->model.config.max_positions;
     int masks = 0;
     if (!(r->given = checked_alloc(most, sizeof *r->given, err))) return -1;
-    long n = tokenizer_encode(&r->tokenizer, text, strlen(text), r->given, most);
+    r->tokenizer.rules.specials = 1; /* where a text may have [MASK] as any other word, too */
+    Buffer capitals = {0};           /* [mask] is meant as [MASK] */
+    buffer_add(&capitals, "", 0);
+    for (const char *p = text; *p; p++) {
+        const int is_mask = !strncmp(p, "[mask]", 6);
+        buffer_add(&capitals, is_mask ? "[MASK]" : p, is_mask ? 6 : 1);
+        p += is_mask ? 5 : 0;
+    }
+    long n = capitals.failed
+                 ? -1
+                 : tokenizer_encode(&r->tokenizer, capitals.text, capitals.length, r->given, most);
+    free(capitals.text);
     if (n < 0) return fail(err, "out of memory");
     if (n > most)
         return fail(err, "%s: %ld positions with [CLS] and [SEP], the model has %d", option, n,
                     most);
     for (int i = 0; i < n; i++) {
-        if (r->given[i] == TOKEN_UNK)
-            return fail(err, "%s: word %d is not in the vocabulary", option, i);
-        masks += r->given[i] == TOKEN_MASK;
+        if (r->given[i] == r->tokenizer.special[TOKEN_UNK])
+            return unknown_word(&r->tokenizer, text, option, err);
+        masks += r->given[i] == r->tokenizer.special[TOKEN_MASK];
     }
     r->num_given = (int)n;
     if (r->edit && masks)
@@ -331,15 +361,16 @@ static int length_of(const Sampling *r, int i)
 static void fix_words(Sampling *r, int length)
 {
     const int behind = r->prompt ? r->num_given - 1 : 0, padded = !r->length_count;
+    const int *special = r->tokenizer.special;
     for (int i = 0; i < r->N; i++) {
-        r->fixed[i] = TOKEN_MASK;
+        r->fixed[i] = special[TOKEN_MASK];
         if (padded && !r->prompt && !r->length) continue; /* then the network says where it ends */
         if (i >= length)
-            r->fixed[i] = TOKEN_PAD;
+            r->fixed[i] = special[TOKEN_PAD];
         else if (i == length - 1)
-            r->fixed[i] = TOKEN_SEP;
+            r->fixed[i] = special[TOKEN_SEP];
         else if (i == 0)
-            r->fixed[i] = TOKEN_CLS;
+            r->fixed[i] = special[TOKEN_CLS];
         else if (i < behind)
             r->fixed[i] = r->given[i];
     }
@@ -351,6 +382,7 @@ static int sample_batch(Sampling *r, int length, Buffer *text, int first, Error 
     const int D = r->model.config.emb_dim, T = r->diffusion.T,
               N = r->N = r->length_count ? length : r->model.config.seq_len;
     const size_t n = (size_t)N * D;
+    const int mask = r->tokenizer.special[TOKEN_MASK], pad = r->tokenizer.special[TOKEN_PAD];
     int any = 0;
     if (workspace_fit(&r->work, &r->model.config, r->count, N, err)) return -1;
     for (int g = 0; g < r->num_guides; g++)
@@ -358,9 +390,9 @@ static int sample_batch(Sampling *r, int length, Buffer *text, int first, Error 
             return -1;
     fix_words(r, length);
     for (int b = 0; b < r->count; b++) {
-        for (int i = 0; i < N; i++) any |= r->known[b * N + i] = r->fixed[i] != TOKEN_MASK;
+        for (int i = 0; i < N; i++) any |= r->known[b * N + i] = r->fixed[i] != mask;
         for (int i = 0; i < N; i++)
-            r->ids[b * N + i] = !r->edit ? r->fixed[i] : i < r->num_given ? r->given[i] : TOKEN_PAD;
+            r->ids[b * N + i] = !r->edit ? r->fixed[i] : i < r->num_given ? r->given[i] : pad;
     }
     embedding_forward(r->known_x, r->model.embedding, r->ids, r->count * N, D);
     draw_noise(r, r->x, T);
@@ -396,7 +428,7 @@ static int sample_batch(Sampling *r, int length, Buffer *text, int first, Error 
 static int sample(Sampling *r, FILE *out, Error *err)
 {
     Buffer text[WINDOW] = {{0}};
-    int length[WINDOW], status = 0;
+    int length[WINDOW], status = 0, terminal = on_terminal(out);
     for (int first = 0; first < r->n && !status; first += WINDOW) {
         const int window = r->n - first < WINDOW ? r->n - first : WINDOW;
         for (int i = 0; i < window; i++) length[i] = length_of(r, first + i), text[i].length = 0;
@@ -406,14 +438,19 @@ static int sample(Sampling *r, FILE *out, Error *err)
             for (int i = 0; i < window && !status; i++) {
                 if (length[i] == N) r->number[r->count++] = first + i;
                 if (r->count == most || (r->count && i == window - 1)) {
-                    status = sample_batch(r, N, text, first, err);
+                    status = stop_signal() ? fail(err, "stopped by a signal")
+                                           : sample_batch(r, N, text, first, err);
                     r->count = 0;
                 }
             }
         }
-        for (int i = 0; i < window && !status; i++) fwrite(text[i].text, 1, text[i].length, out);
+        for (int i = 0; i < window && !status; i++) {
+            if (terminal) hide_controls(text[i].text);
+            fwrite(text[i].text, 1, text[i].length, out);
+        }
         if (!status && (fflush(out) || ferror(out)))
             status = fail(err, "%s: cannot write", r->out ? r->out : "standard output");
+        if (!status) r->written += window;
     }
     for (int i = 0; i < WINDOW; i++) free(text[i].text);
     return status;
@@ -439,13 +476,14 @@ static int add_bound(Sampling *r, Bits *sum, const Corpus *text, const int *orde
     double terms[7 * BATCH], *kl = terms + 5 * BATCH, *prior = terms + 6 * BATCH, bits[BATCH];
     const Losses losses = {terms, terms + BATCH, terms + 2 * BATCH, terms + 3 * BATCH,
                            terms + 4 * BATCH};
+    const int pad = r->tokenizer.special[TOKEN_PAD];
     int t[BATCH];
     if (workspace_fit(&r->work, c, count, N, err)) return -1;
     for (int b = 0; b < count; b++) {
         memcpy(ids + b * N, text->ids + text->start[order[b]], N * sizeof *ids);
         rng_gaussian(noise + b * n, n, rng_key((uint64_t)r->seed, RNG_NOISE_X0, 0, order[b]));
         bits[b] = length;
-        for (int i = 1; i < N; i++) sum->tokens += ids[b * N + i] != TOKEN_PAD;
+        for (int i = 1; i < N; i++) sum->tokens += ids[b * N + i] != pad;
     }
     for (int k = 0; k < K; k++) {
         const Batch batch = {ids, t, noise, noise + values, NULL, c->self_conditioning, count, N};
@@ -502,6 +540,10 @@ static int evaluate(Sampling *r, FILE *out, Error *err)
         for (end = first + 1;
              end < text.rows && end - first < most && sentence_length(&text, order[end]) == N;)
             end++;
+        if (stop_signal()) {
+            fail(err, "stopped by a signal");
+            goto done;
+        }
         if (add_bound(r, &sum, &text, order + first, end - first, N, ids, noise, err)) goto done;
     }
     const double count = text.rows, mean = sum.all / count;
@@ -518,6 +560,11 @@ static int evaluate(Sampling *r, FILE *out, Error *err)
             sum.quartile[0] / count, sum.quartile[1] / count, sum.quartile[2] / count,
             sum.quartile[3] / count, sum.decoder / count,
             r->eval_steps && r->eval_steps < T ? r->eval_steps : T, T);
+    if (text.unknown)
+        fprintf(out,
+                "  %.2f %% of the words are [UNK]; with these spelt out, byte by byte as the words "
+                "of the vocabulary: bound %.2f bits/sentence\n",
+                100.0 * text.unknown / text.words, mean + text.spelling / count);
     status = fflush(out) || ferror(out)
                  ? fail(err, "%s: cannot write", r->out ? r->out : "standard output")
                  : 0;
@@ -616,6 +663,7 @@ static void defaults(Sampling *r)
 
 int main(int argc, char **argv)
 {
+    begin_program();
     static const char *const variances[] = {"fixed-small", "fixed-large", NULL};
     const char *path = "simple.safetensors";
     Sampling run;
@@ -663,7 +711,7 @@ int main(int argc, char **argv)
         {"variance", OPT_CHOICE, &run.variance, .choices = variances, .help = "of a step back",
          .excludes = "eta"},
         {"eval", OPT_TEXT, &run.eval,
-         .help = "in place of sampling: the variational bound on this text"},
+         .help = "in place of sampling: the variational bound on this text; -: the standard input"},
         {"eval-steps", OPT_INT, &run.eval_steps, .max = 100000,
          .help = "of --eval: terms of the bound to draw for a sentence; 0: all", .needs = "eval"},
         {"probe", OPT_TEXT, &run.probe,
@@ -733,6 +781,10 @@ int main(int argc, char **argv)
         status = output_spares(run.out, inputs[i], &err);
     for (int g = 0; g < GUIDES && run.out && !status; g++)
         status = output_spares(run.out, run.guide[g], &err);
+    const FileKind kind = run.out && !status ? file_kind(run.out) : FILE_NEW;
+    if (kind != FILE_NEW && kind != FILE_TEXT)
+        status = fail(&err, "%s: is there already and is %s; only text is replaced", run.out,
+                      file_kind_names[kind]);
     if (!status) status = load(&run, path, &err);
     for (const Option *o = options; o->name && !status; o++) {
         const int softmax = run.model.config.predict == PREDICT_SOFTMAX;
@@ -744,14 +796,22 @@ int main(int argc, char **argv)
     for (int g = 0; g < GUIDES && run.guide[g] && !status; g++) status = load_guide(&run, g, &err);
     if (!status) status = plan(&run, &err);
     if (!status && !run.eval && !run.probe) only_words(&run);
-    if (!status && run.out) status = output_open(&file, run.out, &err);
+    if (!status && run.out) {
+        status = output_open(&file, run.out, &err);
+        stop_note("stopping after these sentences; those before them are kept\n");
+        catch_signals();
+        ignore_closed_pipes();
+    }
     int (*const job)(Sampling *, FILE *, Error *) = run.eval    ? evaluate
                                                     : run.probe ? probe
                                                                 : sample;
     if (!status) status = job(&run, run.out ? file.file : stdout, &err);
     if (file.file) {
         Error other;
-        if (output_close(&file, !status, status ? &other : &err)) status = -1;
+        const int closed = output_close(&file, !status || run.written, status ? &other : &err);
+        if (status && run.written && !closed)
+            fprintf(stderr, "%s: has the first %d of %d sentences\n", run.out, run.written, run.n);
+        if (closed) status = -1;
     }
     if (status) fprintf(stderr, "sample: %s\n", err.text);
     tokenizer_free(&run.tokenizer);
@@ -770,5 +830,5 @@ int main(int argc, char **argv)
     free(run.known);
     free(run.known_x);
     free(run.given);
-    return status ? 1 : 0;
+    return !status ? 0 : stop_signal() ? 128 + stop_signal() : 1;
 }

@@ -1796,7 +1796,7 @@ static void list_tensors(Model *m)
 }
 
 /* Everything that can be wrong with a Config beyond the range of each number. */
-static int config_check(const Config *c, Error *err)
+int config_check(const Config *c, Error *err)
 {
     double C = c->hidden, F = c->ffn, params;
     if (c->vocab < 1) return fail(err, "a vocabulary of %d words", c->vocab);
@@ -2862,23 +2862,46 @@ void config_options(Option out[CONFIG_OPTIONS], Config *c)
     memcpy(out, options, sizeof options);
 }
 
-static void write_bytes(Output *o, const void *bytes, size_t n)
+static void floats_to_bytes(unsigned char *bytes, const real *x, size_t n)
 {
-    fwrite(bytes, 1, n, o->file);
-} /* output_close checks */
+    for (size_t i = 0; i < n; i++) {
+        float f = (float)x[i];
+        uint32_t u;
+        memcpy(&u, &f, sizeof u);
+        for (int k = 0; k < 4; k++) bytes[4 * i + k] = (unsigned char)(u >> 8 * k);
+    }
+}
 
-static void write_floats(Output *o, const real *x, size_t n)
+static uint32_t word_at(const unsigned char *bytes)
+{
+    return (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 |
+           (uint32_t)bytes[3] << 24;
+}
+
+/* The checksum of a checkpoint's tensors is FNV-1a of 64 bits over their bytes, four at a time.
+ * Each step is one-to-one, so a single word that differs always shows. */
+static const uint64_t checksum_begin = 0xcbf29ce484222325u;
+static uint64_t checksum_more(uint64_t sum, const unsigned char *bytes, size_t words)
+{
+    for (size_t i = 0; i < words; i++) sum = (sum ^ word_at(bytes + 4 * i)) * 0x100000001b3u;
+    return sum;
+}
+
+static void print_hash(char out[20], uint64_t hash)
+{
+    snprintf(out, 20, "%08lx%08lx", (unsigned long)(hash >> 32),
+             (unsigned long)(hash & 0xffffffff));
+}
+
+/* Adds x to the checksum and, with a file, writes it; output_close notices a failure. */
+static void put_floats(FILE *f, uint64_t *sum, const real *x, size_t n)
 {
     unsigned char bytes[4 * CHUNK];
     for (size_t i = 0; i < n; i += CHUNK) {
-        size_t count = n - i < CHUNK ? n - i : CHUNK;
-        for (size_t j = 0; j < count; j++) {
-            float f = (float)x[i + j];
-            uint32_t u;
-            memcpy(&u, &f, sizeof u);
-            for (int k = 0; k < 4; k++) bytes[4 * j + k] = (unsigned char)(u >> 8 * k);
-        }
-        write_bytes(o, bytes, 4 * count);
+        const size_t count = n - i < CHUNK ? n - i : CHUNK;
+        floats_to_bytes(bytes, x + i, count);
+        *sum = checksum_more(*sum, bytes, count);
+        if (f) fwrite(bytes, 4, count, f);
     }
 }
 
@@ -2931,9 +2954,31 @@ static int begin_file(Output *o, const char *path, Buffer *header, uint64_t data
                     8.0 + header->length + data, LONG_MAX);
     if (output_open(o, path, err)) return -1;
     for (int k = 0; k < 8; k++) length[k] = (unsigned char)((uint64_t)header->length >> 8 * k);
-    write_bytes(o, length, 8);
-    write_bytes(o, header->text, header->length);
+    fwrite(length, 1, 8, o->file); /* output_close checks */
+    fwrite(header->text, 1, header->length, o->file);
     return 0;
+}
+
+/* All tensors, in the header's order; returns their checksum. f NULL: nothing else. */
+static uint64_t put_tensors(FILE *f, const Model *m, const Optimizer *o, const Tensor *extra,
+                            int extras)
+{
+    const real *arenas[] = {o->ema, m->params, o->adam_m, o->adam_v};
+    uint64_t sum = checksum_begin;
+    for (int a = 0; a < 4; a++)
+        for (int i = 0; i < m->num_tensors; i++)
+            put_floats(f, &sum, arenas[a] + (m->tensors[i].data - m->params), m->tensors[i].size);
+    for (int i = 0; i < extras; i++) put_floats(f, &sum, extra[i].data, extra[i].size);
+    return sum;
+}
+
+/* The name of a tensor that a checkpoint must not have, as a number in it is not finite, or NULL */
+static const char *not_finite(const Model *m, const real *arena)
+{
+    for (int i = 0; i < m->num_tensors; i++)
+        if (!all_finite(arena + (m->tensors[i].data - m->params), m->tensors[i].size))
+            return m->tensors[i].name;
+    return NULL;
 }
 
 int checkpoint_save(const char *path, const Model *m, const Optimizer *o, const Tensor *extra,
@@ -2941,13 +2986,22 @@ int checkpoint_save(const char *path, const Model *m, const Optimizer *o, const 
                     Error *err)
 {
     const real *arenas[] = {o->ema, m->params, o->adam_m, o->adam_v};
+    char checksum[20];
     Buffer header = {0}, value = {0};
     Output out = {0};
     uint64_t offset = 0;
     int status = -1;
 
-    buffer_print(&header, "{\"__metadata__\":{\"format\":\"%s\",\"steps-done\":\"%d\"",
-                 format_version, steps_done);
+    for (int a = 0; a < 4; a++) {
+        const char *name = not_finite(m, arenas[a]);
+        if (name)
+            return fail(err, "%s: not saved: after step %d a number of %s%s is not finite", path,
+                        steps_done, families[a], name);
+    }
+    print_hash(checksum, put_tensors(NULL, m, o, extra, extras));
+    buffer_print(&header,
+                 "{\"__metadata__\":{\"format\":\"%s\",\"steps-done\":\"%d\",\"checksum\":\"%s\"",
+                 format_version, steps_done, checksum);
     for (; options->name; options++) {
         if (!options->result) continue;
         value.length = 0;
@@ -2973,11 +3027,7 @@ int checkpoint_save(const char *path, const Model *m, const Optimizer *o, const 
         header_entry(&header, "", &x, &offset);
     }
     if (!begin_file(&out, path, &header, offset, err)) {
-        for (int f = 0; f < 4; f++)
-            for (int i = 0; i < m->num_tensors; i++)
-                write_floats(&out, arenas[f] + (m->tensors[i].data - m->params),
-                             m->tensors[i].size);
-        for (int i = 0; i < extras; i++) write_floats(&out, extra[i].data, extra[i].size);
+        put_tensors(out.file, m, o, extra, extras);
         status = output_close(&out, 1, err);
     }
     free(header.text);
@@ -3145,6 +3195,30 @@ int checkpoint_is_bert(const Checkpoint *c)
     return words && strstr(words->name, names[1].theirs);
 }
 
+/* Are the tensors those that were written? A checkpoint of an earlier version does not say. */
+static int verify_checksum(Checkpoint *c, Error *err)
+{
+    const int metadata = json_find(&c->json, 0, "__metadata__");
+    unsigned char bytes[4 * CHUNK];
+    uint64_t sum = checksum_begin;
+    char found[20];
+    if (json_find(&c->json, metadata, "checksum") < 0) return 0;
+    char *expected = checkpoint_metadata(c, "checksum", err);
+    if (!expected) return -1;
+    for (uint64_t left = c->data_size / 4, n; left; left -= n) {
+        n = fread(bytes, 4, left < CHUNK ? (size_t)left : CHUNK, c->file);
+        if (!n) break;
+        sum = checksum_more(sum, bytes, (size_t)n);
+    }
+    print_hash(found, sum);
+    int status = ferror(c->file) ? fail(err, "%s: cannot read: %s", c->path, strerror(errno)) : 0;
+    if (!status && strcmp(found, expected))
+        status = fail(err, "%s: is damaged: its tensors have the checksum %s, expected %.20s",
+                      c->path, found, expected);
+    free(expected);
+    return status;
+}
+
 int checkpoint_open(Checkpoint *c, const char *path, Error *err)
 {
     unsigned char bytes[8];
@@ -3154,26 +3228,26 @@ int checkpoint_open(Checkpoint *c, const char *path, Error *err)
     if (strlen(path) >= sizeof c->path) return fail(err, "%.40s...: the path is too long", path);
     strcpy(c->path, path);
     if (!(c->file = fopen(path, "rb")))
-        return fail(err, "%s: cannot open: %s", path, strerror(errno));
-    if (fseek(c->file, 0, SEEK_END) || (size = ftell(c->file)) < 0 || fseek(c->file, 0, SEEK_SET))
+        return fail(err, "%s: cannot open: %s; ./train makes a checkpoint", path, strerror(errno));
+    if (fread(bytes, 1, 8, c->file) != 8 && ferror(c->file))
+        return fail(err, "%s: cannot read: %s", path, strerror(errno));
+    if (fseek(c->file, 0, SEEK_END) || (size = ftell(c->file)) < 0 || fseek(c->file, 8, SEEK_SET))
         return fail(err,
                     "%s: cannot find its size: %s; expected a file, not a pipe, as tensors are "
                     "read in another order than they lie in",
                     path, strerror(errno));
-    if (fread(bytes, 1, 8, c->file) != 8)
-        return ferror(c->file)
-                   ? fail(err, "%s: cannot read: %s", path, strerror(errno))
-                   : fail(err, "%s: not a safetensors file: shorter than 8 bytes", path);
+    const FileKind kind = file_kind(path);
+    if (kind != FILE_CHECKPOINT)
+        return fail(err, "%s: not a checkpoint of ./train but %s", path, file_kind_names[kind]);
     for (int k = 7; k >= 0; k--) length = length << 8 | bytes[k];
     if (length < 2 || length > (uint64_t)size - 8)
         return fail(
-            err,
-            "%s: not a whole safetensors file: the header should have %.0f bytes, the file has %ld",
+            err, "%s: not a whole checkpoint: the header should have %.0f bytes, the file has %ld",
             path, (double)length, size);
     c->data = 8 + length, c->data_size = (uint64_t)size - c->data;
     if (read_header(c, (size_t)length, err)) return -1;
     find_front(c);
-    return 0;
+    return verify_checksum(c, err);
 }
 
 void checkpoint_close(Checkpoint *c)
@@ -3316,8 +3390,7 @@ void denoiser_fingerprint(const Model *m, char out[20])
         memcpy(&u, &f, sizeof u);
         hash = rng_key(hash, RNG_SHUFFLE, i, u);
     }
-    snprintf(out, 20, "%08lx%08lx", (unsigned long)(hash >> 32),
-             (unsigned long)(hash & 0xffffffff));
+    print_hash(out, hash);
 }
 
 int checkpoint_is(const Checkpoint *c, const Model *denoiser, Error *err)
@@ -3472,37 +3545,52 @@ static int is_training_state(const Stored *x)
     return is;
 }
 
-int checkpoint_export(Checkpoint *c, const char *path, Error *err)
+/* The bytes of what is wanted, to a file if there is one; *sum: their checksum. */
+static int copy_wanted(Checkpoint *c, FILE *out, uint64_t *sum, Error *err)
 {
-    const int metadata = json_find(&c->json, 0, "__metadata__");
-    unsigned char bytes[CHUNK];
-    Buffer header = {0};
-    Output out = {0};
-    uint64_t offset = 0;
-    if (!checkpoint_is_ours(c)) return fail(err, "%s: not a checkpoint of ./train", c->path);
-    buffer_print(&header, "{\"__metadata__\":");
-    buffer_add(&header, c->header + c->json.node[metadata].begin,
-               c->json.node[metadata].end - c->json.node[metadata].begin);
+    unsigned char bytes[4 * CHUNK];
+    *sum = checksum_begin;
     for (int i = 0; i < c->count; i++) {
-        Stored *x = &c->stored[i];
-        x->wanted = !is_training_state(x);
-        if (x->wanted) header_entry(&header, "", x, &offset);
-    }
-    int status = begin_file(&out, path, &header, offset, err);
-    for (int i = 0; i < c->count && !status; i++) {
         const Stored *x = &c->stored[i];
         if (!x->wanted) continue;
         if (fseek(c->file, (long)(c->data + x->begin), SEEK_SET))
-            status = fail(err, "%s: cannot read '%s'", c->path, x->name);
-        for (uint64_t at = 0; at < x->bytes && !status; at += CHUNK) {
-            const size_t n = x->bytes - at < CHUNK ? (size_t)(x->bytes - at) : CHUNK;
-            if (fread(bytes, 1, n, c->file) != n)
-                status = fail(err, "%s: cannot read '%s'", c->path, x->name);
-            else
-                write_bytes(&out, bytes, n);
+            return fail(err, "%s: cannot read '%s'", c->path, x->name);
+        for (uint64_t at = 0, n; at < x->bytes; at += n) {
+            n = x->bytes - at < sizeof bytes ? x->bytes - at : sizeof bytes;
+            if (fread(bytes, 1, (size_t)n, c->file) != n)
+                return fail(err, "%s: cannot read '%s'", c->path, x->name);
+            *sum = checksum_more(*sum, bytes, (size_t)n / 4);
+            if (out) fwrite(bytes, 1, (size_t)n, out);
         }
     }
+    return 0;
+}
+
+int checkpoint_export(Checkpoint *c, const char *path, Error *err)
+{
+    const Json *j = &c->json;
+    const int metadata = json_find(j, 0, "__metadata__"), old = json_find(j, metadata, "checksum");
+    char checksum[20];
+    Buffer header = {0};
+    Output out = {0};
     Error other;
+    uint64_t offset = 0, sum;
+    if (!checkpoint_is_ours(c)) return fail(err, "%s: not a checkpoint of ./train", c->path);
+    for (int i = 0; i < c->count; i++) c->stored[i].wanted = !is_training_state(&c->stored[i]);
+    if (copy_wanted(c, NULL, &sum, err)) return -1;
+    print_hash(checksum, sum);
+    buffer_print(&header, "{\"__metadata__\":{\"checksum\":\"%s\"", checksum);
+    for (int key = metadata + 1; key < j->node[metadata].next; key += 2)
+        if (key + 1 != old) {
+            buffer_add(&header, ",\"", 2);
+            buffer_add(&header, j->text + j->node[key].begin,
+                       j->node[key + 1].end + 1 - j->node[key].begin);
+        }
+    buffer_print(&header, "}");
+    for (int i = 0; i < c->count; i++)
+        if (c->stored[i].wanted) header_entry(&header, "", &c->stored[i], &offset);
+    int status = begin_file(&out, path, &header, offset, err);
+    if (!status) status = copy_wanted(c, out.file, &sum, err);
     if (output_close(&out, !status, status ? &other : err)) status = -1;
     free(header.text);
     return status;

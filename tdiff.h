@@ -24,6 +24,13 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#error "-ffast-math removes the checks for numbers that are not finite, and one seed, one result"
+#endif
+#if defined(__GNUC__) && !defined(_OPENMP)
+#pragma GCC diagnostic ignored "-Wunknown-pragmas" /* those of OpenMP, in a build without threads */
+#endif
+
 #ifdef TDIFF_DOUBLE
 typedef double real; /* the parity and gradient tests build the same sources in double precision */
 #else
@@ -31,9 +38,10 @@ typedef float real;
 #endif
 
 typedef struct { char text[512]; } Error;
-typedef struct Corpus Corpus; /* these three are described with tokenizer.c */
+typedef struct Corpus Corpus; /* these are described with tokenizer.c */
 typedef struct Tokenizer Tokenizer;
 typedef struct Option Option;
+typedef struct Buffer Buffer;
 
 /* ---- what the algorithm works with ---------------------------------------------------------- */
 
@@ -326,6 +334,7 @@ int max_threads(void);   /* that a call from here may use: 1 inside a parallel r
 
 /* ---- 10. parameters, memory, threads -------------------------------------------------------- */
 
+int config_check(const Config *c, Error *err);         /* can there be such a model? */
 int model_init(Model *m, const Config *c, Error *err); /* checks c; all weights are zero */
 void model_random(Model *m, uint64_t seed); /* the initial weights, as PyTorch draws them */
 void model_free(Model *m);
@@ -447,31 +456,75 @@ void guide(const Sampler *s, const Workspace *w, const Diffusion *d, real *x, in
 #define PRINTF_LIKE(text, first)
 #endif
 int fail(Error *err, const char *format, ...) PRINTF_LIKE(2, 3); /* fills err, returns -1 */
+/* Control characters, which a terminal would obey, become '?', but for \n; text may be NULL. */
+void hide_controls(char *text);
 /* count * size zeroed bytes, or NULL with err filled; the caller frees. */
 void *checked_alloc(size_t count, size_t size, Error *err);
-/* The whole file and a closing NUL; *length without it. NULL with err filled; the caller frees. */
+/* The whole file, "-" being the standard input, and a closing NUL; *length without it. NULL with
+ * err filled; the caller frees. */
 char *read_file(const char *path, size_t *length, Error *err);
 
-/* A file that replaces path only when it is whole: it is written beside it, as path.tmp, and then
- * renamed. Every failed write is noticed by output_close at the latest. keep = 0 throws it away. A
- * device or a pipe is written directly. */
+/* What a file is, by its first bytes. FILE_NEW: there is none, or it is empty or no regular file,
+ * so that nothing can be lost by writing it. */
+typedef enum {
+    FILE_NEW, FILE_CHECKPOINT, FILE_LOG, FILE_TOKENIZER, FILE_TEXT, FILE_BINARY
+} FileKind;
+FileKind file_kind(const char *path);
+extern const char *const file_kind_names[];      /* in this order, with their article */
+void file_date(const char *path, char out[20]);  /* of its last change; "": unknown */
+int same_file(const char *a, const char *b);     /* under whatever names */
+double free_bytes(const char *path);             /* on the disk of this file; -1: unknown */
+double physical_memory(void); /* bytes that the machine has; HUGE_VAL: unknown */
+
+/* A file that replaces path, or what path is a symbolic link to, only when it is whole: it is
+ * written beside it under a name of its own and then renamed. The old file's mode is kept; a
+ * read-only file is refused. Every failed write is noticed by output_close at the latest. keep = 0
+ * throws it away. A device or a pipe is written directly: then temporary is "". */
+enum { OUTPUT_NAME = 1000 };
 typedef struct {
     FILE *file;
-    char path[1000], temporary[1008];
+    char path[OUTPUT_NAME], temporary[OUTPUT_NAME + 16];
 } Output;
 /* Fails where both are one file; input may be NULL. */
 int output_spares(const char *path, const char *input, Error *err);
 int output_open(Output *o, const char *path, Error *err);
 int output_close(Output *o, int keep, Error *err); /* does nothing on {0} or when closed already */
 
+/* A log, of which a line begins with {"step":N. Begin with {0}: then log_add does nothing. */
+typedef struct {
+    FILE *file;
+    char path[OUTPUT_NAME];
+    long size; /* in bytes; -1: nothing was added yet */
+} Log;
+/* Fails while another process has it open, and if it must be empty and is not. */
+int log_open(Log *l, const char *path, int empty, Error *err);
+/* Adds a line. The first one is put behind those up to this step: later ones are of a run that was
+ * cut off, or of another. After a failure the log is as it was. */
+int log_add(Log *l, int step, const Buffer *line, Error *err);
+void log_close(Log *l);
+
+/* ---- signals -------------------------------------------------------------------------------- */
+
+/* From now on INT, TERM and HUP, unless they were ignored, do not end the program: it asks. A
+ * second one that comes a second or more later ends it. */
+void catch_signals(void);
+int stop_signal(void); /* 0, or the signal that has come */
+/* What the first signal prints at once on stderr */
+void stop_note(const char *format, ...) PRINTF_LIKE(1, 2);
+void ignore_closed_pipes(void); /* writing to one fails and does not end the program */
+/* For main to call first: an instruction that the processor lacks gets a message, and a standard
+ * stream that the program was started without will not be the next file that it opens. */
+void begin_program(void);
+int on_terminal(FILE *f);
+
 /* ---- text, JSON ----------------------------------------------------------------------------- */
 
 /* A growing string: start from {0}; text is closed by NUL once something was added; free(text). */
-typedef struct {
+struct Buffer {
     char *text;
     size_t length, capacity;
     int failed; /* out of memory: later additions do nothing */
-} Buffer;
+};
 void buffer_add(Buffer *b, const char *bytes, size_t n);
 void buffer_print(Buffer *b, const char *format, ...) PRINTF_LIKE(2, 3);
 void buffer_json_string(Buffer *b, const char *bytes, size_t n); /* quoted and escaped */
@@ -501,32 +554,96 @@ int json_integer(const Json *j, int node, int64_t *value); /* -1: not an integer
 
 /* ---- tokenizers, corpora -------------------------------------------------------------------- */
 
-typedef enum { TOKENIZER_WORD_LEVEL } TokenizerKind;
+/* WORD and CHAR: a piece of the text is a token. WORDPIECE, BPE: it is one or several. */
+typedef enum { TOKENIZER_WORD, TOKENIZER_CHAR, TOKENIZER_WORDPIECE, TOKENIZER_BPE } TokenizerKind;
+/* What the special tokens are for. t->special[TOKEN_PAD] is the id of [PAD] or <pad>. */
 enum { TOKEN_UNK, TOKEN_CLS, TOKEN_SEP, TOKEN_PAD, TOKEN_MASK, TOKEN_SPECIALS };
+
+/* How text becomes pieces. Each field is a normalizer or a pre-tokenizer of Hugging Face's
+ * tokenizer.json; which, stands behind it. */
+typedef enum {
+    MARKS_KEPT,
+    ACCENTS_DROPPED,    /* those of Latin, Greek and Cyrillic: NFD, Replace, NFC */
+    NONSPACING_DROPPED, /* of all scripts, as BERT does: BertNormalizer, strip_accents */
+    MARKS_DROPPED       /* also those that take room: NFD, StripAccents */
+} Marks;
+typedef enum {
+    SPLIT_WORDS,      /* at blanks and where word characters meet others: Whitespace */
+    SPLIT_BLANKS,     /* at blanks: WhitespaceSplit */
+    SPLIT_CHARACTERS, /* a code point with the marks behind it is a piece: Split */
+    SPLIT_BYTES       /* as GPT-2 does, and every byte becomes a character: ByteLevel */
+} Split;
+typedef struct {
+    Split split;
+    Marks marks;
+    int lower;       /* Lowercase */
+    int clean;       /* control characters are dropped: BertNormalizer, clean_text */
+    int cjk;         /* Chinese characters are pieces: BertNormalizer, handle_chinese_chars */
+    int digits;      /* so is every numeric character: Digits */
+    int punctuation; /* and every punctuation mark: Punctuation */
+    int specials;    /* special tokens that the text spells out are cut out: added_tokens */
+} Rules;
+
+/* Different pairs of ids, in order, and a hash table to find them. */
+typedef struct {
+    int (*pair)[2], count;
+    int *slot; /* hash table of indices, -1: empty */
+    size_t num_slots;
+} Pairs;
+
+/* How often a token stood [apart from, glued to] what came [before, behind] it, by what kind of
+ * token that was: see "the blanks between words" in tokenizer.c. */
+enum { BESIDE_WORD, BESIDE_NUMBER, BESIDE_CJK, BESIDE_SYMBOL, BESIDES };
+typedef struct { int count[2][BESIDES][2]; } Glue;
+
 struct Tokenizer {
     TokenizerKind kind;
-    int size;          /* V */
-    char **token;      /* (V) UTF-8 */
-    int *slot;         /* hash table of ids, -1: empty */
-    size_t num_slots;  /* a power of two */
-    uint32_t *unicode; /* (0x110000) what a code point is folded to << 3 | its class */
+    Rules rules;
+    int size;         /* V */
+    char **token;     /* (V) UTF-8 */
+    int *slot;        /* hash table of ids, -1: empty */
+    size_t num_slots; /* a power of two */
+    int special[TOKEN_SPECIALS]; /* ids */
+    uint32_t *unicode; /* (0x110000) what the rules make of a code point << 4 | its class */
+    Glue *glue;        /* (V) or NULL */
+    Pairs merges;      /* BPE: in the order in which they are made */
+    int *merged;       /* (merges.count) the id that a merge makes */
+    int byte_id[324];  /* BPE: of the characters that stand for bytes */
 };
-/* Counts the words of text (lines end in \n) and keeps the vocab_size - 5 most frequent, ties by
- * byte order, of those that occur min_frequency times at least. */
-int tokenizer_train_word_level(Tokenizer *t, const char *text, size_t n, int vocab_size,
-                               int min_frequency, Error *err);
+
+typedef struct {
+    /* word, original, bpe or char: a vocabulary is made from the text. wordpiece:VOCAB.txt, or
+     * what tokenizer_read reads: the text is not looked at. */
+    const char *tokenizer;
+    int keep_case, keep_accents;   /* of word */
+    int vocab_size, min_frequency; /* of what is made: tokens at most, all in all; occurrences */
+} TokenizerOptions;
+/* Words and characters: the most frequent, ties by byte order. bpe: see "byte-level BPE". */
+int tokenizer_make(Tokenizer *t, const TokenizerOptions *o, const char *text, size_t n,
+                   Error *err);
+/* A tokenizer.json, BERT's vocab.txt, or a folder with GPT-2's vocab.json and merges.txt. */
+int tokenizer_read(Tokenizer *t, const char *path, Error *err);
+int tokenizer_from_json(Tokenizer *t, const char *text, size_t n, Error *err);
+void tokenizer_to_json(const Tokenizer *t, Buffer *out); /* Hugging Face's tokenizer.json */
+/* Adds the words, or characters, of text that are unknown, in their order. */
+int tokenizer_grow(Tokenizer *t, const char *text, size_t n, Error *err);
+void tokenizer_free(Tokenizer *t); /* harmless on {0} and after a failure */
 /* The id of token, UTF-8, which is added if it is new, after the special ones. Begin with {0}. */
 int tokenizer_add(Tokenizer *t, const char *token, Error *err);
 int tokenizer_find(const Tokenizer *t, const char *token); /* its id, or -1 */
-/* Hugging Face's tokenizer.json. */
-int tokenizer_from_json(Tokenizer *t, const char *text, size_t n, Error *err);
-void tokenizer_to_json(const Tokenizer *t, Buffer *out);
-void tokenizer_free(Tokenizer *t); /* harmless on {0} and after a failure */
+int tokenizer_is_special(const Tokenizer *t, int id);
+int tokenizer_is_made(const char *name); /* as TokenizerOptions.tokenizer: from the text */
+/* What the tokenizer is, as a few words: "words, lower-case, ..." */
+void tokenizer_describe(const Tokenizer *t, Buffer *out);
 /* [CLS] ... [SEP] into ids, at most max of them (a longer text is cut and keeps its [SEP]); returns
  * the uncut length, or -1 when memory runs out. text need not be valid UTF-8. max >= 2. */
 long tokenizer_encode(const Tokenizer *t, const char *text, size_t n, int *ids, long max);
-/* The tokens of text as they are looked up in the vocabulary, joined by \n. */
+/* The pieces of text, joined by \n. */
 void tokenizer_split(const Tokenizer *t, const char *text, size_t n, Buffer *out);
+/* Is this piece [UNK]? */
+int tokenizer_unknown(const Tokenizer *t, const char *word);
+/* The words that are spelt most like this one, in quotes. */
+void tokenizer_nearest(const Tokenizer *t, const char *word, Buffer *out);
 /* The text of ids; specials = 0 leaves out special tokens and stops at the first [SEP]. */
 void tokenizer_decode(const Tokenizer *t, const int *ids, int n, int specials, Buffer *out);
 
@@ -540,6 +657,7 @@ struct Corpus {
     int rows, longest;
     int cut;               /* lines that were too long */
     size_t words, unknown; /* without [CLS] and [SEP]; those that are [UNK] */
+    double spelling;       /* bits to spell those out, byte by byte */
     Buffer notes;          /* for people, one a line: what looks odd about the text */
 };
 /* The text, without a byte-order mark, and with line ends of \n if all were \r. */
@@ -588,8 +706,9 @@ void config_defaults(Config *c); /* of ./train; vocab and max_positions come fro
 void config_options(Option out[CONFIG_OPTIONS], Config *c);
 
 /* A .safetensors file: the EMA weights under the original's names, raw.*, adam_m.*, adam_v.*, then
- * the extra tensors, and as metadata the tokenizer, the steps done and every option that determines
- * the result. Replaces path only when all is written. */
+ * the extra tensors, and as metadata the tokenizer, the steps done, a checksum of the tensors and
+ * every option that determines the result. Replaces path only when all is written, and never by
+ * weights or moments that are not finite. */
 int checkpoint_save(const char *path, const Model *m, const Optimizer *o, const Tensor *extra,
                     int extras, const Tokenizer *t, const Option *options, int steps_done,
                     Error *err);

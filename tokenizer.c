@@ -1,36 +1,46 @@
 /* tokenizer.c - text to token ids and back; the JSON and the command lines that go with it.
  *
- * A model of text does not see letters: it sees integers, the rows of its embedding table. A
- * word-level tokenizer makes one integer of every word, by these rules in this order (those of
- * Hugging Face's WordLevel with the normalizer NFD, Lowercase, StripAccents and the pre-tokenizer
- * Digits, Whitespace):
+ * A model of text does not see letters: it sees integers, the rows of its embedding table. What one
+ * integer stands for is a choice: a word, part of one, a letter, some bytes. The tokenizers here
+ * are those of Hugging Face's library that text diffusion needs, byte for byte where a file says
+ * how, over one type; "TOKENIZERS" begins with a text as each of them sees it.
+ *
+ * The one that ./train makes by default, `word`, is for reading the samples and learning fast:
  *
  *   1. the special tokens [UNK] [CLS] [SEP] [PAD] [MASK], where the text spells them out, are cut
  *      out as they are;
- *   2. every code point is decomposed (NFD: e-acute becomes e and a combining accent), lower-cased
- *      on its own (so a Greek final sigma stays sigma), and combining marks are dropped: "Café"
- *      becomes "cafe";
- *   3. every numeric character is a token by itself: "42" becomes "4" "2";
+ *   2. letters are lower-cased, one by one, and the accents of Latin, Greek and Cyrillic dropped:
+ *      "Café" becomes "cafe"; the marks of other scripts are part of the spelling, and stay;
+ *   3. every numeric character is a token by itself, "42" becomes "4" "2", and so is every Chinese
+ *      character;
  *   4. the rest is split at white space and wherever word characters meet symbols: "what?!"
  *      becomes "what" "?!";
  *   5. a token outside the vocabulary becomes [UNK]; [CLS] goes in front, [SEP] behind.
  *
- * The vocabulary is the five specials and then the words of a training text, the most frequent
- * first. What was dropped or unknown is lost, so decoding gives a readable text, not the original.
- * Order: errors, memory and files; Buffer, UTF-8, JSON, options, Unicode tables, splitting,
- * vocabulary, tokenizer.json, the program. */
+ * `original` differs in 2 and 3, where it drops all marks and has no rule for Chinese, and in
+ * decoding: the blanks that `word` has learnt, it puts by ten fixed rules.
+ *
+ * Order: errors, memory, files, output, signals; Buffer, UTF-8, JSON, options; then the tokenizers:
+ * vocabulary, pieces, words and characters, WordPiece, byte-level BPE, encoding and decoding;
+ * sentences of a file; tokenizer.json, other files; the Unicode tables; the program. */
 #if defined(__unix__) || defined(__APPLE__)
-#define _POSIX_C_SOURCE 200112L /* fsync and stat, for files; all works without them */
+/* For files and signals: names that are new, links, modes, locks, syncing; all works without. */
+#define _POSIX_C_SOURCE 200809L
 #define TDIFF_POSIX
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 #endif
 #include "tdiff.h"
 #include <errno.h>
 #include <limits.h>
+#include <math.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* ---- errors, memory, files ------------------------------------------------------------------ */
 
@@ -40,7 +50,18 @@ int fail(Error *err, const char *format, ...)
     va_start(args, format);
     vsnprintf(err->text, sizeof err->text, format, args);
     va_end(args);
+    hide_controls(err->text);
     return -1;
+}
+
+void hide_controls(char *text)
+{
+    unsigned char *at = (unsigned char *)text;
+    for (; at && *at; at++)
+        if ((*at < ' ' && *at != '\n') || *at == 0x7f)
+            *at = '?';
+        else if (*at == 0xC2 && at[1] >= 0x80 && at[1] < 0xA0) /* U+0080 to U+009F */
+            at[0] = at[1] = '?';
 }
 
 void *checked_alloc(size_t count, size_t size, Error *err)
@@ -52,14 +73,15 @@ void *checked_alloc(size_t count, size_t size, Error *err)
 
 char *read_file(const char *path, size_t *length, Error *err)
 {
-    FILE *f = fopen(path, "rb");
+    FILE *f = strcmp(path, "-") ? fopen(path, "rb") : stdin;
     char *text = NULL, *grown;
     size_t n = 0, room = 0;
+    int whole = 0;
     if (!f) {
         fail(err, "%s: cannot open: %s", path, strerror(errno));
         return NULL;
     }
-    for (;;) {
+    while (!whole) {
         if (room - n < 2) {
             grown = realloc(text, room = room ? 2 * room : 65536);
             if (!grown) {
@@ -70,48 +92,173 @@ char *read_file(const char *path, size_t *length, Error *err)
         }
         size_t got = fread(text + n, 1, room - n - 1, f);
         n += got;
-        if (got) continue;
         if (ferror(f)) {
             fail(err, "%s: cannot read: %s", path, strerror(errno));
             break;
         }
-        fclose(f);
+        whole = !got;
+    }
+    if (f != stdin) fclose(f);
+    if (whole) {
         text[n] = '\0';
         *length = n;
         return text;
     }
-    fclose(f);
     free(text);
     return NULL;
 }
 
+const char *const file_kind_names[] = {"an empty file", "a checkpoint", "a log of ./train",
+                                       "a tokenizer",   "text",         "binary data"};
+
+FileKind file_kind(const char *path)
+{
+    char bytes[512];
+    FILE *f = NULL;
+#ifdef TDIFF_POSIX
+    struct stat status;
+    if (stat(path, &status) || !S_ISREG(status.st_mode)) return FILE_NEW;
+#endif
+    if (!(f = fopen(path, "rb"))) return errno == ENOENT ? FILE_NEW : FILE_BINARY;
+    const size_t n = fread(bytes, 1, sizeof bytes - 1, f);
+    bytes[n] = '\0';
+    fclose(f);
+    if (!n) return FILE_NEW;
+    if (n > 9 && !bytes[7] && bytes[8] == '{') return FILE_CHECKPOINT;
+    if (memchr(bytes, 0, n)) return FILE_BINARY;
+    if (!strncmp(bytes, "{\"step\":", 8)) return FILE_LOG;
+    if (*bytes == '{' && !strncmp(bytes + 1 + strspn(bytes + 1, " \r\n"), "\"version\"", 9))
+        return FILE_TOKENIZER;
+    return FILE_TEXT;
+}
+
+void file_date(const char *path, char out[20])
+{
+    *out = '\0';
+#ifdef TDIFF_POSIX
+    struct stat status;
+    if (!stat(path, &status)) strftime(out, 20, "%Y-%m-%d %H:%M", localtime(&status.st_mtime));
+#else
+    (void)path;
+#endif
+}
+
+int same_file(const char *a, const char *b)
+{
+#ifdef TDIFF_POSIX
+    struct stat x, y;
+    if (!stat(a, &x) && !stat(b, &y))
+        return S_ISREG(x.st_mode) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+#endif
+    return !strcmp(a, b);
+}
+
 int output_spares(const char *path, const char *input, Error *err)
 {
-    int same = input && !strcmp(path, input);
-#ifdef TDIFF_POSIX
-    struct stat a, b;
-    if (input && !stat(path, &a) && !stat(input, &b))
-        same = S_ISREG(a.st_mode) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+    if (!input || !same_file(path, input)) return 0;
+    return fail(err, "%s: the output would overwrite this input; another --out is needed", input);
+}
+
+double physical_memory(void)
+{
+#if defined(TDIFF_POSIX) && defined(_SC_PHYS_PAGES)
+    return (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+#else
+    return HUGE_VAL;
 #endif
-    return same ? fail(err, "%s: the output would overwrite this input; another --out is needed",
-                       input)
-                : 0;
+}
+
+double free_bytes(const char *path)
+{
+#ifdef TDIFF_POSIX
+    struct statvfs disk;
+    if (!statvfs(path, &disk)) return (double)disk.f_bavail * disk.f_frsize;
+#else
+    (void)path;
+#endif
+    return -1;
+}
+
+/* ---- output: what was there stays until what replaces it is whole --------------------------- */
+
+#ifdef TDIFF_POSIX
+/* The name at the end of the symbolic links that begin with path, also if there is no such file. */
+static int follow_links(char path[OUTPUT_NAME], Error *err)
+{
+    char target[OUTPUT_NAME];
+    for (int links = 0; links < 40; links++) {
+        const ssize_t n = readlink(path, target, sizeof target);
+        const char *slash = strrchr(path, '/');
+        const size_t folder = !slash || *target == '/' ? 0 : (size_t)(slash + 1 - path);
+        if (n < 0) return 0;
+        if (folder + (size_t)n >= OUTPUT_NAME) return fail(err, "%s: too long a link", path);
+        memcpy(path + folder, target, (size_t)n);
+        path[folder + (size_t)n] = '\0';
+    }
+    return fail(err, "%s: too many symbolic links", path);
+}
+
+/* A renamed file is safe when its folder has been written. */
+static void sync_folder(const char *path)
+{
+    char folder[OUTPUT_NAME] = ".";
+    const char *slash = strrchr(path, '/');
+    if (slash) sprintf(folder, "%.*s", (int)(slash + 1 - path), path);
+    const int fd = open(folder, O_RDONLY);
+    if (fd < 0) return;
+    fsync(fd);
+    close(fd);
+}
+#endif
+
+/* NULL if there is such a file already. */
+static FILE *create_file(const char *path)
+{
+#ifdef TDIFF_POSIX
+    const int fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0666);
+    FILE *f = fd < 0 ? NULL : fdopen(fd, "wb");
+    if (f || fd < 0) return f;
+    close(fd);
+    remove(path);
+    return NULL;
+#else
+    FILE *f = fopen(path, "rb");
+    if (!f) return fopen(path, "wb");
+    fclose(f);
+    return NULL;
+#endif
 }
 
 int output_open(Output *o, const char *path, Error *err)
 {
     memset(o, 0, sizeof *o);
     if (!*path) return fail(err, "the name of the output file is empty");
+    if (!strcmp(path, "-")) return fail(err, "'-' is no name of an output file");
     if (strlen(path) >= sizeof o->path) return fail(err, "%.40s...: the path is too long", path);
     strcpy(o->path, path);
-    strcpy(o->temporary, path);
 #ifdef TDIFF_POSIX
-    struct stat status;
-    if (stat(path, &status) || S_ISREG(status.st_mode)) /* a device or pipe is written as it is */
+    struct stat there;
+    if (follow_links(o->path, err)) return -1;
+    const int exists = !stat(o->path, &there);
+    if (exists && !S_ISREG(there.st_mode)) { /* a device or pipe is written as it is */
+        o->file = fopen(o->path, "wb");
+        return o->file ? 0 : fail(err, "%s: cannot write: %s", path, strerror(errno));
+    }
+    if (exists && (!(there.st_mode & 0222) || access(o->path, W_OK)))
+        return fail(err, "%s: cannot write: it is read-only", path);
+    const int own = (int)(getpid() % 1000000);
+#else
+    const int own = 0;
 #endif
-        strcat(o->temporary, ".tmp");
-    o->file = fopen(o->temporary, "wb");
-    return o->file ? 0 : fail(err, "%s: cannot write: %s", o->temporary, strerror(errno));
+    for (int i = 0; i < 100 && !o->file; i++) {
+        sprintf(o->temporary, "%s.%d.tmp", o->path, own + i);
+        o->file = create_file(o->temporary);
+    }
+    if (!o->file) return fail(err, "%s: cannot write: %s", o->temporary, strerror(errno));
+#ifdef TDIFF_POSIX
+    if (exists) fchmod(fileno(o->file), there.st_mode & 07777);
+#endif
+    return 0;
 }
 
 int output_close(Output *o, int keep, Error *err)
@@ -127,14 +274,186 @@ int output_close(Output *o, int keep, Error *err)
     if (fclose(o->file) && keep && !status)
         status = fail(err, "%s: cannot write: %s", o->path, strerror(errno));
     o->file = NULL;
-    if (!strcmp(o->path, o->temporary)) return status;
+    if (!*o->temporary) return status;
 #ifndef TDIFF_POSIX
     if (keep && !status) remove(o->path); /* elsewhere rename may refuse to replace a file */
 #endif
     if (keep && !status && rename(o->temporary, o->path))
         status = fail(err, "%s: cannot replace it: %s", o->path, strerror(errno));
     if (!keep || status) remove(o->temporary);
+#ifdef TDIFF_POSIX
+    else
+        sync_folder(o->path);
+#endif
     return status;
+}
+
+int log_open(Log *l, const char *path, int empty, Error *err)
+{
+    memset(l, 0, sizeof *l);
+    if (strlen(path) >= sizeof l->path) return fail(err, "%.40s...: the path is too long", path);
+    strcpy(l->path, path);
+    l->size = -1;
+    l->file = fopen(path, "a+b");
+    if (!l->file) return fail(err, "%s: cannot write: %s", path, strerror(errno));
+    setvbuf(l->file, NULL, _IONBF, 0);
+#ifdef TDIFF_POSIX
+    /* The lock ends with the process, whatever ends it, or when it closes the file under any other
+     * handle, so it does not read it again. Not every file system has locks. */
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (fcntl(fileno(l->file), F_SETLK, &lock) && (errno == EACCES || errno == EAGAIN)) {
+        log_close(l);
+        return fail(err, "%s: another run is writing it", path);
+    }
+#endif
+    if (empty && (fseek(l->file, 0, SEEK_END) || ftell(l->file))) {
+        log_close(l);
+        return fail(err, "%s: another run has written it meanwhile", path);
+    }
+    return 0;
+}
+
+void log_close(Log *l)
+{
+    if (l->file) fclose(l->file);
+    l->file = NULL;
+}
+
+/* Leaves the first `size` bytes. */
+static int log_cut(Log *l, long size)
+{
+    clearerr(l->file);
+#ifdef TDIFF_POSIX
+    return ftruncate(fileno(l->file), size) || fseek(l->file, 0, SEEK_END) ? -1 : 0;
+#else
+    char *kept = malloc((size_t)size + 1);
+    rewind(l->file);
+    int bad = !kept || fread(kept, 1, (size_t)size, l->file) != (size_t)size;
+    if (!bad) bad = !(l->file = freopen(l->path, "w+b", l->file));
+    if (!bad) bad = fwrite(kept, 1, (size_t)size, l->file) != (size_t)size;
+    free(kept);
+    return bad ? -1 : 0;
+#endif
+}
+
+int log_add(Log *l, int step, const Buffer *line, Error *err)
+{
+    char old[1000];
+    int number;
+    if (!l->file) return 0;
+    if (l->size < 0) {
+        long size = 0;
+        rewind(l->file);
+        while (fgets(old, sizeof old, l->file) && strchr(old, '\n') &&
+               sscanf(old, "{\"step\":%d", &number) == 1 && number <= step)
+            size = ftell(l->file);
+        if (log_cut(l, size)) return fail(err, "%s: cannot cut: %s", l->path, strerror(errno));
+        l->size = size;
+    }
+    if (line->failed) return fail(err, "%s: out of memory", l->path);
+    if (fwrite(line->text, 1, line->length, l->file) == line->length && !fflush(l->file)) {
+        l->size += (long)line->length;
+        return 0;
+    }
+    fail(err, "%s: cannot write: %s", l->path, strerror(errno));
+    log_cut(l, l->size); /* no half line */
+    return -1;
+}
+
+/* ---- signals -------------------------------------------------------------------------------- */
+
+static volatile sig_atomic_t stopped_by;
+static volatile time_t stopped_at;
+static char stop_text[120];
+
+static void on_signal(int number)
+{
+    const time_t now = time(NULL);
+#ifndef TDIFF_POSIX
+    signal(number, on_signal);
+#endif
+    if (!stopped_by) {
+        stopped_by = number;
+        stopped_at = now;
+#ifdef TDIFF_POSIX
+        const int before = errno;
+        const ssize_t told = write(STDERR_FILENO, stop_text, strlen(stop_text));
+        (void)told;
+        errno = before;
+#endif
+    } else if (now - stopped_at > 1) { /* `timeout` sends two at once, a hand does not */
+        signal(number, SIG_DFL);
+        raise(number);
+    }
+}
+
+void catch_signals(void)
+{
+#ifdef TDIFF_POSIX
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction before, action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_signal;
+    action.sa_flags = SA_RESTART;
+    for (int i = 0; i < 3; i++)
+        if (!sigaction(numbers[i], NULL, &before) && before.sa_handler != SIG_IGN)
+            sigaction(numbers[i], &action, NULL);
+#else
+    if (signal(SIGINT, on_signal) == SIG_IGN) signal(SIGINT, SIG_IGN);
+    signal(SIGTERM, on_signal);
+#endif
+}
+
+void ignore_closed_pipes(void)
+{
+#ifdef TDIFF_POSIX
+    signal(SIGPIPE, SIG_IGN);
+#endif
+}
+
+int stop_signal(void) { return stopped_by; }
+
+void stop_note(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(stop_text, sizeof stop_text, format, args);
+    va_end(args);
+}
+
+static void on_illegal_instruction(int number)
+{
+    static const char text[] = "this processor lacks an instruction that the program was built "
+                               "with (-march=native); make NATIVE=0 builds for every processor\n";
+    (void)number;
+#ifdef TDIFF_POSIX
+    const ssize_t told = write(STDERR_FILENO, text, sizeof text - 1);
+    (void)told;
+#else
+    fputs(text, stderr);
+#endif
+    _Exit(1);
+}
+
+void begin_program(void)
+{
+    signal(SIGILL, on_illegal_instruction);
+#ifdef TDIFF_POSIX
+    int fd;
+    do fd = open("/dev/null", O_RDONLY);
+    while (fd >= 0 && fd < 3);
+    if (fd >= 0) close(fd);
+#endif
+}
+
+int on_terminal(FILE *f)
+{
+#ifdef TDIFF_POSIX
+    return isatty(fileno(f));
+#else
+    (void)f;
+    return 0;
+#endif
 }
 
 /* ---- Buffer --------------------------------------------------------------------------------- */
@@ -583,210 +902,25 @@ void options_help(const Option *table, FILE *out)
     }
 }
 
-/* ---- Unicode -------------------------------------------------------------------------------- */
+/* ==== TOKENIZERS ===============================================================================
+ * A line of text, as four tokenizers see it (_ is a blank):
+ *
+ *   text       Don't touch the Cafés!
+ *   word       don  '  t  touch  the  cafes  !           words and symbols; a rare one is [UNK]
+ *   wordpiece  don  '  t  touch  the  cafe  ##s  !       a rare one is put together from parts
+ *   bpe        Don  't  _touch  _the  _Caf  é  s  !      so is everything, from bytes: no [UNK]
+ *   char       D  o  n  '  t  _  t  o  u  c  h  _  ...   letters; good for names
+ *
+ * All are one type. It has a vocabulary, the tokens, whose places are their ids; rules by which
+ * text is cut into pieces; and a kind, which says how a piece becomes ids. */
 
-/* The tables were made with Python's unicodedata (Unicode 14); test/unicode.py compares them. A
- * word character is what \w means to a Unicode regular expression: alphabetic, a mark, a decimal
- * digit, a connector such as '_', or a zero-width joiner. */
-typedef enum { WORD, MARK, NUMBER, BLANK, SYMBOL } Class;
-/* All code points from 0 on as runs of one class, each its length in base 36 (1 is left out) and
- * the initial of the class. Unassigned code points take the class before them, which keeps the
- * table short. */
-static const char class_runs[] = "9S5BiSBfSaN7SqW4SWSqWaSBqSB9SW7S2NSW3SNWS3NSnWSvWScqW4ScWeS5W7SWS"
-                                 "WhS34M5WS8WS5W2SWS32WS3vWS7M5sW6S15W8S19MSMS2MS2M"
-                                 "S9MzWtSbM5S17WlMaN4S2WM2rWSW7M2S6M2W2MS4M2WaN3W2SWgSWMuWtM2hWbMfW"
-                                 "aNxW9M2W4S3WM2SmW4MW9MW3MW7MgSpW5M2S14WS7W8S8M16W"
-                                 "oMSxM1iW3MWiMW7MaW2M2SaNSgW4M1jWMWgM9W5M6W4MaN2W2S6N2SWS7M1jWtMdW"
-                                 "aN2M3WMbS4M1jWMWiMiW4MaN9SWbM1jWMWuM6W4MaNSWgNM1n"
-                                 "WiM7WfMdNdS5M1jWMWqMaW4MhNS7NSW3MS1jWMWvM5W4MbNfW4M1jW2MWgMW5S3WM"
-                                 "7N3W4MjNS7W4M1xWsMcN2MdS1cWM2WbMS7W8MSaN13S1cWM2W"
-                                 "9MbW8McN11WnS2M6SkNSMSMSM4S2M1dWkMS2M5W1dM8SM1lS17WkMWaN6S6W4M4W3"
-                                 "MW3M2W7M3W4MdWcMWMaN4M2S2jWSgxW3M9SnNgWgS2oWSh8W2"
-                                 "ShWBqW5S23W3S3NxWdMjW3MbSiWeMiWeM1gWwM3SW4SW3MwNbS3MSMgN2tW2MyWM3"
-                                 "aWwM6SaN3kWeNySnW7M2S1hW17MwN7SW8S2dM1bWhMbWaNhS9"
-                                 "McS3MuWdM2WaN18WmM4S10WnM5SdN3WaN10W2S1sWgS3MSlM4WM6WM2W3M5iW1sMc"
-                                 "dWSW3SbW3SdW3SdW5SbW3SbBS2WqS2B5SBfS2WjSWaSBgSN3W"
-                                 "6N5SWaN6SgW1cS1cM2SW4SW2SaWSW3S5W6SWSWSWS4WSbW2S4W5S5W4SWS1fN2W5N"
-                                 "k6S1oNqS1gWmNhiSuNvgS6dW6S4W3M7W4SN2S34WfSM2oWwM1"
-                                 "bSWcwSB4S2WNpS9N6MS5W2S3N2W4S2gW2M2S3WS2iWS44W2S4NaSwW1cSgWwSaNuS"
-                                 "8NSfNwSaN13SfN8wS534W1sSh3kW1sS1aW2S7hW3SgWaN1xW4"
-                                 "MSaMSvW2M1yWaN2M11S9W2S2vW2S3bWM3WM4WMnW5M4S4M6NaS1gWcS2M1eWqM2Sg"
-                                 "NiM6W3SWS2WMaNsW8M2SnWoMSwW4M1bWeMeSWeN2S5WMaWaN1"
-                                 "bWnM3WM8W4McN4SnW3SW3M1eWMW3M2W2M5W2MWMsW2SbW5M2S3WcM2iWSeW6S37W8"
-                                 "MS4MgNa9sW4xsSf2WMaWS3sWxSa3WiS3jWxScW4SgMgSgM3S2"
-                                 "WoS3WwS3zWhSaN7SqW4SWSqWbS3eWwS74W7S1cN9S1lNhS2N35S3nM2oWMvNwWdNk"
-                                 "WN8W6N12WaMvWS1cWS1bN4gWgN5bWSknWS8NnW2S7N13W1lNr"
-                                 "W5NmW9NSvW1tS1oW2N2W1sNWfM14W8MgNgStW2NStWzN8WSsW6M5NgS1lW7SoW8No"
-                                 "W8NpWgS2fN6yW6N10WcM9cN17W2M3S31WaNvWbM4NrSiW4M16"
-                                 "SlWrNwW3M1hWfMbSuNM2W2MaW4M19WbM7SbM3SwWgN3M10WfMaN4SW2M18WM2SaW3"
-                                 "M1cWeM4W4S4MS2MaNWSW4SvN18WcM6S1uM15W7S1bWhMgN5M1"
-                                 "iW2MWiM7W6M5W4eM1hWiM4W5SaN4SM29WkM2WS9W4wN1bWiMnS4W10M1cWhM3ScWg"
-                                 "NwS17WdMW7S1sNtWjMcN4S6kWfM2tS1sWvN1dWfMWMW2McS28"
-                                 "N1dWgMWSWsMWaM14W7MW4M8S9MWbM1aWgM3SWiSanWhMWfSwN2SwW32M1dWlMW9Mg"
-                                 "N16WeM8W8wNjW4M55SgWlN17SsgW34NgS29dWfStsW34gS7kw"
-                                 "WeN2S28WgNwW5MbS1cW7M9S4WcSjNm5WnN2xS27WMW1uM27WSWsMf4sWS2M3mpS28"
-                                 "MetS5M3S6M8S8M2S7MuS4M44S3M4bSwN2oS4gNjlWSpWSvWSp"
-                                 "WSvWSpWSvWSpWSvWSpWSaW1eNe8S1jM4S1eM8SMeSMmSv9M74W74M1cW7M9WeNW8x"
-                                 "SuWiM18W4MfNypS6fW9N1cM1wW7M5WeNlvS1nNS3NS3hNS5tN"
-                                 "6oWeoSdNzSqW6SqW6SqW21ySswNgutdW73S1edcM2t4wS";
-/* Decomposing, lower-casing and dropping marks map a code point to one other at most: Latin, Greek
- * and Cyrillic are decomposed, other scripts only lower-cased. Ranges that move by one distance, as
- * four numbers in base 36: how far behind the range before it begins, length, step, distance. */
-static const char fold_runs[] = "1t q 1 w 3p d 2 w 22 i 2 1 1b 2 2 1 b f 2 1 1j 1 1 5u 1 2 2 1 4 1 "
-                                "1 5q 1 1 1 1 2 2 1 5p 2 1 1 1 3 1 1 27 1 1 1 5m "
-                                "1 1 1 5n 1 1 1 1 2 1 1 5p 1 1 1 5r 2 1 1 5v 1 1 1 5t 1 1 1 1 4 1 "
-                                "1 5v 1 1 1 5x 2 1 1 5y 3 2 2 1 4 1 1 62 1 1 1 1 2"
-                                " 1 1 62 3 1 1 1 2 1 1 62 3 2 1 61 2 2 2 1 4 1 1 63 1 1 1 1 4 1 1 "
-                                "1 8 1 1 2 1 1 1 1 2 1 1 2 1 1 1 1 2 1 1 2 1 1 1 1"
-                                " n 1 1 -70 1 1 1 -71 1 1 1 1 a 1 1 4k 1 1 1 4j 2 1 1 2 1 1 1 1 4 "
-                                "1 1 -2p 1 1 1 -1k 5 1 1 -7q 1 1 1 -7r 1 1 1 -7a 1"
-                                " 1 1 -7b t 1 1 1 4 1 1 -3m 2 2 2 1 o 1 1 8bv 1 1 1 1 2 1 1 -4j 1 "
-                                "1 1 8bs 3 1 1 1 2 1 1 -5f 1 1 1 1x 1 1 1 1z 1 5 2"
-                                " 1 8a 2 2 1 4 1 1 -57 2 1 1 1 8 1 1 -n7 1 1 1 38 6 1 1 -kd 2 1 1 "
-                                "-k0 20 1 1 8 4 1 1 -1 1 1 1 -2 4 c 2 1 s 1 1 -1o "
-                                "3 1 1 1 2 1 1 -7 1 1 1 1 3 3 1 -3m 5 5 1 28 5 1 1 27 1 8 1 28 10 "
-                                "1 1 w 17 1 1 -1 9 b 2 1 m 1 1 -1 1 1 1 -2 1 5 2 1"
-                                " i r 2 1 1i 1 1 f 3 6 2 1 h 3 2 1 6 1 1 -1 1 1 1 -2 5 5 2 1 a 1 1 "
-                                "-1 1 1 1 -2 b t 2 1 1n 12 1 1c 29b 1a 1 5ls lc 2"
-                                "8 1 tzk 28 6 1 8 1pc 1c 1 -2bk ej 1 1 -5r0 3 1 1 -5vj 2k 3 2 1 5j "
-                                "1 1 -655 c 1 1 -e 1 1 1 -f 1 1 1 -g e 1 1 x 1 1 "
-                                "1 w 1 1 1 v e 1 1 -66d 1 1 1 -66e 1 1 1 -68f e 1 1 -66h 89 1 1 "
-                                "-5st 4 1 1 -6gv 1 1 1 -6h6 7 1 1 s 1a g 1 g z 1 1 1"
-                                " mr q 1 q 1fu 1c 1 1c 2o 1 1 1 2 1 1 -8af 1 1 1 -2xy 1 1 1 -89z 3 "
-                                "3 2 1 6 1 1 -8bg 1 1 1 -8al 1 1 1 -8bj 1 1 1 -8b"
-                                "i 2 2 3 1 c 2 1 -8cf 2 1e 2 1 2z 2 2 1 7 1 1 1 nym n 2 1 1s e 2 1 "
-                                "4i 7 2 1 g v 2 1 1z 2 2 1 4 1 1 -r9g 1 5 2 1 d 1"
-                                " 1 1 2 1 1 -wmg 3 2 2 1 6 a 2 1 k 1 1 -wn8 1 1 1 -wnj 1 1 1 -wnf "
-                                "1 1 1 -wn5 1 1 1 -wn8 2 1 1 -wlu 1 1 1 -wmi 1 1 1"
-                                " -wlx 1 1 1 ps 1 8 2 1 g 1 1 -1c 1 1 1 -wn7 1 1 1 -raw 1 2 2 1 9 "
-                                "5 2 1 11 1 1 1 h7w q 1 w yn 14 1 14 4w 10 1 14 5c"
-                                " 12 1 13 1e8 1f 1 1s 2e8 w 1 w gww w 1 w o8w y 1 y";
-/* The base letters of decomposed blocks: one character (+ offset) per code point, '.' if it has
- * none. */
-static const struct {
-    uint32_t first, offset;
-    const char *letter;
-} base_letters[] = {
-    {0xC0, 0,
-     "aaaaaa.ceeeeiiii.nooooo..uuuuy..aaaaaa.ceeeeiiii.nooooo..uuuuy.yaaaaaaccccccccdd.."
-     "eeeeeeeeeegggggggghh"
-     "..iiiiiiiii...jjkk.llllll....nnnnnn...oooooo..rrrrrrsssssssstttt..uuuuuuuuuuuuwwyyyzzzzzz"},
-    {0x1A0, 0,
-     "oo.............uu............................aaiioouuuuuuuuuu.aaaa....ggkkoooo..j...gg..nn"},
-    {0x1FA, 0, "aa....aaaaeeeeiiiioooorrrruuuusstt..hh......aaeeooooooooyy"},
-    {0x386, 0x3B1 - 'a',
-     "a.egi.o.uyiabcdefghijklmnopq.stuvwxyiuaegiu.........................iuouy"},
-    {0x400, 0x430 - '@',
-     "EE.C........JHS.@ABCDEFGHHJKLMNOPQRSTUVWXYZ[.]^_.........H......................EE.C......."
-     ".JHS"},
-    {0x4C1, 0x430 - '@', "FF.............@@@@..EE....FFGG..HHHHNN....]]SSSSSSWW..[["},
-    {0x1E00, 0,
-     "aabbbbbbccddddddddddeeeeeeeeeeffgghhhhhhhhhhiiiikkkkkkllllllllmmmmmmnnnnnnnnoooooooopppprrrrr"
-     "rrrssss"
-     "ssssssttttttttuuuuuuuuuuvvvvwwwwwwwwwwxxxxyyzzzzzzhtwy......"
-     "aaaaaaaaaaaaaaaaaaaaaaaaeeeeeeeeeeeeeeeeiiiioo"
-     "oooooooooooooooooooooouuuuuuuuuuuuuuyyyyyyyy"},
-    {0x1F00, 0x3B1 - 'a',
-     "aaaaaaaaaaaaaaaaeeeeee..eeeeee..ggggggggggggggggiiiiiiiiiiiiiiiioooooo..oooooo..uuuuuuuu.u"
-     ".u.u.uyyyyyyyyyyyyyyyyaaeeggiioouuyy..aaaaaaaaaaaaaaaaggggggggggggggggyyyyyyyyyyyyyyyyaaaaa."
-     "aaaaaaa.i...gg"
-     "g.ggeeggg...iiii..iiiiii....uuuuqquuuuuuq.....yyy.yyooyyy"},
-};
+/* ---- the vocabulary ---------------------------------------------------------------------------
+ * Tokens by id, and a hash table that finds the id of a token. Five special tokens stand for what
+ * is no text: a beginning [CLS], an end [SEP], what fills up [PAD], what is to be guessed [MASK],
+ * what is unknown [UNK]. GPT-2's family writes them otherwise. */
 
-/* t->unicode: per code point what it is folded to << 3 | its own Class (not that of what it is
- * folded to). */
-static int unicode_init(Tokenizer *t, Error *err)
-{
-    static const char initials[] = "WMNBS"; /* in the order of Class */
-    uint32_t *u = t->unicode = checked_alloc(0x110000, sizeof *u, err), c = 0, run = 0;
-    if (!u) return -1;
-    for (const char *s = class_runs; *s; s++) {
-        const char *class = strchr(initials, *s);
-        if (!class)
-            run = 36 * run + (uint32_t)(*s <= '9' ? *s - '0' : *s - 'a' + 10);
-        else
-            for (run += !run; run; run--, c++) u[c] = c << 3 | (uint32_t)(class - initials);
-    }
-    c = 0;
-    for (const char *s = fold_runs; *s;) {
-        long field[4];
-        char *end;
-        for (int i = 0; i < 4; i++, s = end) field[i] = strtol(s, &end, 36);
-        c += (uint32_t)field[0];
-        for (long i = 0, from = (long)c; i < field[1]; i++, from += field[2])
-            u[from] = (uint32_t)(from + field[3]) << 3 | (u[from] & 7);
-    }
-    for (size_t k = 0; k < sizeof base_letters / sizeof *base_letters; k++) {
-        uint32_t *to = u + base_letters[k].first;
-        for (const char *s = base_letters[k].letter; *s; s++, to++)
-            if (*s != '.') *to = (base_letters[k].offset + (uint32_t)*s) << 3 | (*to & 7);
-    }
-    return 0;
-}
-
-/* ---- splitting ------------------------------------------------------------------------------ */
-
-static const char *const specials_text[TOKEN_SPECIALS] = {"[UNK]", "[CLS]", "[SEP]", "[PAD]",
-                                                          "[MASK]"};
-
-static size_t
-special_at(const char *s,
-           size_t n) /* the length of the special token that is spelt out at s, or 0 */
-{
-    for (int id = 0; *s == '[' && id < TOKEN_SPECIALS; id++) {
-        size_t length = strlen(specials_text[id]);
-        if (length <= n && memcmp(s, specials_text[id], length) == 0) return length;
-    }
-    return 0;
-}
-
-typedef struct {
-    const uint32_t *unicode; /* of the Tokenizer */
-    const char *at, *end;    /* what is left of the text */
-    Buffer word;             /* the token found last */
-} Splitter;
-
-/* Rules 1 to 4: the next token into s->word; 0 at the end of the text or out of memory
- * (word.failed). */
-static int split_next(Splitter *s)
-{
-    Class kind = BLANK; /* of the token so far */
-    s->word.length = 0;
-    while (s->at < s->end && !s->word.failed) {
-        uint32_t c;
-        size_t left = (size_t)(s->end - s->at), n = special_at(s->at, left);
-        if (n && s->word.length) break;
-        if (n) {
-            buffer_add(&s->word, s->at, n);
-            s->at += n;
-            break;
-        }
-        n = utf8_read(s->at, left, &c);
-        if (!n || !c) n = 1, c = 0xFFFD; /* not UTF-8, or a NUL: a token is a C string */
-        c = s->unicode[c] >> 3;
-        Class class = (Class)(s->unicode[c] & 7);
-        if (class != MARK) {
-            if (s->word.length && (class != kind || kind == NUMBER)) break;
-            if (class != BLANK) utf8_add(&s->word, c);
-            kind = class;
-        }
-        s->at += n;
-    }
-    return s->word.length && !s->word.failed;
-}
-
-void tokenizer_split(const Tokenizer *t, const char *text, size_t n, Buffer *out)
-{
-    Splitter s = {t->unicode, text, text + n, {0}};
-    for (int first = 1; split_next(&s); first = 0) {
-        if (!first) buffer_add(out, "\n", 1);
-        buffer_add(out, s.word.text, s.word.length);
-    }
-    if (s.word.failed) out->failed = 1;
-    free(s.word.text);
-}
-
-/* ---- vocabulary ----------------------------------------------------------------------------- */
+static const char *const special_names[2][TOKEN_SPECIALS] = {
+    {"[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"}, {"<unk>", "<s>", "</s>", "<pad>", "<mask>"}};
 
 /* Where token is in the hash table, or the empty slot where it belongs. */
 static size_t find_slot(const Tokenizer *t, const char *token)
@@ -820,6 +954,198 @@ static int index_tokens(Tokenizer *t, Error *err)
     return 0;
 }
 
+int tokenizer_find(const Tokenizer *t, const char *token) { return t->slot[find_slot(t, token)]; }
+
+int tokenizer_is_special(const Tokenizer *t, int id)
+{
+    for (int role = 0; role < TOKEN_SPECIALS; role++)
+        if (t->special[role] == id) return 1;
+    return 0;
+}
+
+static int add_token(Tokenizer *t, const char *token, Error *err)
+{
+    if (2 * (size_t)t->size >= t->num_slots && index_tokens(t, err)) return -1;
+    size_t slot = find_slot(t, token);
+    if (t->slot[slot] < 0) {
+        if (!(t->token[t->size] = checked_alloc(strlen(token) + 1, 1, err))) return -1;
+        strcpy(t->token[t->size], token);
+        t->slot[slot] = t->size++;
+    }
+    return t->slot[slot];
+}
+
+/* The first tokens of a vocabulary that is made here. */
+static int add_specials(Tokenizer *t, Error *err)
+{
+    static const int bpe_order[] = {TOKEN_CLS, TOKEN_PAD, TOKEN_SEP, TOKEN_UNK, TOKEN_MASK};
+    const int bpe = t->kind == TOKENIZER_BPE;
+    for (int i = 0; i < TOKEN_SPECIALS; i++) {
+        const int role = bpe ? bpe_order[i] : i;
+        t->special[role] = add_token(t, special_names[bpe][role], err);
+        if (t->special[role] < 0) return -1;
+    }
+    return 0;
+}
+
+/* Finds the special tokens of a vocabulary that was read. GPT-2's own has none: they go behind. */
+static int find_specials(Tokenizer *t, Error *err)
+{
+    for (int role = 0; role < TOKEN_SPECIALS; role++) {
+        const char *name = special_names[0][role], *other = special_names[1][role];
+        int id = tokenizer_find(t, name);
+        if (id < 0) id = tokenizer_find(t, other);
+        if (id < 0 && t->kind == TOKENIZER_BPE) id = add_token(t, other, err);
+        if (id < 0 && t->kind == TOKENIZER_BPE) return -1;
+        if (id < 0) return fail(err, "no token %s or %s in the vocabulary", name, other);
+        t->special[role] = id;
+    }
+    return 0;
+}
+
+int tokenizer_add(Tokenizer *t, const char *token, Error *err)
+{
+    uint32_t code;
+    for (size_t at = 0, n = strlen(token), length; at < n; at += length)
+        if (!(length = utf8_read(token + at, n - at, &code)))
+            return fail(err, "byte %zu of '%.40s' is not UTF-8", at + 1, token);
+    return t->size == 0 && add_specials(t, err) ? -1 : add_token(t, token, err);
+}
+
+static int unicode_init(Tokenizer *t, Error *err); /* t->unicode; see "Unicode" */
+
+void tokenizer_free(Tokenizer *t)
+{
+    for (int id = 0; id < t->size; id++) free(t->token[id]);
+    free(t->token), free(t->slot), free(t->unicode), free(t->glue);
+    free(t->merges.pair), free(t->merges.slot), free(t->merged);
+    memset(t, 0, sizeof *t);
+}
+
+/* ---- pieces -----------------------------------------------------------------------------------
+ * The rules first say what a code point is replaced by, and whether it is dropped: "É" becomes "e"
+ * where Lowercase and StripAccents are asked for. All of that stands ready in t->unicode, which
+ * "Unicode" below makes. Then text is cut where one character meets another that is not of its
+ * sort. With SPLIT_WORDS and digits:
+ *
+ *   Café, 42 of them?!    cafe  ,  4  2  of  them  ?!
+ */
+
+/* A word character is what \w means to a Unicode regular expression: the classes up to NUMBER. */
+typedef enum {
+    LETTER, CIRCLED_LETTER, CONNECTOR, JOINER, MARK, SPACING_MARK, NUMBER,
+    OTHER_NUMBER, BLANK, PUNCTUATION, SYMBOL, CONTROL
+} Class;
+
+static Class class_of(const Tokenizer *t, uint32_t c) { return (Class)(t->unicode[c] & 15); }
+static int is_word(Class class) { return class <= NUMBER; }
+static int is_mark(Class class) { return class == MARK || class == SPACING_MARK; }
+static int is_number(Class class) { return class == NUMBER || class == OTHER_NUMBER; }
+
+static int is_punctuation(uint32_t c, Class class) /* as BERT sees it: "$" is, the euro is not */
+{
+    return class == PUNCTUATION || class == CONNECTOR || (class == SYMBOL && c < 128);
+}
+
+static int is_cjk(uint32_t c) /* the blocks that BERT takes for Chinese characters */
+{
+    return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) ||
+           (c >= 0x20000 && c <= 0x2A6DF) || (c >= 0x2A700 && c <= 0x2CEAF) ||
+           (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x2F800 && c <= 0x2FA1F);
+}
+
+typedef struct {
+    const Tokenizer *t;
+    const char *at, *end; /* what is left of the text */
+    Buffer piece;         /* the one found last */
+    int special;          /* its role, or -1 */
+    const char *stop;     /* of bytes: where the next special token begins, or the text ends */
+    int apart;            /* a blank, or nothing, stands before it */
+} Splitter;
+
+/* The role of the special token that is spelt out at the splitter, and its length; -1: none is.
+ * [MASK] is understood of every vocabulary. */
+static int special_at(const Splitter *s, size_t *length)
+{
+    const size_t left = (size_t)(s->end - s->at);
+    if (!s->t->rules.specials || (*s->at != '[' && *s->at != '<')) return -1;
+    for (int role = 0; role < TOKEN_SPECIALS; role++) {
+        const char *name = s->t->token[s->t->special[role]], *mask = special_names[0][role];
+        *length = strlen(name);
+        if (*length <= left && memcmp(s->at, name, *length) == 0) return role;
+        *length = strlen(mask);
+        if (role == TOKEN_MASK && *length <= left && !memcmp(s->at, mask, *length)) return role;
+    }
+    return -1;
+}
+
+/* How a character meets the one before it. Of one sort, they are in one piece. */
+typedef enum { GAP, ALONE, IN_WORD, IN_SYMBOLS, ATTACHED } Sort;
+
+static Sort sort_of(const Tokenizer *t, uint32_t c)
+{
+    const Rules *r = &t->rules;
+    const Class class = class_of(t, c);
+    if (r->split == SPLIT_CHARACTERS) /* the text is a line: what ends it is no part of it */
+        return is_mark(class) ? ATTACHED : c == '\n' || c == '\r' ? GAP : ALONE;
+    if (class == BLANK) return GAP;
+    if (r->cjk && is_cjk(c)) return ALONE;
+    if (r->digits && is_number(class)) return ALONE;
+    if (r->punctuation && is_punctuation(c, class)) return ALONE;
+    return r->split == SPLIT_BLANKS || is_word(class) ? IN_WORD : IN_SYMBOLS;
+}
+
+static int next_byte_level_piece(Splitter *s); /* see "byte-level BPE" */
+
+/* The next piece into s->piece; 0 at the end of the text or out of memory (piece.failed). */
+static int next_piece(Splitter *s)
+{
+    Sort last = GAP;
+    size_t n;
+    if (s->t->rules.split == SPLIT_BYTES) return next_byte_level_piece(s);
+    s->piece.length = 0;
+    s->special = -1;
+    s->apart = 0;
+    while (s->at < s->end && !s->piece.failed) {
+        uint32_t c;
+        int role = special_at(s, &n);
+        if (role >= 0 && s->piece.length) break;
+        if (role >= 0) {
+            buffer_add(&s->piece, s->at, n);
+            s->at += n;
+            s->special = role;
+            break;
+        }
+        n = utf8_read(s->at, (size_t)(s->end - s->at), &c);
+        if (!n || !c) n = 1, c = 0xFFFD; /* not UTF-8, or a NUL: a token is a C string */
+        c = s->t->unicode[c] >> 4;
+        if (c) { /* otherwise it is dropped */
+            Sort sort = sort_of(s->t, c);
+            if (s->piece.length && sort != ATTACHED && (sort != last || sort == ALONE)) break;
+            if (sort != GAP) utf8_add(&s->piece, c);
+            if (sort == GAP) s->apart = 1;
+            if (sort != ATTACHED) last = sort;
+        }
+        s->at += n;
+    }
+    return s->piece.length && !s->piece.failed;
+}
+
+void tokenizer_split(const Tokenizer *t, const char *text, size_t n, Buffer *out)
+{
+    Splitter s = {.t = t, .at = text, .end = text + n};
+    for (int first = 1; next_piece(&s); first = 0) {
+        if (!first) buffer_add(out, "\n", 1);
+        buffer_add(out, s.piece.text, s.piece.length);
+    }
+    if (s.piece.failed) out->failed = 1;
+    free(s.piece.text);
+}
+
+/* ---- words and characters ---------------------------------------------------------------------
+ * A piece is a token, if the vocabulary has it. The vocabulary is the special tokens and then the
+ * pieces of a training text, the most frequent first. */
+
 typedef struct {
     char *token;
     size_t count;
@@ -831,50 +1157,35 @@ static int by_count(const void *a, const void *b)
     return x->count != y->count ? (x->count < y->count ? 1 : -1) : strcmp(x->token, y->token);
 }
 
-int tokenizer_find(const Tokenizer *t, const char *token) { return t->slot[find_slot(t, token)]; }
-
-int tokenizer_add(Tokenizer *t, const char *token, Error *err)
+/* All different pieces of the text become tokens of `pieces`, in order of appearance, which may be
+ * t. counts: an array of Count, one for every token */
+static int count_pieces(const Tokenizer *t, Tokenizer *pieces, Buffer *counts, const char *text,
+                        size_t n, Error *err)
 {
-    uint32_t code;
-    for (size_t at = 0, n = strlen(token), length; at < n; at += length)
-        if (!(length = utf8_read(token + at, n - at, &code)))
-            return fail(err, "byte %zu of '%.40s' is not UTF-8", at + 1, token);
-    for (;;) {
-        const char *next = t->size < TOKEN_SPECIALS ? specials_text[t->size] : token;
-        if (2 * (size_t)t->size >= t->num_slots && index_tokens(t, err)) return -1;
-        size_t slot = find_slot(t, next);
-        if (t->slot[slot] < 0) {
-            if (!(t->token[t->size] = checked_alloc(strlen(next) + 1, 1, err))) return -1;
-            strcpy(t->token[t->size], next);
-            t->slot[slot] = t->size++;
+    Splitter s = {.t = t, .at = text, .end = text + n};
+    int status = 0;
+    while (!status && next_piece(&s)) {
+        int id = add_token(pieces, s.piece.text, err);
+        for (size_t k; (k = counts->length / sizeof(Count)) < (size_t)pieces->size;) {
+            buffer_add(counts, (const char *)&(Count){pieces->token[k], 0}, sizeof(Count));
+            if (counts->failed) break;
         }
-        if (next == token) return t->slot[slot];
+        if (id < 0 || counts->failed)
+            status = fail(err, "out of memory at %d words", pieces->size);
+        else
+            ((Count *)(void *)counts->text)[id].count++;
     }
+    if (s.piece.failed) status = fail(err, "out of memory");
+    free(s.piece.text);
+    return status;
 }
 
-/* All different tokens of the text: the specials, then the words in order of appearance. counts: an
- * array of Count */
-static int count_tokens(Tokenizer *t, Buffer *counts, Splitter *s, Error *err)
-{
-    while (split_next(s)) {
-        int id = tokenizer_add(t, s->word.text, err);
-        if (id < 0) return -1;
-        for (size_t k; (k = counts->length / sizeof(Count)) < (size_t)t->size && !counts->failed;)
-            buffer_add(counts, (const char *)&(Count){t->token[k], 0}, sizeof(Count));
-        if (counts->failed) return fail(err, "out of memory at %d words", t->size);
-        ((Count *)(void *)counts->text)[id].count++;
-    }
-    return s->word.failed ? fail(err, "out of memory") : 0;
-}
-
-int tokenizer_train_word_level(Tokenizer *t, const char *text, size_t n, int vocab_size,
-                               int min_frequency, Error *err)
+static int train_words(Tokenizer *t, const char *text, size_t n, int vocab_size, int min_frequency,
+                       Error *err)
 {
     Buffer counts = {0};
-    memset(t, 0, sizeof *t);
-    int status = unicode_init(t, err);
-    Splitter s = {t->unicode, text, text + n, {0}};
-    if (!status) status = count_tokens(t, &counts, &s, err);
+    int status = add_specials(t, err);
+    if (!status) status = count_pieces(t, t, &counts, text, n, err);
     if (!status && t->size <= TOKEN_SPECIALS) status = fail(err, "there is no word in the text");
     if (!status && vocab_size <= TOKEN_SPECIALS)
         status = fail(err, "a vocabulary of %d is too small", vocab_size);
@@ -888,45 +1199,574 @@ int tokenizer_train_word_level(Tokenizer *t, const char *text, size_t n, int voc
         status = t->size > TOKEN_SPECIALS ? index_tokens(t, err)
                                           : fail(err, "no word occurs %d times", min_frequency);
     }
-    if (status) tokenizer_free(t);
-    free(counts.text), free(s.word.text);
+    free(counts.text);
     return status;
 }
 
-void tokenizer_free(Tokenizer *t)
+/* Where ids go: `length` counts them all, ids[] takes as many as there is room for. */
+typedef struct {
+    int *ids;
+    long length, max;
+} Ids;
+
+static void put_id(Ids *out, int id)
 {
-    for (int id = 0; id < t->size; id++) free(t->token[id]);
-    free(t->token), free(t->slot), free(t->unicode);
-    memset(t, 0, sizeof *t);
+    if (out->length < out->max) out->ids[out->length] = id;
+    out->length++;
 }
+
+static void encode_word(const Tokenizer *t, const char *piece, Ids *out)
+{
+    const int id = tokenizer_find(t, piece);
+    put_id(out, id >= 0 ? id : t->special[TOKEN_UNK]);
+}
+
+/* ---- WordPiece --------------------------------------------------------------------------------
+ * BERT's way (Devlin et al. 2018) with a word that is no token: from the left, take the longest
+ * token that it begins with, then the longest that the rest begins with, written with ## in front:
+ *
+ *   unaffable    un  ##aff  ##able
+ *
+ * If nothing fits at some point, or the word has more than 100 characters, all of it is [UNK]. The
+ * vocabulary was made elsewhere, and is read. */
+
+enum { LONGEST_WORD = 100 };
+static const char part_mark[] = "##";
+
+/* The longest token that `rest` begins with, and its length; -1: there is none. */
+static int longest_token(const Tokenizer *t, const char *rest, int begins_word, Buffer *part,
+                         size_t *length)
+{
+    const size_t mark = begins_word ? 0 : strlen(part_mark);
+    part->length = 0;
+    buffer_add(part, part_mark, mark);
+    buffer_add(part, rest, strlen(rest));
+    for (*length = strlen(rest); *length && !part->failed; --*length) {
+        part->text[mark + *length] = '\0';
+        const int id = tokenizer_find(t, part->text);
+        if (id >= 0) return id;
+    }
+    return -1;
+}
+
+static int encode_word_piece(const Tokenizer *t, const char *piece, Buffer *part, Ids *out)
+{
+    const long before = out->length;
+    int characters = 0;
+    for (const char *p = piece; *p; p++) characters += (*p & 0xC0) != 0x80;
+    for (size_t at = 0, n; piece[at]; at += n) {
+        const int id =
+            characters > LONGEST_WORD ? -1 : longest_token(t, piece + at, at == 0, part, &n);
+        if (id < 0) {
+            out->length = before;
+            put_id(out, t->special[TOKEN_UNK]);
+            break;
+        }
+        put_id(out, id);
+    }
+    return part->failed ? -1 : 0;
+}
+
+/* ---- byte-level BPE ---------------------------------------------------------------------------
+ * GPT-2's way (Radford et al. 2019; byte pair encoding: Sennrich et al. 2015). Text is bytes. It is
+ * cut into pieces, a blank belonging to the word behind it. In a piece, two neighbours that the
+ * list of merges has become one token, the pair that is first in the list first. With the merges
+ * "l o", "lo w", "e r":
+ *
+ *   lower     l o w e r     lo w e r     low e r     low er
+ *
+ * Every byte is a token by itself, so nothing is ever unknown, and what is decoded is, byte for
+ * byte, what was encoded. In the vocabulary a byte is written as a character that can be seen: as
+ * itself where it can, otherwise as one from U+0100 on; a blank is U+0120. */
+
+enum { BYTE_CHARACTERS = 324 }; /* the characters that stand for bytes lie below */
+
+static uint32_t character_of_byte(unsigned char byte)
+{
+    if (byte <= 32) return 256u + byte;
+    if (byte >= 127 && byte <= 160) return 256u + 33 + byte - 127;
+    return byte == 173 ? 323 : byte;
+}
+
+static int byte_of_character(uint32_t c) /* -1: it stands for none */
+{
+    if (c == 323) return 173;
+    if (c >= 256 + 33) return c < 323 ? (int)c - 256 - 33 + 127 : -1;
+    if (c >= 256) return (int)c - 256;
+    return character_of_byte((unsigned char)c) == c ? (int)c : -1;
+}
+
+/* The length of the character at `at`, and its sort: of GPT-2's four, that of a blank is GAP. */
+static size_t byte_level_sort(const Splitter *s, const char *at, Sort *sort)
+{
+    uint32_t c;
+    const size_t n = utf8_read(at, (size_t)(s->end - at), &c);
+    const Class class = n ? class_of(s->t, c) : SYMBOL;
+    *sort = class == BLANK     ? GAP
+            : class == LETTER  ? IN_WORD
+            : is_number(class) ? ALONE
+                               : IN_SYMBOLS;
+    return n ? n : 1;
+}
+
+/* Where the piece at the splitter ends. As a regular expression:
+ * 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+ */
+static const char *byte_level_end(const Splitter *s)
+{
+    static const char *const endings[] = {"'s", "'t", "'re", "'ve", "'m", "'ll", "'d"};
+    const char *at = s->at, *last = at, *const stop = s->stop;
+    Sort first, sort;
+    size_t n;
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+        n = strlen(endings[i]);
+        if ((size_t)(stop - at) >= n && memcmp(at, endings[i], n) == 0) return at + n;
+    }
+    n = byte_level_sort(s, at, &first);
+    if (*at == ' ' && at + 1 < stop) { /* one blank goes with what is behind it */
+        byte_level_sort(s, at + 1, &sort);
+        if (sort != GAP) first = sort;
+    }
+    for (at += n; at < stop; at += n) {
+        n = byte_level_sort(s, at, &sort);
+        if (sort != first) break;
+        last = at;
+    }
+    /* of several blanks the last is left to what is behind them */
+    return first == GAP && at < stop && last > s->at ? last : at;
+}
+
+static int next_byte_level_piece(Splitter *s)
+{
+    size_t n;
+    const char *end = s->at;
+    s->piece.length = 0;
+    s->apart = 0;
+    if (s->at == s->end) return 0;
+    s->special = special_at(s, &n);
+    if (s->special >= 0) {
+        buffer_add(&s->piece, s->at, n);
+        s->at += n;
+        return !s->piece.failed;
+    }
+    if (!s->stop || s->stop <= s->at) { /* the first piece behind a special token */
+        Splitter rest = *s;
+        while (rest.at < rest.end && special_at(&rest, &n) < 0) rest.at++;
+        s->stop = rest.at;
+    }
+    for (end = byte_level_end(s); s->at < end; s->at++)
+        utf8_add(&s->piece, character_of_byte((unsigned char)*s->at));
+    return !s->piece.failed;
+}
+
+enum { NO_MERGE = INT_MAX };
+
+static size_t pair_slot(const Pairs *p, int left, int right)
+{
+    const uint64_t hash = ((uint64_t)left << 32 | (uint32_t)right) * 0x9E3779B97F4A7C15u;
+    size_t i = (size_t)(hash >> 32) & (p->num_slots - 1);
+    while (p->slot[i] >= 0 && (p->pair[p->slot[i]][0] != left || p->pair[p->slot[i]][1] != right))
+        i = (i + 1) & (p->num_slots - 1);
+    return i;
+}
+
+static int pair_find(const Pairs *p, int left, int right) /* its index, or NO_MERGE */
+{
+    const int i = p->num_slots ? p->slot[pair_slot(p, left, right)] : -1;
+    return i >= 0 ? i : NO_MERGE;
+}
+
+static int pair_add(Pairs *p, int left, int right) /* its index, or -1: out of memory */
+{
+    if (2 * (size_t)p->count >= p->num_slots) { /* the table grows, and is filled anew */
+        const size_t num_slots = p->num_slots ? 2 * p->num_slots : 1024;
+        int(*pair)[2] = realloc(p->pair, num_slots / 2 * sizeof *pair);
+        if (pair) p->pair = pair;
+        int *slot = pair ? malloc(num_slots * sizeof *slot) : NULL;
+        if (!slot) return -1;
+        free(p->slot);
+        p->slot = slot;
+        p->num_slots = num_slots;
+        for (size_t i = 0; i < num_slots; i++) slot[i] = -1;
+        for (int i = 0; i < p->count; i++) slot[pair_slot(p, p->pair[i][0], p->pair[i][1])] = i;
+    }
+    const size_t slot = pair_slot(p, left, right);
+    if (p->slot[slot] < 0) {
+        p->pair[p->count][0] = left;
+        p->pair[p->count][1] = right;
+        p->slot[slot] = p->count++;
+    }
+    return p->slot[slot];
+}
+
+/* Merges what can be merged of n tokens; returns how many are left. rank[i]: the merge of the
+ * tokens i and i + 1, or NO_MERGE. A sweep from left to right does the first merge of the list that
+ * there is wherever it can, but ends when that makes a pair which comes even earlier. */
+static int merge_tokens(const Tokenizer *t, int *token, int *rank, int n)
+{
+    for (;;) {
+        int best = NO_MERGE, to = 0;
+        for (int i = 0; i + 1 < n; i++)
+            if (rank[i] < best) best = rank[i];
+        if (best == NO_MERGE) return n;
+        const int now = best;
+        for (int i = 0; i < n; to++) {
+            const int merges = i + 1 < n && rank[i] == now && best == now;
+            token[to] = merges ? t->merged[now] : token[i];
+            rank[to] = rank[i];
+            i += merges ? 2 : 1;
+            if (!merges) continue;
+            if (i < n) rank[to] = pair_find(&t->merges, token[to], token[i]);
+            if (i < n && rank[to] < best) best = rank[to];
+            if (to > 0) rank[to - 1] = pair_find(&t->merges, token[to - 1], token[to]);
+            if (to > 0 && rank[to - 1] < best) best = rank[to - 1];
+        }
+        n = to;
+    }
+}
+
+/* The ids of the bytes that the characters of a piece stand for; returns how many. */
+static int byte_ids(const Tokenizer *t, const char *piece, size_t n, int *ids)
+{
+    int count = 0;
+    uint32_t c = 0;
+    for (size_t at = 0; at < n; at += utf8_read(piece + at, n - at, &c), count++) {
+        utf8_read(piece + at, n - at, &c);
+        ids[count] = t->byte_id[c];
+    }
+    return count;
+}
+
+/* scratch: becomes an array of integers, two for every byte */
+static int encode_bytes(const Tokenizer *t, const char *piece, size_t n, Buffer *scratch, Ids *out)
+{
+    if (n > INT_MAX / 2) return -1;
+    if (!buffer_reserve(scratch, 2 * n * sizeof(int))) return -1;
+    int *token = (void *)scratch->text, *rank = token + n, count = byte_ids(t, piece, n, token);
+    for (int i = 0; i + 1 < count; i++) rank[i] = pair_find(&t->merges, token[i], token[i + 1]);
+    count = merge_tokens(t, token, rank, count);
+    for (int i = 0; i < count; i++) put_id(out, token[i]);
+    return 0;
+}
+
+static int index_bytes(Tokenizer *t, Error *err) /* fills t->byte_id */
+{
+    for (uint32_t c = 0; c < BYTE_CHARACTERS; c++) {
+        Buffer character = {0};
+        const int byte = byte_of_character(c);
+        t->byte_id[c] = -1;
+        if (byte < 0) continue;
+        utf8_add(&character, c);
+        if (!character.failed) t->byte_id[c] = tokenizer_find(t, character.text);
+        free(character.text);
+        if (t->byte_id[c] < 0) return fail(err, "no token for the byte 0x%02X", (unsigned)byte);
+    }
+    return 0;
+}
+
+/* Adds a merge to the list, and the token that it makes; returns its id, or -1. */
+static int add_merge(Tokenizer *t, int left, int right, Error *err)
+{
+    Buffer both = {0};
+    buffer_print(&both, "%s%s", t->token[left], t->token[right]);
+    const int id = both.failed ? fail(err, "out of memory") : add_token(t, both.text, err);
+    const int rank = id < 0 ? -1 : pair_add(&t->merges, left, right);
+    int *merged = rank < 0 ? NULL : realloc(t->merged, t->merges.num_slots * sizeof *merged);
+    free(both.text);
+    if (merged) t->merged = merged;
+    if (!merged) return fail(err, "out of memory at %d merges", t->merges.count);
+    t->merged[rank] = id;
+    return id;
+}
+
+/* Training merges, again and again, the pair that is most frequent in the text: of several, that of
+ * the smaller left id, then of the smaller right one. Counting anew each time would take hours.
+ * So every different piece is kept once, as the tokens that it has come to, with how often it
+ * occurs; a merge changes the pieces that have the pair, and the counts of the pairs beside it. Of
+ * the pairs the largest is found by a heap. A count in it may be too large by now, never too small:
+ * what is taken out is compared with the count of today, and put back with that if it is less. */
+typedef struct {
+    int *token, n;
+    int64_t count;
+} Piece;
+typedef struct {
+    int64_t count, queued; /* today's; the largest that was put into the heap */
+    Buffer pieces;         /* array of int: where it may be found */
+} PairUse;
+typedef struct {
+    int64_t count;
+    int pair;
+} Candidate;
+typedef struct {
+    Pairs pairs;
+    PairUse *use;   /* (pairs.num_slots / 2) */
+    Buffer heap;    /* array of Candidate: none is larger than the one at half its place */
+    Buffer changed; /* array of int: pairs whose count has grown */
+} BpeTraining;
+
+static int comes_first(const BpeTraining *r, const Candidate *a, const Candidate *b)
+{
+    const int *x = r->pairs.pair[a->pair], *y = r->pairs.pair[b->pair];
+    if (a->count != b->count) return a->count > b->count;
+    return x[0] != y[0] ? x[0] < y[0] : x[1] < y[1];
+}
+
+static void heap_push(BpeTraining *r, int pair)
+{
+    const Candidate new = {r->use[pair].count, pair};
+    size_t at = r->heap.length / sizeof new;
+    buffer_add(&r->heap, (const char *)&new, sizeof new);
+    if (r->heap.failed) return;
+    Candidate *heap = (void *)r->heap.text;
+    for (; at > 0 && comes_first(r, &new, &heap[(at - 1) / 2]); at = (at - 1) / 2)
+        heap[at] = heap[(at - 1) / 2];
+    heap[at] = new;
+    r->use[pair].queued = new.count;
+}
+
+static Candidate heap_pop(BpeTraining *r)
+{
+    Candidate *heap = (void *)r->heap.text;
+    const size_t n = r->heap.length / sizeof *heap - 1;
+    const Candidate top = heap[0], last = heap[n];
+    size_t at = 0;
+    for (size_t child = 1; child < n; child = 2 * at + 1) {
+        if (child + 1 < n && comes_first(r, &heap[child + 1], &heap[child])) child++;
+        if (!comes_first(r, &heap[child], &last)) break;
+        heap[at] = heap[child];
+        at = child;
+    }
+    heap[at] = last;
+    r->heap.length -= sizeof *heap;
+    return top;
+}
+
+/* The pair occurs `change` times more, or less, because of this piece. */
+static int count_pair(BpeTraining *r, int left, int right, int64_t change, int piece)
+{
+    const size_t before = r->pairs.num_slots;
+    const int pair = pair_add(&r->pairs, left, right);
+    if (pair < 0) return -1;
+    if (r->pairs.num_slots != before) {
+        PairUse *use = realloc(r->use, r->pairs.num_slots / 2 * sizeof *use);
+        if (!use) return -1;
+        r->use = use;
+        memset(use + pair, 0, (r->pairs.num_slots / 2 - pair) * sizeof *use);
+    }
+    PairUse *use = &r->use[pair];
+    use->count += change;
+    if (change < 0) return 0;
+    buffer_add(&use->pieces, (const char *)&piece, sizeof piece);
+    buffer_add(&r->changed, (const char *)&pair, sizeof pair);
+    return use->pieces.failed || r->changed.failed ? -1 : 0;
+}
+
+static int queue_changed(BpeTraining *r)
+{
+    const int *pair = (void *)r->changed.text;
+    for (size_t i = 0; i < r->changed.length / sizeof *pair; i++)
+        if (r->use[pair[i]].count > r->use[pair[i]].queued) heap_push(r, pair[i]);
+    r->changed.length = 0;
+    return r->heap.failed ? -1 : 0;
+}
+
+/* left right become one in this piece. */
+static int merge_in_piece(BpeTraining *r, Piece *p, int number, int left, int right, int merged)
+{
+    int to = 0, status = 0;
+    for (int i = 0; i < p->n && !status; to++) {
+        if (i + 1 == p->n || p->token[i] != left || p->token[i + 1] != right) {
+            p->token[to] = p->token[i++];
+            continue;
+        }
+        if (to > 0) {
+            const int before = p->token[to - 1];
+            status |= count_pair(r, before, left, -p->count, number);
+            status |= count_pair(r, before, merged, p->count, number);
+        }
+        if (i + 2 < p->n) {
+            const int behind = p->token[i + 2];
+            status |= count_pair(r, right, behind, -p->count, number);
+            status |= count_pair(r, merged, behind, p->count, number);
+        }
+        p->token[to] = merged;
+        i += 2;
+    }
+    p->n = to;
+    return status;
+}
+
+static int merge_most_frequent(Tokenizer *t, BpeTraining *r, Piece *piece, int vocab_size,
+                               int64_t least, Error *err)
+{
+    while (t->size < vocab_size && r->heap.length > 0) {
+        const Candidate top = heap_pop(r);
+        const int left = r->pairs.pair[top.pair][0], right = r->pairs.pair[top.pair][1];
+        PairUse *use = &r->use[top.pair];
+        if (top.count > use->count) { /* it has become rarer */
+            if (use->count >= least) heap_push(r, top.pair);
+            continue;
+        }
+        if (top.count < least) break;
+        const int merged = add_merge(t, left, right, err);
+        if (merged < 0) return -1;
+        Buffer pieces = use->pieces; /* the array `use` may move */
+        use->pieces = (Buffer){0};
+        int status = 0;
+        for (size_t i = 0; i < pieces.length / sizeof(int) && !status; i++) {
+            const int number = ((int *)(void *)pieces.text)[i];
+            status = merge_in_piece(r, &piece[number], number, left, right, merged);
+        }
+        free(pieces.text);
+        r->use[top.pair].count = r->use[top.pair].queued = 0;
+        if (status || queue_changed(r)) return fail(err, "out of memory at %d tokens", t->size);
+    }
+    return 0;
+}
+
+static int train_bytes(Tokenizer *t, const char *text, size_t n, int vocab_size, int min_frequency,
+                       Error *err)
+{
+    enum { SMALLEST = TOKEN_SPECIALS + 256 };
+    Tokenizer pieces = {0};
+    Buffer counts = {0};
+    BpeTraining r = {0};
+    Piece *piece = NULL;
+    int *tokens = NULL;
+    size_t length = 0;
+    int status = add_specials(t, err);
+    if (!status && vocab_size < SMALLEST)
+        status = fail(err, "a vocabulary of %d is too small; the bytes alone take %d", vocab_size,
+                      SMALLEST);
+    for (uint32_t c = 0; c < BYTE_CHARACTERS && !status; c++) {
+        Buffer character = {0};
+        utf8_add(&character, c);
+        if (byte_of_character(c) >= 0 && add_token(t, character.text, err) < 0) status = -1;
+        free(character.text);
+    }
+    if (!status) status = index_bytes(t, err);
+    if (!status) status = count_pieces(t, &pieces, &counts, text, n, err);
+    if (!status && pieces.size == 0) status = fail(err, "there is no text");
+    for (int i = 0; i < pieces.size; i++) length += strlen(pieces.token[i]);
+    if (!status && (!(piece = checked_alloc((size_t)pieces.size, sizeof *piece, err)) ||
+                    !(tokens = checked_alloc(length, sizeof *tokens, err))))
+        status = -1;
+    length = 0;
+    for (int i = 0; i < pieces.size && !status; i++) {
+        const char *characters = pieces.token[i];
+        const int64_t count = (int64_t)((Count *)(void *)counts.text)[i].count;
+        piece[i] = (Piece){tokens + length, 0, count};
+        piece[i].n = byte_ids(t, characters, strlen(characters), piece[i].token);
+        length += (size_t)piece[i].n;
+        for (int k = 0; k + 1 < piece[i].n && !status; k++)
+            if (count_pair(&r, piece[i].token[k], piece[i].token[k + 1], count, i))
+                status = fail(err, "out of memory at %d pairs", r.pairs.count);
+    }
+    if (!status && queue_changed(&r)) status = fail(err, "out of memory");
+    if (!status)
+        status = merge_most_frequent(t, &r, piece, vocab_size,
+                                     min_frequency > 1 ? min_frequency : 1, err);
+    for (int i = 0; i < r.pairs.count; i++) free(r.use[i].pieces.text);
+    free(r.use), free(r.heap.text), free(r.changed.text), free(r.pairs.pair), free(r.pairs.slot);
+    free(piece), free(tokens), free(counts.text);
+    tokenizer_free(&pieces);
+    return status;
+}
+
+/* ---- encoding and decoding ------------------------------------------------------------------- */
 
 long tokenizer_encode(const Tokenizer *t, const char *text, size_t n, int *ids, long max)
 {
-    Splitter s = {t->unicode, text, text + n, {0}};
-    long length = 1;
-    ids[0] = TOKEN_CLS;
-    for (; split_next(&s); length++) {
-        int id = tokenizer_find(t, s.word.text);
-        if (length < max) ids[length] = id >= 0 ? id : TOKEN_UNK;
+    Splitter s = {.t = t, .at = text, .end = text + n};
+    Ids out = {ids, 0, max - 1};
+    Buffer scratch = {0};
+    int status = 0;
+    put_id(&out, t->special[TOKEN_CLS]);
+    while (!status && next_piece(&s)) {
+        if (s.special >= 0)
+            put_id(&out, t->special[s.special]);
+        else if (t->kind == TOKENIZER_BPE)
+            status = encode_bytes(t, s.piece.text, s.piece.length, &scratch, &out);
+        else if (t->kind == TOKENIZER_WORDPIECE)
+            status = encode_word_piece(t, s.piece.text, &scratch, &out);
+        else
+            encode_word(t, s.piece.text, &out);
     }
-    ids[length < max ? length : max - 1] = TOKEN_SEP;
-    free(s.word.text);
-    return s.word.failed ? -1 : length + 1;
+    ids[out.length < out.max ? out.length : out.max] = t->special[TOKEN_SEP];
+    if (s.piece.failed) status = -1;
+    free(s.piece.text), free(scratch.text);
+    return status ? -1 : out.length + 1;
 }
 
-void tokenizer_decode(const Tokenizer *t, const int *ids, int n, int specials, Buffer *out)
+/* The blanks between words are no tokens, so decoding has to guess where they were. For a
+ * vocabulary that is made here it is learnt, from the text: for every token, how often it stood
+ * apart from what came before it, and behind it, and how often glued to that, by four kinds of
+ * neighbours. So "." is glued to a word before it and apart from one behind it, but glued to a
+ * digit; "(" the other way round; "s" is glued to a symbol before it, mostly.
+ *
+ * Two words are always apart, and so are two runs of symbols: otherwise they were one. Between
+ * others both tokens have their say: the odds of "glued" after the left one times those before the
+ * right one. A straight quotation mark alone opens and closes by turns. */
+
+static int kind_of_neighbour(const Tokenizer *t, int id)
 {
-    /* Each of these loses its blanks, one after the other through the whole text: "hello , i ' m"
-     * is "hello, i'm". */
+    uint32_t c;
+    if (tokenizer_is_special(t, id)) return BESIDE_WORD; /* [UNK], which mostly is one */
+    utf8_read(t->token[id], strlen(t->token[id]), &c);
+    const Class class = class_of(t, c);
+    return is_cjk(c)          ? BESIDE_CJK
+           : is_number(class) ? BESIDE_NUMBER
+           : is_word(class)   ? BESIDE_WORD
+                              : BESIDE_SYMBOL;
+}
+
+static int always_apart(int left, int right) /* two kinds of neighbours */
+{
+    return left == right && (left == BESIDE_WORD || left == BESIDE_SYMBOL);
+}
+
+static int learn_blanks(Tokenizer *t, const char *text, size_t n, Error *err)
+{
+    int failed = 0;
+    if (!(t->glue = checked_alloc((size_t)t->size, sizeof *t->glue, err))) return -1;
+    for (size_t at = 0, end; at < n && !failed; at = end + 1) {
+        const char *newline = memchr(text + at, '\n', n - at);
+        end = newline ? (size_t)(newline - text) : n;
+        Splitter s = {.t = t, .at = text + at, .end = text + end};
+        for (int last = -1; next_piece(&s);) {
+            int id = tokenizer_find(t, s.piece.text);
+            if (id < 0) id = t->special[TOKEN_UNK];
+            if (last >= 0) {
+                const int left = kind_of_neighbour(t, last), right = kind_of_neighbour(t, id);
+                t->glue[last].count[1][right][!s.apart] += !always_apart(left, right);
+                t->glue[id].count[0][left][!s.apart] += !always_apart(left, right);
+            }
+            last = id;
+        }
+        failed = s.piece.failed;
+        free(s.piece.text);
+    }
+    return failed ? fail(err, "out of memory") : 0;
+}
+
+static int is_quote(const Tokenizer *t, int id) { return strcmp(t->token[id], "\"") == 0; }
+
+/* Does right follow left without a blank? quotes: how many quotation marks stand before right. */
+static int is_glued(const Tokenizer *t, int left, int right, int quotes)
+{
+    const int before = kind_of_neighbour(t, left), behind = kind_of_neighbour(t, right);
+    const int *a = t->glue[left].count[1][behind], *b = t->glue[right].count[0][before];
+    if (always_apart(before, behind)) return 0;
+    if (is_quote(t, right)) return quotes % 2 == 1 && b[1] > 0;
+    if (is_quote(t, left)) return quotes % 2 == 1 && a[1] > 0;
+    return (a[1] + 0.5) * (b[1] + 0.5) > (a[0] + 0.5) * (b[0] + 0.5);
+}
+
+/* By the original's rules each of these loses its blanks, one after the other through the whole
+ * text: "hello , i ' m" is "hello, i'm". */
+static void close_up(Buffer *out, size_t begin)
+{
     static const char *const tight[] = {" .",   " ?",  " !",  " ,",   " ' ",
                                         " n't", " 'm", " 's", " 've", " 're"};
-    size_t begin = out->length;
-    for (int i = 0, first = 1; i < n && (specials || ids[i] != TOKEN_SEP); i++) {
-        int id = ids[i] < 0 || ids[i] >= t->size ? TOKEN_UNK : ids[i];
-        if (!specials && id < TOKEN_SPECIALS && id != TOKEN_UNK) continue;
-        buffer_print(out, first ? "%s" : " %s", t->token[id]);
-        first = 0;
-    }
     for (size_t k = 0; k < sizeof tight / sizeof *tight && !out->failed && out->text; k++) {
         size_t length = strlen(tight[k]), to = begin;
         for (size_t from = begin; from < out->length;) {
@@ -935,6 +1775,86 @@ void tokenizer_decode(const Tokenizer *t, const int *ids, int n, int specials, B
                 if (!match || out->text[from] != ' ') out->text[to++] = out->text[from];
         }
         out->text[out->length = to] = '\0';
+    }
+}
+
+static void add_bytes(Buffer *out, const char *token) /* that its characters stand for */
+{
+    uint32_t c;
+    for (size_t n = strlen(token), at = 0, length; at < n; at += length) {
+        if (!(length = utf8_read(token + at, n - at, &c))) return;
+        const char byte = (char)byte_of_character(c);
+        buffer_add(out, &byte, 1);
+    }
+}
+
+void tokenizer_decode(const Tokenizer *t, const int *ids, int n, int specials, Buffer *out)
+{
+    const size_t begin = out->length, mark = strlen(part_mark);
+    const int spaced = t->kind == TOKENIZER_WORD || t->kind == TOKENIZER_WORDPIECE;
+    int left = -1, quotes = 0;
+    for (int i = 0; i < n && (specials || ids[i] != t->special[TOKEN_SEP]); i++) {
+        const int unk = t->special[TOKEN_UNK], id = ids[i] < 0 || ids[i] >= t->size ? unk : ids[i];
+        const char *token = t->token[id];
+        const int special = tokenizer_is_special(t, id);
+        if (special && !specials && id != unk) continue;
+        const int part = t->kind == TOKENIZER_WORDPIECE && !strncmp(token, part_mark, mark);
+        const int glued = part || (t->glue && left >= 0 && is_glued(t, left, id, quotes));
+        if (spaced && left >= 0 && !glued) buffer_add(out, " ", 1);
+        if (t->kind == TOKENIZER_BPE && !special)
+            add_bytes(out, token);
+        else
+            buffer_print(out, "%s", part ? token + mark : token);
+        for (const char *p = token; *p; p++) quotes += *p == '"';
+        left = id;
+    }
+    if (spaced && !t->glue) close_up(out, begin);
+}
+
+int tokenizer_unknown(const Tokenizer *t, const char *word)
+{
+    int ids[3];
+    const long n = tokenizer_encode(t, word, strlen(word), ids, 3);
+    return n == 3 && ids[1] == t->special[TOKEN_UNK];
+}
+
+/* The edit distance (Levenshtein): how many bytes are to be changed, added or dropped. */
+static int edit_distance(const char *a, const char *b)
+{
+    enum { MOST = 64 };
+    int row[MOST + 1];
+    const int n = (int)strlen(b);
+    if (n > MOST) return INT_MAX;
+    for (int j = 0; j <= n; j++) row[j] = j;
+    for (int i = 0; a[i]; i++) {
+        int diagonal = row[0];
+        row[0] = i + 1;
+        for (int j = 0; j < n; j++) {
+            int least = diagonal + (a[i] != b[j]);
+            if (row[j] + 1 < least) least = row[j] + 1;
+            if (row[j + 1] + 1 < least) least = row[j + 1] + 1;
+            diagonal = row[j + 1];
+            row[j + 1] = least;
+        }
+    }
+    return row[n];
+}
+
+void tokenizer_nearest(const Tokenizer *t, const char *word, Buffer *out)
+{
+    enum { NAMED = 3 };
+    int last = -1, last_id = -1; /* in order of distance, and then of ids */
+    for (int k = 0; k < NAMED; k++) {
+        int best = INT_MAX, best_id = -1;
+        for (int id = 0; id < t->size; id++) {
+            if (tokenizer_is_special(t, id)) continue;
+            const int distance = edit_distance(word, t->token[id]);
+            if (distance < last || (distance == last && id <= last_id)) continue;
+            if (distance < best) best = distance, best_id = id;
+        }
+        if (best_id < 0) break;
+        buffer_print(out, "%s'%.40s'", k ? ", " : "", t->token[best_id]);
+        last = best, last_id = best_id;
     }
 }
 
@@ -991,7 +1911,7 @@ static int read_lines(Corpus *c, const char *path, const Tokenizer *t, int most,
         if (n > most) c->cut++;
         if (n > most) n = most;
         for (; pad && n < most; n++)
-            if (c->ids) c->ids[*tokens + n] = TOKEN_PAD;
+            if (c->ids) c->ids[*tokens + n] = t->special[TOKEN_PAD];
         if (n > c->longest) c->longest = (int)n;
         if (c->start) c->start[c->rows] = *tokens;
         *tokens += n;
@@ -1078,21 +1998,40 @@ static void note_cuts(Corpus *c, const char *path, long *whole, size_t tokens)
                  whole[c->rows - 1 - c->rows / 100]);
 }
 
-/* The words that are [UNK] most often. */
+/* What it takes to spell words out byte by byte, each by how often the words of the vocabulary have
+ * it, and a word's end like a byte: bits[0]. (Plus one, so that none is impossible.) */
+static void bits_of_bytes(const Tokenizer *t, double bits[256])
+{
+    double count[256], total = 256;
+    for (int i = 0; i < 256; i++) count[i] = 1;
+    for (int id = 0; id < t->size; id++) {
+        if (tokenizer_is_special(t, id)) continue;
+        for (const char *p = t->token[id]; *p; p++) count[(unsigned char)*p]++;
+        count[0]++;
+        total += (double)strlen(t->token[id]) + 1;
+    }
+    for (int i = 0; i < 256; i++) bits[i] = -log2(count[i] / total);
+}
+
+/* The words that are [UNK] most often, and the bits of all of them. */
 static int note_unknown(Corpus *c, const char *path, const Tokenizer *t, Error *err)
 {
     enum { NAMED = 5 };
     Tokenizer words = {0};
     Buffer split = {0};
+    double bits[256];
     int *count = NULL, status = -1;
+    bits_of_bytes(t, bits);
     tokenizer_split(t, c->text, c->length, &split);
     if (split.failed || !(count = checked_alloc(c->unknown + TOKEN_SPECIALS, sizeof *count, err)))
         goto done;
     for (char *word = strtok(split.text, "\n"); word; word = strtok(NULL, "\n")) {
-        if (tokenizer_find(t, word) >= 0) continue;
+        if (!tokenizer_unknown(t, word)) continue;
         const int id = tokenizer_add(&words, word, err);
         if (id < 0) goto done;
         count[id]++;
+        for (const char *p = word; *p; p++) c->spelling += bits[(unsigned char)*p];
+        c->spelling += bits[0];
     }
     buffer_print(&c->notes, "%s: %.3g %% of the words are not in the vocabulary, but [UNK]:", path,
                  100.0 * c->unknown / c->words);
@@ -1121,8 +2060,8 @@ static int make_notes(Corpus *c, const char *path, const Tokenizer *t, long *who
     int of_one_word = 0;
     c->words = c->unknown = 0;
     for (size_t i = 0; i < tokens; i++) {
-        c->words += c->ids[i] != TOKEN_PAD;
-        c->unknown += c->ids[i] == TOKEN_UNK;
+        c->words += c->ids[i] != t->special[TOKEN_PAD];
+        c->unknown += c->ids[i] == t->special[TOKEN_UNK];
     }
     c->words -= 2 * (size_t)c->rows; /* [CLS] and [SEP] */
     for (int i = 0; i < c->rows; i++) of_one_word += whole[i] == SHORTEST;
@@ -1166,52 +2105,319 @@ void corpus_free(Corpus *c)
     free(c->notes.text);
 }
 
-/* ---- tokenizer.json ------------------------------------------------------------------------- */
+/* ---- tokenizer.json ---------------------------------------------------------------------------
+ * Hugging Face's file: the vocabulary, the merges, and the rules as a list of normalizers and one
+ * of pre-tokenizers, which the fields of Rules name. What a file asks for and is not among them is
+ * refused by name. "glue" in the model is the project's own, and ignored elsewhere. */
+
+/* As regular expressions: what ACCENTS_DROPPED drops after NFD, and a piece of SPLIT_CHARACTERS */
+static const char accents_pattern[] = "[\xCC\x80-\xCD\xAF]"; /* U+0300 to U+036F */
+static const char characters_pattern[] = "\\P{M}\\p{M}*|\\p{M}+";
+
+static void quote(Buffer *out, size_t begin) /* templates are written with ' for " */
+{
+    for (size_t i = begin; i < out->length; i++)
+        if (out->text[i] == '\'') out->text[i] = '"';
+}
+
+/* {'type': step}, or the step itself if it is an object. Steps are separated by commas. */
+static void print_step(Buffer *out, int asked_for, const char *step)
+{
+    if (!asked_for) return;
+    if (out->length && out->text[out->length - 1] != '[') buffer_add(out, ", ", 2);
+    buffer_print(out, *step == '{' ? "%s" : "{'type': '%s'}", step);
+}
+
+static void print_rules(const Rules *r, Buffer *out)
+{
+    static const char *const truth[] = {"false", "true"};
+    const int bert = r->clean || r->cjk || r->marks == NONSPACING_DROPPED;
+    const int decomposed = r->marks == ACCENTS_DROPPED || r->marks == MARKS_DROPPED;
+    Buffer step = {0};
+    buffer_print(&step,
+                 "{'type': 'BertNormalizer', 'clean_text': %s, 'handle_chinese_chars': %s, "
+                 "'strip_accents': %s, 'lowercase': %s}",
+                 truth[r->clean], truth[r->cjk], truth[r->marks == NONSPACING_DROPPED],
+                 truth[r->lower]);
+    buffer_print(out, "'normalizer': {'type': 'Sequence', 'normalizers': [");
+    print_step(out, bert, step.failed ? "" : step.text);
+    print_step(out, decomposed, "NFD");
+    print_step(out, r->lower && !bert, "Lowercase");
+    print_step(out, r->marks == MARKS_DROPPED, "StripAccents");
+    print_step(out, r->marks == ACCENTS_DROPPED,
+               "{'type': 'Replace', 'pattern': {'Regex': '[\\u0300-\\u036f]'}, 'content': ''}");
+    print_step(out, r->marks == ACCENTS_DROPPED, "NFC");
+    buffer_print(out, "]},\n'pre_tokenizer': {'type': 'Sequence', 'pretokenizers': [");
+    print_step(out, r->digits, "{'type': 'Digits', 'individual_digits': true}");
+    print_step(out, r->punctuation, "{'type': 'Punctuation', 'behavior': 'Isolated'}");
+    print_step(out, r->split == SPLIT_WORDS, "Whitespace");
+    print_step(out, r->split == SPLIT_BLANKS, "WhitespaceSplit");
+    print_step(out, r->split == SPLIT_CHARACTERS,
+               "{'type': 'Split', 'pattern': {'Regex': '\\\\P{M}\\\\p{M}*|\\\\p{M}+'}, "
+               "'behavior': 'Isolated', 'invert': false}");
+    print_step(out, r->split == SPLIT_BYTES,
+               "{'type': 'ByteLevel', 'add_prefix_space': false, 'trim_offsets': true, "
+               "'use_regex': true}");
+    buffer_print(out, "]},\n");
+    out->failed |= step.failed;
+    free(step.text);
+}
+
+static void print_glue(const Tokenizer *t, Buffer *out) /* zeros at the end are left out */
+{
+    for (int id = 0; id < t->size; id++) {
+        const int *count = t->glue[id].count[0][0];
+        int n = sizeof t->glue->count / sizeof *count;
+        while (n > 0 && !count[n - 1]) n--;
+        buffer_print(out, id ? ",[" : "[");
+        for (int i = 0; i < n; i++) buffer_print(out, i ? ",%d" : "%d", count[i]);
+        buffer_print(out, "]");
+    }
+}
 
 void tokenizer_to_json(const Tokenizer *t, Buffer *out)
 {
-    static const char before[] = /* rules 2 to 5; written with ' for " */
-        "],\n'normalizer': {'type': 'Sequence', 'normalizers': [{'type': 'NFD'}, {'type': "
-        "'Lowercase'}, "
-        "{'type': 'StripAccents'}]},\n'pre_tokenizer': {'type': 'Sequence', 'pretokenizers': "
-        "[{'type': 'Digits', 'individual_digits': true}, {'type': 'Whitespace'}]},\n"
-        "'post_processor': {'type': 'TemplateProcessing',\n'single': [{'SpecialToken': {'id': "
-        "'[CLS]', 'type_id': 0}}, "
-        "{'Sequence': {'id': 'A', 'type_id': 0}},\n{'SpecialToken': {'id': '[SEP]', 'type_id': "
-        "0}}],\n"
-        "'pair': [{'SpecialToken': {'id': '[CLS]', 'type_id': 0}}, {'Sequence': {'id': 'A', "
-        "'type_id': 0}},\n"
-        "{'SpecialToken': {'id': '[SEP]', 'type_id': 0}}, {'Sequence': {'id': 'B', 'type_id': "
-        "1}},\n"
-        "{'SpecialToken': {'id': '[SEP]', 'type_id': 1}}],\n'special_tokens': {'[CLS]': {'id': "
-        "'[CLS]', 'ids': [1], "
-        "'tokens': ['[CLS]']},\n'[SEP]': {'id': '[SEP]', 'ids': [2], 'tokens': ['[SEP]']}}},\n"
-        "'decoder': null,\n'model': {'type': 'WordLevel', 'unk_token': '[UNK]', 'vocab': {";
-    buffer_print(
-        out,
-        "{\"version\": \"1.0\",\n\"truncation\": null,\n\"padding\": null,\n\"added_tokens\": [");
-    for (int id = 0; id < TOKEN_SPECIALS; id++)
-        buffer_print(
-            out,
-            "%s{\"id\": %d, \"content\": \"%s\", \"single_word\": false, \"lstrip\": false, "
-            "\"rstrip\": false, \"normalized\": false, \"special\": true}",
-            id ? ",\n" : "", id, specials_text[id]);
-    for (const char *p = before; *p; p++) buffer_add(out, *p == '\'' ? "\"" : p, 1);
-    for (int id = 0; id < t->size; id++) {
-        buffer_print(out, id ? ",\n" : "\n");
-        buffer_json_string(out, t->token[id], strlen(t->token[id]));
-        buffer_print(out, ": %d", id);
+    static const char *const model[] = {
+        "null,\n'model': {'type': 'WordLevel', 'unk_token': '%s'",
+        "{'type': 'Fuse'},\n'model': {'type': 'WordLevel', 'unk_token': '%s'",
+        "{'type': 'WordPiece', 'prefix': '##', 'cleanup': true},\n'model': {'type': 'WordPiece', "
+        "'unk_token': '%s', 'continuing_subword_prefix': '##', 'max_input_chars_per_word': 100",
+        "{'type': 'ByteLevel', 'add_prefix_space': false, 'trim_offsets': true, 'use_regex': "
+        "true},\n'model': {'type': 'BPE', 'dropout': null, 'unk_token': null, "
+        "'continuing_subword_prefix': null, 'end_of_word_suffix': null, 'fuse_unk': false"};
+    const size_t begin = out->length;
+    const int cls = t->special[TOKEN_CLS], sep = t->special[TOKEN_SEP], *id = t->special;
+    int listed = 0;
+    buffer_print(out, "{'version': '1.0',\n'truncation': null,\n'padding': null,\n"
+                      "'added_tokens': [");
+    for (int i = 0; i < t->size && t->rules.specials; i++)
+        if (tokenizer_is_special(t, i))
+            buffer_print(out,
+                         "%s{'id': %d, 'content': '%s', 'single_word': false, 'lstrip': false, "
+                         "'rstrip': false, 'normalized': false, 'special': true}",
+                         listed++ ? ",\n" : "", i, t->token[i]);
+    buffer_print(out, "],\n");
+    print_rules(&t->rules, out);
+    buffer_print(out,
+                 "'post_processor': {'type': 'TemplateProcessing',\n'single': [{'SpecialToken': "
+                 "{'id': '%s', 'type_id': 0}}, {'Sequence': {'id': 'A', 'type_id': 0}}, "
+                 "{'SpecialToken': {'id': '%s', 'type_id': 0}}],\n'pair': [{'Sequence': {'id': "
+                 "'A', 'type_id': 0}}, {'Sequence': {'id': 'B', 'type_id': 1}}],\n"
+                 "'special_tokens': {",
+                 t->token[cls], t->token[sep]);
+    for (int i = 0; i < 2; i++)
+        buffer_print(out, "%s'%s': {'id': '%s', 'ids': [%d], 'tokens': ['%s']}", i ? ", " : "",
+                     t->token[i ? sep : cls], t->token[i ? sep : cls], i ? sep : cls,
+                     t->token[i ? sep : cls]);
+    buffer_print(out, "}},\n'decoder': ");
+    buffer_print(out, model[t->kind], t->token[id[TOKEN_UNK]]);
+    buffer_print(out, ", 'vocab': {");
+    quote(out, begin);
+    for (int i = 0; i < t->size; i++) {
+        buffer_print(out, i ? ",\n" : "\n");
+        buffer_json_string(out, t->token[i], strlen(t->token[i]));
+        buffer_print(out, ": %d", i);
     }
-    buffer_print(out, "}}}\n");
+    buffer_print(out, "}");
+    if (t->kind == TOKENIZER_BPE) buffer_print(out, ",\n\"merges\": [");
+    for (int i = 0; i < t->merges.count; i++) {
+        buffer_print(out, i ? ",\n[" : "\n[");
+        for (int side = 0; side < 2; side++) {
+            const char *part = t->token[t->merges.pair[i][side]];
+            if (side) buffer_add(out, ", ", 2);
+            buffer_json_string(out, part, strlen(part));
+        }
+        buffer_print(out, "]");
+    }
+    if (t->kind == TOKENIZER_BPE) buffer_print(out, "]");
+    if (t->glue) {
+        buffer_print(out, ",\n\"glue\": [");
+        print_glue(t, out);
+        buffer_print(out, "]");
+    }
+    buffer_print(out, "}}\n");
 }
 
-static int read_vocabulary(Tokenizer *t, const Json *j, Error *err)
+/* A step of the rules, as it was read. Steps may be sequences of steps. */
+typedef struct {
+    const Json *j;
+    Rules rules;
+    int decomposed; /* by NFD, and neither stripped nor put together again */
+    int split;      /* a Split, or -1: there was none */
+    Error *err;
+} RulesReader;
+
+static int refuse_step(const RulesReader *r, const char *what, int node, const char *why)
 {
-    int model = json_find(j, 0, "model"), vocab = json_find(j, model, "vocab");
-    if (!json_is(j, json_find(j, model, "type"), "WordLevel"))
-        return fail(err, "no tokenizer.json with a \"model\" of \"type\" WordLevel");
-    if (vocab < 0 || j->node[vocab].type != JSON_OBJECT || j->node[vocab].size < TOKEN_SPECIALS)
-        return fail(err, "\"vocab\" is no object with the special tokens and words");
+    size_t n;
+    char *type = json_text(r->j, json_find(r->j, node, "type"), &n);
+    fail(r->err, "%s: cannot do '%.40s'%s", what, type ? type : "?", why);
+    free(type);
+    return -1;
+}
+
+static int json_type(const Json *j, int node) /* of a missing one: JSON_NULL */
+{
+    return node < 0 ? JSON_NULL : (int)j->node[node].type;
+}
+
+static int json_flag(const Json *j, int object, const char *key, int missing)
+{
+    const int type = json_type(j, json_find(j, object, key));
+    return type == JSON_NULL ? missing : type == JSON_TRUE;
+}
+
+static int has_pattern(const RulesReader *r, int node, const char *pattern)
+{
+    const int object = json_find(r->j, node, "pattern");
+    return json_is(r->j, json_find(r->j, object, "Regex"), pattern);
+}
+
+static int read_normalizer(RulesReader *r, int node)
+{
+    static const char what[] = "normalizer";
+    const Json *j = r->j;
+    const int type = json_find(j, node, "type");
+    Rules *rules = &r->rules;
+    if (json_is(j, type, "BertNormalizer")) {
+        const int lower = json_flag(j, node, "lowercase", 1);
+        rules->clean |= json_flag(j, node, "clean_text", 1);
+        rules->cjk |= json_flag(j, node, "handle_chinese_chars", 1);
+        rules->lower |= lower;
+        if (json_flag(j, node, "strip_accents", lower)) rules->marks = NONSPACING_DROPPED;
+    } else if (json_is(j, type, "Lowercase"))
+        rules->lower = 1;
+    else if (json_is(j, type, "NFD"))
+        r->decomposed = 1;
+    else if (json_is(j, type, "StripAccents")) {
+        if (!r->decomposed) return refuse_step(r, what, node, " without NFD before it");
+        r->decomposed = 0;
+        rules->marks = MARKS_DROPPED;
+    } else if (json_is(j, type, "Replace") && has_pattern(r, node, accents_pattern) &&
+               json_is(j, json_find(j, node, "content"), "")) {
+        if (!r->decomposed) return refuse_step(r, what, node, " without NFD before it");
+        rules->marks = ACCENTS_DROPPED;
+    } else if (json_is(j, type, "NFC") && r->decomposed && rules->marks == ACCENTS_DROPPED)
+        r->decomposed = 0;
+    else
+        return refuse_step(r, what, node, "");
+    return 0;
+}
+
+static int read_pre_tokenizer(RulesReader *r, int node)
+{
+    static const char what[] = "pre_tokenizer";
+    const Json *j = r->j;
+    const int type = json_find(j, node, "type"), behavior = json_find(j, node, "behavior");
+    int split = r->split;
+    if (json_is(j, type, "Digits")) {
+        if (!json_flag(j, node, "individual_digits", 0))
+            return refuse_step(r, what, node, " without individual_digits");
+        r->rules.digits = 1;
+    } else if (json_is(j, type, "Punctuation")) {
+        if (behavior >= 0 && !json_is(j, behavior, "Isolated"))
+            return refuse_step(r, what, node, " with another behavior than Isolated");
+        r->rules.punctuation = 1;
+    } else if (json_is(j, type, "BertPreTokenizer")) {
+        r->rules.punctuation = 1;
+        split = SPLIT_BLANKS;
+    } else if (json_is(j, type, "WhitespaceSplit"))
+        split = SPLIT_BLANKS;
+    else if (json_is(j, type, "Whitespace"))
+        split = SPLIT_WORDS;
+    else if (json_is(j, type, "ByteLevel")) {
+        if (json_flag(j, node, "add_prefix_space", 1))
+            return refuse_step(r, what, node, " with add_prefix_space");
+        if (!json_flag(j, node, "use_regex", 1))
+            return refuse_step(r, what, node, " without use_regex");
+        split = SPLIT_BYTES;
+    } else if (json_is(j, type, "Split") && has_pattern(r, node, characters_pattern) &&
+               json_is(j, behavior, "Isolated") && !json_flag(j, node, "invert", 0))
+        split = SPLIT_CHARACTERS;
+    else
+        return refuse_step(r, what, node, "");
+    if (r->split >= 0 && split != r->split) return refuse_step(r, what, node, " beside another");
+    r->split = split;
+    return 0;
+}
+
+static int read_steps(RulesReader *r, int node, const char *what, const char *list,
+                      int (*read_step)(RulesReader *, int))
+{
+    const int steps = json_find(r->j, node, list);
+    if (json_type(r->j, node) == JSON_NULL) return 0;
+    if (!json_is(r->j, json_find(r->j, node, "type"), "Sequence")) return read_step(r, node);
+    if (json_type(r->j, steps) != JSON_ARRAY)
+        return fail(r->err, "%s: a Sequence without a list of \"%s\"", what, list);
+    for (int k = steps + 1; k < r->j->node[steps].next; k = r->j->node[k].next)
+        if (read_steps(r, k, what, list, read_step)) return -1;
+    return 0;
+}
+
+static int read_rules(Tokenizer *t, const Json *j, Error *err)
+{
+    RulesReader r = {.j = j, .split = -1, .err = err};
+    const char *const absent[] = {"truncation", "padding"};
+    for (int i = 0; i < 2; i++)
+        if (json_type(j, json_find(j, 0, absent[i])) != JSON_NULL)
+            return fail(err, "\"%s\" is not null: the program does that itself", absent[i]);
+    if (read_steps(&r, json_find(j, 0, "normalizer"), "normalizer", "normalizers",
+                   read_normalizer) ||
+        read_steps(&r, json_find(j, 0, "pre_tokenizer"), "pre_tokenizer", "pretokenizers",
+                   read_pre_tokenizer))
+        return -1;
+    if (r.decomposed) return fail(err, "normalizer: cannot do 'NFD' without StripAccents");
+    if (r.split < 0)
+        return fail(err, "pre_tokenizer: expected one that splits, as Whitespace does");
+    t->rules = r.rules;
+    t->rules.split = (Split)r.split;
+    return 0;
+}
+
+static int json_off(const Json *j, int object, const char *key) /* missing, null, false or "" */
+{
+    const int node = json_find(j, object, key), type = json_type(j, node);
+    return type == JSON_NULL || type == JSON_FALSE || json_is(j, node, "");
+}
+
+static int read_kind(Tokenizer *t, const Json *j, int model, Error *err)
+{
+    static const char *const never[] = {"dropout",       "end_of_word_suffix", "fuse_unk",
+                                        "byte_fallback", "ignore_merges",      NULL};
+    const int type = json_find(j, model, "type"), split = (int)t->rules.split;
+    int64_t longest = LONGEST_WORD;
+    const int limit = json_find(j, model, "max_input_chars_per_word");
+    const char *prefix = "continuing_subword_prefix";
+    for (int i = 0; never[i]; i++)
+        if (!json_off(j, model, never[i])) return fail(err, "model: cannot do '%s'", never[i]);
+    if (json_is(j, type, "WordLevel") && split != SPLIT_BYTES)
+        t->kind = split == SPLIT_CHARACTERS ? TOKENIZER_CHAR : TOKENIZER_WORD;
+    else if (json_is(j, type, "WordPiece") && (split == SPLIT_WORDS || split == SPLIT_BLANKS))
+        t->kind = TOKENIZER_WORDPIECE;
+    else if (json_is(j, type, "BPE") && split == SPLIT_BYTES)
+        t->kind = TOKENIZER_BPE;
+    else
+        return fail(err, "expected a \"model\" of \"type\" WordLevel, WordPiece, or BPE with the "
+                         "pre-tokenizer ByteLevel");
+    if (t->kind == TOKENIZER_WORDPIECE && !json_off(j, model, prefix) &&
+        !json_is(j, json_find(j, model, prefix), part_mark))
+        return fail(err, "model: cannot do another '%s' than ##", prefix);
+    if (t->kind != TOKENIZER_WORDPIECE && !json_off(j, model, prefix))
+        return fail(err, "model: cannot do '%s'", prefix);
+    if (limit >= 0 && (json_integer(j, limit, &longest) || longest != LONGEST_WORD))
+        return fail(err, "model: cannot do another 'max_input_chars_per_word' than %d",
+                    LONGEST_WORD);
+    const Rules *r = &t->rules;
+    if (split == SPLIT_BYTES &&
+        (r->marks || r->lower || r->clean || r->cjk || r->digits || r->punctuation))
+        return fail(err, "ByteLevel: cannot do any other normalizer or pre-tokenizer beside it");
+    return 0;
+}
+
+static int read_vocabulary(Tokenizer *t, const Json *j, int vocab, Error *err)
+{
+    if (json_type(j, vocab) != JSON_OBJECT || j->node[vocab].size == 0)
+        return fail(err, "\"vocab\" is no object with tokens and their ids");
     t->token = checked_alloc((size_t)j->node[vocab].size, sizeof *t->token, err);
     if (!t->token) return -1;
     t->size = j->node[vocab].size;
@@ -1222,30 +2428,518 @@ static int read_vocabulary(Tokenizer *t, const Json *j, Error *err)
             return fail(err, "byte %zu: expected an id from 0 to %d, each once",
                         j->node[key + 1].begin, t->size - 1);
         if (!(t->token[id] = json_text(j, key, &n))) return fail(err, "out of memory");
-        const char *expected = id < TOKEN_SPECIALS ? specials_text[id] : t->token[id];
-        if (n == 0 || strlen(t->token[id]) != n || strcmp(t->token[id], expected) != 0)
-            return fail(err, "token %d is '%.40s', or has a NUL: expected '%.40s'", (int)id,
-                        t->token[id], expected);
+        if (n == 0 || strlen(t->token[id]) != n)
+            return fail(err, "token %d is empty or has a NUL", (int)id);
     }
     return index_tokens(t, err); /* V ids in range, none twice: none is missing */
+}
+
+static int read_added_tokens(Tokenizer *t, const Json *j, Error *err)
+{
+    const int list = json_find(j, 0, "added_tokens");
+    if (json_type(j, list) == JSON_NULL) return 0;
+    if (json_type(j, list) != JSON_ARRAY) return fail(err, "\"added_tokens\" is no list");
+    for (int k = list + 1; k < j->node[list].next; k = j->node[k].next) {
+        size_t n;
+        int64_t id;
+        char *token = json_text(j, json_find(j, k, "content"), &n);
+        const int known = token ? tokenizer_find(t, token) : -1;
+        const int bad = known < 0 || !tokenizer_is_special(t, known) ||
+                        json_integer(j, json_find(j, k, "id"), &id) || id != known ||
+                        json_flag(j, k, "lstrip", 0) || json_flag(j, k, "rstrip", 0) ||
+                        json_flag(j, k, "single_word", 0);
+        if (bad)
+            fail(err,
+                 "added_tokens: cannot do '%.40s': expected special tokens of the "
+                 "vocabulary, with their ids, without lstrip, rstrip, single_word",
+                 token ? token : "?");
+        free(token);
+        if (bad) return -1;
+        t->rules.specials = 1;
+    }
+    return 0;
+}
+
+/* A merge of the parts left and right, of so many bytes, as number t->merges.count. */
+static int read_merge(Tokenizer *t, const char *left, size_t n, const char *right, size_t m,
+                      Error *err)
+{
+    const int number = t->merges.count, size = t->size;
+    Buffer part = {0};
+    int id[2] = {-1, -1};
+    for (int side = 0; side < 2 && !part.failed; side++) {
+        part.length = 0;
+        buffer_add(&part, side ? right : left, side ? m : n);
+        if (!part.failed) id[side] = tokenizer_find(t, part.text);
+    }
+    free(part.text);
+    if (id[0] < 0 || id[1] < 0 || add_merge(t, id[0], id[1], err) < 0 || t->size != size)
+        return fail(err, "merge %d, '%.*s' '%.*s': the vocabulary lacks its parts or their sum",
+                    number, (int)(n < 40 ? n : 40), left, (int)(m < 40 ? m : 40), right);
+    return 0;
+}
+
+static int read_merges(Tokenizer *t, const Json *j, int list, Error *err)
+{
+    if (json_type(j, list) != JSON_ARRAY) return fail(err, "\"merges\" is no list");
+    for (int k = list + 1, status = 0; k < j->node[list].next; k = j->node[k].next) {
+        const int pair = json_type(j, k) == JSON_ARRAY && j->node[k].size == 2;
+        size_t n = 0, m = 0;
+        char *left = json_text(j, pair ? k + 1 : k, &n);
+        char *right = pair ? json_text(j, j->node[k + 1].next, &m) : NULL;
+        char *blank = left && !pair ? strchr(left, ' ') : NULL;
+        if (left && right)
+            status = read_merge(t, left, n, right, m, err);
+        else if (blank)
+            status = read_merge(t, left, (size_t)(blank - left), blank + 1, strlen(blank + 1), err);
+        else
+            status = fail(err, "merge %d: expected two strings", t->merges.count);
+        free(left), free(right);
+        if (status) return -1;
+    }
+    return 0;
+}
+
+static int read_glue(Tokenizer *t, const Json *j, int list, Error *err)
+{
+    enum { MOST = sizeof t->glue->count / sizeof(int) };
+    static const char wrong[] =
+        "\"glue\": expected a list of lists of at most %d counts, %d in all";
+    if (list < 0) return 0;
+    if (json_type(j, list) != JSON_ARRAY || j->node[list].size != t->size)
+        return fail(err, wrong, MOST, t->size);
+    if (!(t->glue = checked_alloc((size_t)t->size, sizeof *t->glue, err))) return -1;
+    for (int k = list + 1, id = 0; k < j->node[list].next; k = j->node[k].next, id++) {
+        if (json_type(j, k) != JSON_ARRAY || j->node[k].size > MOST)
+            return fail(err, wrong, MOST, t->size);
+        for (int i = 0; i < j->node[k].size; i++) {
+            int64_t count;
+            if (json_integer(j, k + 1 + i, &count) || count < 0 || count > INT_MAX)
+                return fail(err, wrong, MOST, t->size);
+            t->glue[id].count[0][0][i] = (int)count;
+        }
+    }
+    return 0;
+}
+
+/* What puts [CLS] and [SEP] around a text, and what joins tokens, must do what the program does. */
+static int check_surroundings(const Tokenizer *t, const Json *j, Error *err)
+{
+    static const char *const decoders[] = {"none", "Fuse", "WordPiece", "ByteLevel"};
+    static const char *const around[] = {"BertProcessing", "RobertaProcessing", "ByteLevel"};
+    const int decoder = json_find(j, 0, "decoder"), post = json_find(j, 0, "post_processor");
+    const int type = json_find(j, post, "type"), single = json_find(j, post, "single");
+    int known = json_type(j, post) == JSON_NULL;
+    if (json_type(j, decoder) != JSON_NULL &&
+        !json_is(j, json_find(j, decoder, "type"), decoders[t->kind]))
+        return fail(err, "decoder: expected null%s%s", t->kind ? " or " : "",
+                    t->kind ? decoders[t->kind] : "");
+    for (int i = 0; i < 3; i++) known |= json_is(j, type, around[i]);
+    if (json_is(j, type, "TemplateProcessing") && json_type(j, single) == JSON_ARRAY &&
+        j->node[single].size == 3) {
+        const int cls = single + 1, text = j->node[cls].next, sep = j->node[text].next;
+        known = json_is(j, json_find(j, json_find(j, cls, "SpecialToken"), "id"),
+                        t->token[t->special[TOKEN_CLS]]) &&
+                json_find(j, text, "Sequence") >= 0 &&
+                json_is(j, json_find(j, json_find(j, sep, "SpecialToken"), "id"),
+                        t->token[t->special[TOKEN_SEP]]);
+    }
+    return known ? 0
+                 : fail(err,
+                        "post_processor: expected one that puts %s before a text and %s "
+                        "behind it",
+                        t->token[t->special[TOKEN_CLS]], t->token[t->special[TOKEN_SEP]]);
 }
 
 int tokenizer_from_json(Tokenizer *t, const char *text, size_t n, Error *err)
 {
     Json j;
     memset(t, 0, sizeof *t);
-    int status = json_parse(&j, text, n, err) || read_vocabulary(t, &j, err) || unicode_init(t, err)
-                     ? -1
-                     : 0;
+    int status = json_parse(&j, text, n, err);
+    const int model = status ? -1 : json_find(&j, 0, "model");
+    if (!status && model < 0) status = fail(err, "no tokenizer.json: there is no \"model\" in it");
+    if (!status &&
+        (read_rules(t, &j, err) || read_kind(t, &j, model, err) ||
+         read_vocabulary(t, &j, json_find(&j, model, "vocab"), err) || find_specials(t, err) ||
+         read_added_tokens(t, &j, err) || check_surroundings(t, &j, err) ||
+         read_glue(t, &j, json_find(&j, model, "glue"), err) || unicode_init(t, err)))
+        status = -1;
+    if (!status && t->kind == TOKENIZER_BPE &&
+        (index_bytes(t, err) || read_merges(t, &j, json_find(&j, model, "merges"), err)))
+        status = -1;
     if (status) tokenizer_free(t);
     json_free(&j);
+    return status ? -1 : 0;
+}
+
+/* ---- tokenizers from options and files ------------------------------------------------------ */
+
+static const Rules original_rules = {
+    .split = SPLIT_WORDS, .marks = MARKS_DROPPED, .lower = 1, .digits = 1, .specials = 1};
+static const Rules word_rules = {.split = SPLIT_WORDS,
+                                 .marks = ACCENTS_DROPPED,
+                                 .lower = 1,
+                                 .cjk = 1,
+                                 .digits = 1,
+                                 .specials = 1};
+static const Rules character_rules = {.split = SPLIT_CHARACTERS, .specials = 1};
+static const Rules byte_rules = {.split = SPLIT_BYTES}; /* a text may spell out <s>, and keep it */
+static const Rules bert_rules = {
+    .split = SPLIT_BLANKS, .clean = 1, .cjk = 1, .punctuation = 1, .specials = 1};
+
+static const char *skip_byte_order_mark(const char *text, size_t *n)
+{
+    const size_t mark = *n >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0;
+    *n -= mark;
+    return text + mark;
+}
+
+/* The lines of a text, without what ends them: *at moves behind the line. 0: there is no more. */
+static int next_line(const char *text, size_t n, size_t *at, const char **line, size_t *length)
+{
+    if (*at >= n) return 0;
+    const char *newline = memchr(text + *at, '\n', n - *at);
+    *line = text + *at;
+    *length = (newline ? (size_t)(newline - text) : n) - *at;
+    *at += *length + 1;
+    if (*length && (*line)[*length - 1] == '\r') --*length;
+    return 1;
+}
+
+/* BERT's vocab.txt: a token a line, the first is 0. If one has a capital letter, the model is a
+ * cased one. */
+static int read_vocab_txt(Tokenizer *t, const char *text, size_t n, Error *err)
+{
+    const char *line;
+    size_t length, at = 0;
+    t->kind = TOKENIZER_WORDPIECE;
+    t->rules = bert_rules;
+    t->rules.lower = 1;
+    if (unicode_init(t, err)) return -1;
+    int cased = 0;
+    for (int id = 0; next_line(text, n, &at, &line, &length); id++) {
+        char *token = checked_alloc(length + 1, 1, err);
+        if (!token) return -1;
+        memcpy(token, line, length);
+        const int bad = length == 0 || strlen(token) != length || add_token(t, token, err) != id;
+        for (size_t i = 0, k; i < length && *token != '['; i += k) {
+            uint32_t c = 0;
+            k = utf8_read(token + i, length - i, &c);
+            cased |= t->unicode[c] >> 4 != c && class_of(t, c) == LETTER;
+            if (!k) k = 1;
+        }
+        free(token);
+        if (bad) return fail(err, "line %d: expected a token that did not occur before", id + 1);
+    }
+    if (t->size == 0) return fail(err, "expected tokens, one a line");
+    if (find_specials(t, err)) return -1;
+    t->rules.lower = !cased;
+    t->rules.marks = cased ? MARKS_KEPT : NONSPACING_DROPPED;
+    free(t->unicode);
+    return unicode_init(t, err);
+}
+
+/* GPT-2's vocab.json, and merges.txt: a merge a line, behind a line of comment. */
+static int read_gpt2(Tokenizer *t, const char *vocab, size_t n, const char *merges, size_t m,
+                     Error *err)
+{
+    Json j;
+    const char *line;
+    size_t length, at = 0;
+    t->kind = TOKENIZER_BPE;
+    t->rules = byte_rules;
+    int status = json_parse(&j, vocab, n, err);
+    if (!status && (read_vocabulary(t, &j, 0, err) || find_specials(t, err) ||
+                    index_bytes(t, err) || unicode_init(t, err)))
+        status = -1;
+    json_free(&j);
+    while (!status && next_line(merges, m, &at, &line, &length)) {
+        const char *blank = memchr(line, ' ', length);
+        if (length == 0 || (length > 8 && memcmp(line, "#version", 8) == 0)) continue;
+        if (!blank)
+            status = fail(err, "merges.txt: '%.*s': expected two parts and a blank between",
+                          (int)(length < 40 ? length : 40), line);
+        else
+            status = read_merge(t, line, (size_t)(blank - line), blank + 1,
+                                length - (size_t)(blank + 1 - line), err);
+    }
     return status;
+}
+
+static char *read_file_of(const char *folder, const char *name, size_t *n, Error *err)
+{
+    Buffer path = {0};
+    buffer_print(&path, "%s/%s", folder, name);
+    char *text = path.failed ? NULL : read_file(path.text, n, err);
+    free(path.text);
+    return text;
+}
+
+int tokenizer_read(Tokenizer *t, const char *path, Error *err)
+{
+    Error inner;
+    size_t n, m;
+    int status;
+    memset(t, 0, sizeof *t);
+    char *vocab = read_file_of(path, "vocab.json", &n, &inner), *file = NULL;
+    if (vocab) {
+        if (!(file = read_file_of(path, "merges.txt", &m, err))) return free(vocab), -1;
+        const char *json = skip_byte_order_mark(vocab, &n);
+        const char *merges = skip_byte_order_mark(file, &m);
+        status = read_gpt2(t, json, n, merges, m, &inner);
+    } else {
+        if (!(file = read_file(path, &n, err))) return -1;
+        const char *text = skip_byte_order_mark(file, &n);
+        if (text[strspn(text, " \t\r\n")] == '{')
+            status = tokenizer_from_json(t, text, n, &inner);
+        else
+            status = read_vocab_txt(t, text, n, &inner);
+    }
+    free(vocab), free(file);
+    if (!status) return 0;
+    tokenizer_free(t);
+    return fail(err, "%s: %.400s", path, inner.text);
+}
+
+static const struct {
+    const char *name, *also; /* the original's name for it */
+    TokenizerKind kind;
+    const Rules *rules;
+} made[] = {{"word", "word", TOKENIZER_WORD, &word_rules},
+            {"original", "word-level", TOKENIZER_WORD, &original_rules},
+            {"bpe", "byte-level", TOKENIZER_BPE, &byte_rules},
+            {"char", "char", TOKENIZER_CHAR, &character_rules}};
+enum { MADE = sizeof made / sizeof *made };
+
+static int find_made(const char *name) /* its index in made, or MADE */
+{
+    int k = 0;
+    while (k < MADE && strcmp(name, made[k].name) && strcmp(name, made[k].also)) k++;
+    return k;
+}
+
+int tokenizer_is_made(const char *name) { return find_made(name) < MADE; }
+
+int tokenizer_make(Tokenizer *t, const TokenizerOptions *o, const char *text, size_t n, Error *err)
+{
+    static const char wordpiece[] = "wordpiece:";
+    const size_t prefix = strlen(wordpiece);
+    const int k = find_made(o->tokenizer), is_word = k < MADE && made[k].rules == &word_rules;
+    if ((o->keep_case || o->keep_accents) && !is_word)
+        return fail(err,
+                    "--keep-case and --keep-accents are for the tokenizer word; %.80s has "
+                    "its own rules",
+                    o->tokenizer);
+    if (k == MADE && !strncmp(o->tokenizer, wordpiece, prefix))
+        return tokenizer_read(t, o->tokenizer + prefix, err);
+    if (k == MADE) return tokenizer_read(t, o->tokenizer, err);
+
+    memset(t, 0, sizeof *t);
+    t->kind = made[k].kind;
+    t->rules = *made[k].rules;
+    if (o->keep_case) t->rules.lower = 0;
+    if (o->keep_accents) t->rules.marks = MARKS_KEPT;
+    int status = unicode_init(t, err);
+    if (!status)
+        status = (t->kind == TOKENIZER_BPE ? train_bytes : train_words)(t, text, n, o->vocab_size,
+                                                                        o->min_frequency, err);
+    if (!status && is_word) status = learn_blanks(t, text, n, err);
+    if (status) tokenizer_free(t);
+    return status;
+}
+
+int tokenizer_grow(Tokenizer *t, const char *text, size_t n, Error *err)
+{
+    const int before = t->size;
+    Glue *old = t->glue;
+    Buffer pieces = {0};
+    int status = 0;
+    if (t->kind != TOKENIZER_WORD && t->kind != TOKENIZER_CHAR)
+        return fail(err, "its tokens are parts of words, of which any text consists");
+    tokenizer_split(t, text, n, &pieces);
+    if (pieces.failed) status = fail(err, "out of memory");
+    char *piece = pieces.length && !status ? strtok(pieces.text, "\n") : NULL;
+    for (; piece && !status; piece = strtok(NULL, "\n"))
+        if (tokenizer_unknown(t, piece) && tokenizer_add(t, piece, err) < 0) status = -1;
+    if (old && !status) { /* what it has seen, and what it sees now */
+        status = learn_blanks(t, text, n, err);
+        for (int id = 0; id < before && !status; id++)
+            for (int k = 0; k < 2 * BESIDES; k++)
+                for (int glued = 0; glued < 2; glued++)
+                    t->glue[id].count[k / BESIDES][k % BESIDES][glued] +=
+                        old[id].count[k / BESIDES][k % BESIDES][glued];
+        free(old);
+    }
+    free(pieces.text);
+    return status;
+}
+
+void tokenizer_describe(const Tokenizer *t, Buffer *out)
+{
+    static const char *const kinds[] = {"words", "characters", "WordPiece", "byte-level BPE"};
+    static const char *const marks[] = {"", ", accents dropped", ", accents dropped as BERT does",
+                                        ", all marks dropped"};
+    const Rules *r = &t->rules;
+    buffer_print(out, "%s%s%s", kinds[t->kind], r->lower ? ", lower-case" : "", marks[r->marks]);
+    if (r->cjk) buffer_print(out, ", Chinese characters apart");
+    if (r->digits) buffer_print(out, ", digits apart");
+    if (r->punctuation) buffer_print(out, ", punctuation marks apart");
+}
+
+/* ---- Unicode ----------------------------------------------------------------------------------
+ * The tables were made with Python's unicodedata (Unicode 14); test/unicode.py compares them. They
+ * can be skipped: unicode_init, at the end, is all that reads them. */
+
+/* All code points from 0 on as runs of one class, each its length in base 36 (1 is left out) and
+ * the letter of the class. Unassigned code points take the class before them, which keeps the
+ * table short. */
+static const char class_runs[] =
+    "9C5BiCB3PS6PS4PaN2P3S2PqL3PSUSqLPSPS6CBqCBP5SP2SLPSC4S2FSL2PSFLP3FPnLSvLScqL4ScLeS5L7SLSLh"
+    "S34M5LS8LP5L2SLP32LS3vLS5M2V5sL6P15L4P4S19MPMP2MP2MP9MzLdP6C3S2PS2P2SbMPC3P17LlMaN4P2LM2rL"
+    "PL7MCS6M2L2MS4M2LaN3L2SLfPCLMuLtM2hLbMfLaNxL9M2LS3P3LM2SmL4ML9ML3ML7MgPpL5M2P14LS7L8C8M16L"
+    "oMCwMV1iLMVML3V8M4VM2VL7MaL2M2PaNPgLM3V1jLML3V6M6VM9L5V6L4MaN2L2S6F2SLP5M2V1jL2M3VoMdLaN2M"
+    "3LMbP2M2V1jLML3V8M4V3MiL4MaNP8SL8M3V1jLMLVMV6M6VaM5V6L4MaNSLgFM1nL2VMcV3M7LfVaN3FdSM3VM1jL"
+    "ML3M5ViMaL4MhNP7FSLM2VP1jLMLVM6VM5V9M8V5L4MbNfL2M2V1jL2ML3V5M7VML5S3LV7F3L4MaN9FS7LM3V1xL5"
+    "M3V6MeVcN2VdP1cLM2LbMS7L8MPaN13P1cLM2L9MbL8McN11L3SfPSP3S2M6SaNaFSMSMSM4P2V1dLeMV5MP2M5L1d"
+    "M8SM9S5P4S13P17L2V4MV6MV2M2V2MLaN6P6L2V2M4L3ML3V2L7V3L4MdLM2V2M6VMLVaN3VM2S2jLPgxL3M9PnFgL"
+    "gS2oLPh8LSPhLBqL5P23L3P3NxL3MaVjL2MVbPiLeMiLeM1gL2MV7M8VM2VbM3PL3PSL3MgNgFbP3MCMgN2tL2MyLM"
+    "3aL3M4V2M9VM6V7M4S2PaN3kLaN4FySnL2M2V3M2P1hLVMV9MVM2V8M6VdMwN7PL8PeMV1xMV1bLMV5MVM5VM2VbLa"
+    "N7PaS9M9S3P2MVuLV4M2V2MV3M2LaN18LMV2M3VMV3MaV4P10L8V8M2V5M5PdN3LaN10L2P1sLgP3MPdMV7M4LM6LM"
+    "2LV2M5iL1sMcdLSL3SbL3SdL3SdL5SbL3SbBC2J2CoP2B5CBfP2U3PSdPSPUaPBgCF3L6F3S2PLaF3S3PgL1cSdM4V"
+    "M3VrM2SL4SL2SaLSL3S5L6SLSLSLS4LSbL2S4L5S5L4SLSgFzN2L4NFamS4PtS2P8lS1oFqS1gOmFh4SePuF1dS2Pv"
+    "SaPb7SmP1rS4PwS2PeaS6dL6S4L3M7L4PF2P34LfPM2oLwM1bPLwP2S1aPaoSB3PS2LNaP2ScPS9N4M2VP5L2S3N2L"
+    "P3S2gL2M2S3LP2iLP44L2S4FaSwL1cSgLwSaFuS8FSfFwSaF13SfF8wS534L1sSh3kL1sS1aL2P7hL3PgLaN1xLM3V"
+    "PaMPvL2M1yLaN2MePnS9L2S2vL2S3bLM3LM4LMnL2V2MV4S4M6FaS1gLcP2V1eLgVaM2PgNiM6L3PLP2LMaNsL8M2P"
+    "nLbMdVPwL3MV1bLM2V4M2V2M3VePLeN2P5LMaLaN1bL6M2V2M2VbM3LM8LM3VcN4PnL3SLVMV1eLML3M2L2M5L2MLM"
+    "sL2PbLV2M2V2P3LVbM2iLSeL6S37L2VM2VM2VPV3MgNa9sL4xsCf2LMaLS3sLxSa3L2PgS3jLxScL4SgMgPgM3P2Uo"
+    "P3UiPSP4SPS6P3zL2C3PS6PS4PaN2P3S2PqL3PSUSqLPSPS7P3eLpS3C4S74L7P1cF9S1hN4FhS2F35S3nM2oLMvFw"
+    "LdFkLN8L6N12LaMvLP1cLP1bN4gLgN5bLPknLP8FnL2S7F13L1lFrL5FmL9FPvL1tP1oL2F2L1sFLfM14L8MgFgPtL"
+    "2FPtLzF8LSsL6M5FgP1lL7PoL8FoL8FpLgP2fF6yL6F10LcM8gNwF17L2M3P31LaFvLbM4FrPiL4M16PlLrFwLVMV1"
+    "hLfMbPkFaNM2L2MaL3MV19L3V4M2V2M2PC4PbM3CwLgN3M10L5MV9MaN4PL2V18LM2PaL2MV1cL3V9M2V4L4P4MPVM"
+    "aNLPL4PvF18L3V3M2VMV2M6P1uM15L7P1bLM3VdMgN2M3V1iL2ML2VMfV7L6V5L4V4aM1hL3V8M2V3MVM4L5PaN4PM"
+    "29L3V6MVM4V2MV2M2LP9L4wN1bL3V6M4V2MV2MnP4L10M1cL3V8M2VMV2M3PcLgNwP17LMVM2V6MVML7P1sNtL3M2V"
+    "4MV9MaN2F3PS6kL3V9MV2M2tP1sLaNlF1dLbV2MVMLVLVMcP28N1dL3V8M4VMLPLsVLaM14L6MVL4M8P9ML6M2V3M1"
+    "aLdMV2M3PLiPanLVeMVMLfPaNmF2PwLnMV7MV2MV23M1dLlML9MgN16L6V3M2VMVM8L8wNjL2M2V55PgLlF16SPsgL"
+    "34NgP29dLfPtsL34gC7kwLeN2P28LgNwL5MbP1cL7M5P4S4LPbSbN8Fm5LnF2xP27LML1qV4M27LPLcMgVf4sLS2MP"
+    "3moC28MetS2V3M3S6V8C8M2S7MuS4M44S3M4bSwF2oS4gFjlLSpLSvLSpLSvLSpLSvLSpLSvLSpLSaL1eNe8S1jM4S"
+    "1eM8SMeSM2SkPv9M74L74M1cL7M9LeNL8xSuLiM18L4MfNypS6fL9F1cM1wL7M5LeNlvP1nFS3FS3hFS5tF6oLeoSd"
+    "FzSqO6SqO6SqO21ySswNgutdL73C1edcM2t4wC";
+/* Ranges that move by one distance, as four numbers in base 36: how far behind the range before it
+ * begins, length, step, distance. Lower-casing: */
+static const char lower_runs[] =
+    "1t q 1 w 3j n 1 w o 7 1 w 14 o 2 1 1c 1 1 -5j 2 3 2 1 7 8 2 1 h n 2 1 1a 1 1 -3d 1 3 2 1 8"
+    " 1 1 5u 1 2 2 1 4 1 1 5q 1 1 1 1 2 2 1 5p 2 1 1 1 3 1 1 27 1 1 1 5m 1 1 1 5n 1 1 1 1 2 1 1"
+    " 5p 1 1 1 5r 2 1 1 5v 1 1 1 5t 1 1 1 1 4 1 1 5v 1 1 1 5x 2 1 1 5y 1 3 2 1 6 1 1 62 1 1 1 1"
+    " 2 1 1 62 3 1 1 1 2 1 1 62 1 1 1 1 2 2 1 61 2 2 2 1 4 1 1 63 1 1 1 1 4 1 1 1 8 1 1 2 1 1 1"
+    " 1 2 1 1 2 1 1 1 1 2 1 1 2 1 9 2 1 j 9 2 1 j 1 1 2 1 2 2 1 4 1 1 -2p 1 1 1 -1k 1 k 2 1 14 "
+    "1 1 -3m 2 9 2 1 o 1 1 8bv 1 1 1 1 2 1 1 -4j 1 1 1 8bs 3 1 1 1 2 1 1 -5f 1 1 1 1x 1 1 1 1z "
+    "1 5 2 1 8a 2 2 1 6 1 1 1 9 1 1 38 7 1 1 12 2 3 1 11 4 1 1 1s 2 2 1 1r 3 h 1 w i 9 1 w 18 1"
+    " 1 8 9 c 2 1 s 1 1 -1o 3 1 1 1 2 1 1 -7 1 1 1 1 3 3 1 -3m 3 g 1 28 g w 1 w 28 h 2 1 16 r 2"
+    " 1 1i 1 1 f 1 7 2 1 f 1c 2 1 2p 12 1 1c 29b 12 1 5ls 13 1 1 5ls 6 1 1 5ls k3 28 1 tzk 28 6"
+    " 1 8 1pc 17 1 -2bk 19 3 1 -2bk 8z 23 2 1 4e 1 1 -5vj 2 1c 2 1 2w 8 1 -8 g 6 1 -8 g 8 1 -8 "
+    "g 8 1 -8 g 6 1 -8 h 4 2 -8 f 8 1 -8 w 8 1 -8 g 8 1 -8 g 8 1 -8 g 2 1 -8 2 2 1 -22 2 1 1 -9"
+    " c 4 1 -2e 4 1 1 -9 c 2 1 -8 2 2 1 -2s e 2 1 -8 2 2 1 -34 2 1 1 -7 c 2 1 -3k 2 2 1 -3i 2 1"
+    " 1 -9 8a 1 1 -5st 4 1 1 -6gv 1 1 1 -6di 7 1 1 s 1a g 1 g z 1 1 1 mr q 1 q 1fu 1c 1 1c 2o 1"
+    " 1 1 2 1 1 -8af 1 1 1 -2xy 1 1 1 -89z 3 3 2 1 6 1 1 -8bg 1 1 1 -8al 1 1 1 -8bj 1 1 1 -8bi "
+    "2 1 1 1 3 1 1 1 9 2 1 -8cf 2 1e 2 1 2z 2 2 1 7 1 1 1 nym n 2 1 1s e 2 1 4i 7 2 1 g v 2 1 1"
+    "z 2 2 1 4 1 1 -r9g 1 5 2 1 d 1 1 1 2 1 1 -wmg 3 2 2 1 6 a 2 1 k 1 1 -wn8 1 1 1 -wnj 1 1 1 "
+    "-wnf 1 1 1 -wn5 1 1 1 -wn8 2 1 1 -wlu 1 1 1 -wmi 1 1 1 -wlx 1 1 1 ps 1 8 2 1 g 1 1 -1c 1 1"
+    " 1 -wn7 1 1 1 -raw 1 2 2 1 9 1 1 1 6 2 2 1 v 1 1 1 h7w q 1 w yn 14 1 14 4w 10 1 14 5c j 2 "
+    "13 1 5 2 13 c 7 2 13 g 3 2 13 8 1 1 13 1d7 1f 1 1s 2e8 w 1 w gww w 1 w o8w y 1 y";
+/* Decomposing (NFD) and dropping marks maps a letter of Latin, Greek or Cyrillic to its base
+ * letter; other scripts are left as they are. In blocks of many, one character (+ offset) for each
+ * code point, '.' if it has none; the rest as ranges. */
+static const struct {
+    uint32_t first, offset;
+    const char *letter;
+} base_letters[] = {
+    {0xC0, 0x0,
+     "AAAAAA.CEEEEIIII.NOOOOO..UUUUY..aaaaaa.ceeeeiiii.nooooo..uuuuy.yAaAaAaCcCcCcCcDd..EeEeEeE"
+     "eEeGgGgGgGgHh..IiIiIiIiI...JjKk.LlLlLl....NnNnNn...OoOoOo..RrRrRrSsSsSsSsTtTt..UuUuUuUuUu"
+     "UuWwYyYZzZzZz"},
+    {0x1A0, 0x0, "Oo.............Uu"},
+    {0x1CD, 0x0,
+     "AaIiOoUuUuUuUuUu.AaAa....GgKkOoOo..j...Gg..NnAa....AaAaEeEeIiIiOoOoRrRrUuUuSsTt..Hh......"
+     "AaEeOoOoOoOoYy"},
+    {0x386, 0x350, "A.EGI.O.UYi"},
+    {0x3AA, 0x350, "IUaegiu"},
+    {0x3CA, 0x350, "iuouy"},
+    {0x400, 0x3CF, "FF.D........KIT..........I"},
+    {0x439, 0x3CF, "i......................ff.d........kit"},
+    {0x4C1, 0x3CF, "Gg.............AaAa..Ff....GgHh..IiIiOo....^~TtTtTtXx...|"},
+    {0x1E00, 0x0,
+     "AaBbBbBbCcDdDdDdDdDdEeEeEeEeEeFfGgHhHhHhHhHhIiIiKkKkKkLlLlLlLlMmMmMmNnNnNnNnOoOoOoOoPpPpR"
+     "rRrRrRrSsSsSsSsSsTtTtTtTtUuUuUuUuUuVvVvWwWwWwWwWwXxXxYyZzZzZzhtwy......AaAaAaAaAaAaAaAaAa"
+     "AaAaAaEeEeEeEeEeEeEeEeIiIiOoOoOoOoOoOoOoOoOoOoOoOoUuUuUuUuUuUuUuYyYyYyYy"},
+    {0x1F00, 0x350,
+     "aaaaaaaaAAAAAAAAeeeeee..EEEEEE..ggggggggGGGGGGGGiiiiiiiiIIIIIIIIoooooo..OOOOOO..uuuuuuuu."
+     "U.U.U.UyyyyyyyyYYYYYYYYaaeeggiioouuyy..aaaaaaaaAAAAAAAAggggggggGGGGGGGGyyyyyyyyYYYYYYYYaa"
+     "aaa.aaAAAAA.i...ggg.ggEEGGG...iiii..iiIIII....uuuuqquuUUUUQ.....yyy.yyOOYYY"},
+};
+static const char base_runs[] =
+    "de 1 1 -7w 1 1 1 -71 b 1 1 -1j 1 1 1 4j d 1 1 -8m 1 1 1 -7r 1 1 1 -86 1 1 1 -7b ad 1 1 -57"
+    " a 1 1 -n7 7 1 1 -kd 2 1 1 -k0 24 1 1 -1 1 1 1 -2 1f 1 1 -1 28 1 1 -1 v 2 1 -2 2s 2 1 -2 g"
+    " 2 1 -2 e 1 1 -5p 52b 1 1 -5r0 86 1 1 -655 c 1 1 -e 1 1 1 -f 1 1 1 -g e 1 1 x 1 1 1 w 1 1 "
+    "1 v e 1 1 -66d 1 1 1 -66e 1 1 1 -68f e 1 1 -66h 89 1 1 -5tp 4 1 1 -6hr 1 1 1 -6i2";
+
+/* c is replaced by what `to` is replaced by; its class stays. */
+static void replace(uint32_t *unicode, uint32_t c, uint32_t to)
+{
+    unicode[c] = (unicode[to] & ~15u) | (unicode[c] & 15);
+}
+
+static void replace_runs(uint32_t *unicode, const char *runs)
+{
+    long first = 0;
+    for (const char *s = runs; *s;) {
+        long field[4];
+        char *end;
+        for (int i = 0; i < 4; i++, s = end) field[i] = strtol(s, &end, 36);
+        first += field[0];
+        for (long i = 0, c = first; i < field[1]; i++, c += field[2])
+            replace(unicode, (uint32_t)c, (uint32_t)(c + field[3]));
+    }
+}
+
+static int is_dropped(const Rules *r, uint32_t c, Class class)
+{
+    if (r->marks == ACCENTS_DROPPED && c >= 0x300 && c < 0x370) return 1;
+    if (r->marks >= NONSPACING_DROPPED && class == MARK) return 1;
+    if (r->marks == MARKS_DROPPED && class == SPACING_MARK) return 1;
+    if (!r->clean || c == '\t' || c == '\n' || c == '\r') return 0;
+    return class == CONTROL || class == JOINER || c == 0xFFFD || c < 32 || c == 0x85;
+}
+
+/* t->unicode by t->rules: per code point what it is replaced by << 4, 0 being nothing, and its own
+ * class (not that of what it is replaced by). */
+static int unicode_init(Tokenizer *t, Error *err)
+{
+    static const char initials[] = "LOUJMVNFBPSC"; /* in the order of Class */
+    uint32_t *u = t->unicode = checked_alloc(0x110000, sizeof *u, err), c = 0, run = 0;
+    if (!u) return -1;
+    for (const char *s = class_runs; *s; s++) {
+        const char *class = strchr(initials, *s);
+        if (!class)
+            run = 36 * run + (uint32_t)(*s <= '9' ? *s - '0' : *s - 'a' + 10);
+        else
+            for (run += !run; run; run--, c++) u[c] = c << 4 | (uint32_t)(class - initials);
+    }
+    if (t->rules.lower) replace_runs(u, lower_runs);
+    for (size_t k = 0; k < sizeof base_letters / sizeof *base_letters && t->rules.marks; k++) {
+        c = base_letters[k].first;
+        for (const char *s = base_letters[k].letter; *s; s++, c++)
+            if (*s != '.') replace(u, c, base_letters[k].offset + (uint32_t)*s);
+    }
+    if (t->rules.marks) replace_runs(u, base_runs);
+    for (c = 0; c < 0x110000; c++)
+        if (is_dropped(&t->rules, c, (Class)(u[c] & 15))) u[c] &= 15;
+    return 0;
 }
 
 #ifdef TOKENIZER_MAIN
 /* ---- the program ---------------------------------------------------------------------------- */
 
-static int train(const char *path, int vocab_size, int min_frequency, const char *out, Error *err)
+static int train(const char *path, const TokenizerOptions *options, const char *out, Error *err)
 {
     const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path,
                *dot = strrchr(base, '.');
@@ -1257,11 +2951,18 @@ static int train(const char *path, int vocab_size, int min_frequency, const char
     size_t n, lines = 0;
     snprintf(name, sizeof name, "%.*s.json",
              (int)(dot && dot > base ? (size_t)(dot - base) : strlen(base)), base);
-    if (!out) out = name;
+    if (!out && strcmp(path, "-"))
+        out = name;
+    else if (!out)
+        return fail(err, "a text from the standard input has no name: --out is needed");
+    const FileKind kind = file_kind(out);
     if (output_spares(out, path, err)) return -1;
+    if (kind != FILE_NEW && kind != FILE_TOKENIZER)
+        return fail(err, "%s: is there already and is %s; another --out is needed", out,
+                    file_kind_names[kind]);
     char *text = read_file(path, &n, err);
     if (!text) return -1;
-    int status = tokenizer_train_word_level(&t, text, n, vocab_size, min_frequency, &inner);
+    int status = tokenizer_make(&t, options, text, n, &inner);
     if (status)
         fail(err, "%s: %s", path, inner.text);
     else
@@ -1293,18 +2994,32 @@ static long read_ids(const Tokenizer *t, const Buffer *line, int *ids, Error *er
     return n;
 }
 
+/* A tokenizer from a checkpoint, or from what tokenizer_read reads. */
+static int load(Tokenizer *t, const char *path, Error *err)
+{
+    Checkpoint c;
+    Config config;
+    Error inner;
+    int steps_done;
+    memset(t, 0, sizeof *t);
+    if (checkpoint_open(&c, path, &inner)) {
+        checkpoint_close(&c);
+        return tokenizer_read(t, path, err);
+    }
+    const int status = checkpoint_config(&c, &config, t, &steps_done, err);
+    checkpoint_close(&c);
+    if (status) tokenizer_free(t);
+    return status;
+}
+
 /* The lines of the standard input, of any length, to the standard output. */
-static int convert(const char *path, int decode, Error *err)
+static int convert(const char *path, int decode, int max_len, Error *err)
 {
     Tokenizer t;
     Buffer line = {0}, out = {0};
     Error inner;
-    size_t length, number = 1;
-    int c = 0;
-    char *json = read_file(path, &length, err);
-    if (!json) return -1;
-    int status = tokenizer_from_json(&t, json, length, &inner);
-    if (status) fail(err, "%s: %s", path, inner.text);
+    size_t number = 1;
+    int c = 0, status = load(&t, path, err);
     for (; !status && c != EOF && !ferror(stdout); number++) {
         line.length = out.length = 0;
         for (buffer_add(&line, "", 0); (c = getc(stdin)) != EOF && c != '\n' && !line.failed;)
@@ -1315,7 +3030,9 @@ static int convert(const char *path, int decode, Error *err)
         fail(&inner, "out of memory");
         long n = !ids     ? -1
                  : decode ? read_ids(&t, &line, ids, &inner)
-                          : tokenizer_encode(&t, line.text, line.length, ids, (long)most);
+                          : tokenizer_encode(&t, line.text, line.length, ids,
+                                             most < (size_t)max_len ? (long)most : max_len);
+        if (!decode && n > max_len) n = max_len;
         if (decode && n >= 0) tokenizer_decode(&t, ids, (int)n, 0, &out);
         for (long i = 0; !decode && i < n; i++) buffer_print(&out, i ? " %d" : "%d", ids[i]);
         free(ids);
@@ -1329,42 +3046,106 @@ static int convert(const char *path, int decode, Error *err)
         status = fail(err, "cannot read the standard input: %s", strerror(errno));
     if (!status && (fflush(stdout) || ferror(stdout)))
         status = fail(err, "cannot write the standard output");
-    tokenizer_free(&t), free(line.text), free(out.text), free(json);
+    tokenizer_free(&t), free(line.text), free(out.text);
     return status;
+}
+
+static void show_token(const Tokenizer *t, int id, Buffer *out)
+{
+    buffer_print(out, "%8d  ", id);
+    buffer_json_string(out, t->token[id], strlen(t->token[id]));
+    buffer_print(out, "\n");
+}
+
+static int show(const char *path, Error *err)
+{
+    enum { FEW = 10 };
+    Tokenizer t;
+    Buffer out = {0};
+    if (load(&t, path, err)) return -1;
+    buffer_print(&out, "kind:     ");
+    tokenizer_describe(&t, &out);
+    buffer_print(&out, "\nsize:     %d tokens", t.size);
+    if (t.merges.count) buffer_print(&out, ", %d merges", t.merges.count);
+    buffer_print(&out, "\nspecial:  ");
+    for (int role = 0; role < TOKEN_SPECIALS; role++)
+        buffer_print(&out, "%s%s = %d", role ? ", " : "", t.token[t.special[role]],
+                     t.special[role]);
+    buffer_print(&out, "\ntokens, of those made here the most frequent first:\n");
+    for (int id = 0; id < t.size; id++) {
+        if (id == FEW && t.size > 2 * FEW) {
+            buffer_print(&out, "     ...\n");
+            id = t.size - FEW;
+        }
+        show_token(&t, id, &out);
+    }
+    if (!out.failed) fwrite(out.text, 1, out.length, stdout);
+    free(out.text);
+    tokenizer_free(&t);
+    if (out.failed) return fail(err, "out of memory");
+    return fflush(stdout) || ferror(stdout) ? fail(err, "cannot write the standard output") : 0;
 }
 
 int main(int argc, char **argv)
 {
-    int vocab_size = 10000, min_frequency = 1, help = 0;
+    begin_program();
+    static const char *const commands[] = {"encode",     "decode",           "show",
+                                           "train-word", "train-original",   "train-bpe",
+                                           "train-char", "train-word-level", "train-byte-level",
+                                           NULL};
+    enum { ENCODE, DECODE, SHOW, TRAIN };
+    TokenizerOptions o = {.vocab_size = 10000, .min_frequency = 1};
+    int max_len = INT_MAX, help = 0, command = 0;
     const char *out = NULL, *operand[2] = {"", ""};
     Error err;
-    Option table[] = {{"vocab-size", OPT_INT, &vocab_size, .min = 6, .max = 1000000,
-                       .help = "train: tokens at most, all in all", .deflt = "10000"},
-                      {"min-frequency", OPT_INT, &min_frequency, .min = 1, .max = 1000000,
-                       .help = "train: rarer words are [UNK]", .deflt = "1"},
-                      {"out", OPT_TEXT, &out, .help = "train: the file to write",
-                       .deflt = "FILE's name with .json, here"},
-                      {"help", OPT_FLAG, &help, .help = "print this and exit"},
-                      {.name = NULL}};
+    Option table[] = {
+        {"vocab-size", OPT_INT, &o.vocab_size, .min = 6, .max = 1000000,
+         .help = "train: tokens at most, all in all", .deflt = "10000"},
+        {"min-frequency", OPT_INT, &o.min_frequency, .min = 1, .max = 1000000,
+         .help = "train: rarer words are [UNK], rarer pairs are not merged", .deflt = "1"},
+        {"keep-case", OPT_FLAG, &o.keep_case,
+         .help = "train-word: capital letters stay as they are"},
+        {"keep-accents", OPT_FLAG, &o.keep_accents, .help = "train-word: accents stay as they are"},
+        {"out", OPT_TEXT, &out, .help = "train: the file to write",
+         .deflt = "FILE's name with .json, here"},
+        {"max-len", OPT_INT, &max_len, .min = 2, .max = INT_MAX,
+         .help = "encode: ids of a line at most, [CLS] and [SEP] among them", .deflt = "none"},
+        {"help", OPT_FLAG, &help, .help = "print this and exit"},
+        {.name = NULL}};
     int status = options_parse(table, argc, argv, operand, 2, &err);
-    int training = strcmp(operand[0], "train-word-level") == 0,
-        decode = strcmp(operand[0], "decode") == 0;
     if (status >= 0 && help) {
-        puts("tokenizer train-word-level FILE   make a vocabulary from a text\n"
-             "tokenizer encode FILE.json        lines of text to lines of ids (standard input to "
+        puts("tokenizer train-KIND FILE   make a vocabulary from a text (-: the standard "
+             "input); KIND is word, original, "
+             "bpe or char\n"
+             "                            (the original's word-level and byte-level are original "
+             "and bpe)\n"
+             "tokenizer encode T          lines of text to lines of ids (standard input to "
              "output)\n"
-             "tokenizer decode FILE.json        lines of ids to lines of text");
+             "tokenizer decode T          lines of ids to lines of text\n"
+             "tokenizer show T            what it is: kind, size, first and last tokens\n"
+             "T is a tokenizer.json, a checkpoint, BERT's vocab.txt, or a folder with GPT-2's "
+             "vocab.json and merges.txt");
         options_help(table, stdout);
         return fflush(stdout) || ferror(stdout);
     }
-    if (status >= 0 && (status < 2 || (!training && !decode && strcmp(operand[0], "encode") != 0)))
-        status = fail(&err, "expected train-word-level, encode or decode and a file; see --help");
-    else if (status >= 0 && !training && (table[0].given || table[1].given || table[2].given))
-        status = fail(&err, "--vocab-size, --min-frequency and --out belong to train-word-level");
+    while (commands[command] && strcmp(commands[command], operand[0])) command++;
+    const int training = command >= TRAIN && commands[command];
+    const int for_training =
+        table[0].given + table[1].given + table[2].given + table[3].given + table[4].given;
+    if (status >= 0 && (status < 2 || !commands[command]))
+        status = fail(&err, "expected train-KIND, encode, decode or show, and a file; see --help");
+    else if (status >= 0 && !training && for_training)
+        status = fail(&err, "--vocab-size, --min-frequency, --keep-case, --keep-accents and --out "
+                            "belong to train-KIND");
+    else if (status >= 0 && command != ENCODE && option_given(table, &max_len))
+        status = fail(&err, "--max-len belongs to encode");
     int usage = status < 0;
-    if (!usage)
-        status = training ? train(operand[1], vocab_size, min_frequency, out, &err)
-                          : convert(operand[1], decode, &err);
+    if (!usage) {
+        if (training) o.tokenizer = operand[0] + strlen("train-");
+        status = training          ? train(operand[1], &o, out, &err)
+                 : command == SHOW ? show(operand[1], &err)
+                                   : convert(operand[1], command == DECODE, max_len, &err);
+    }
     if (status < 0) fprintf(stderr, "tokenizer: %s\n", err.text);
     return status < 0 ? 1 + usage : 0;
 }

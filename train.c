@@ -11,25 +11,15 @@
  * gradient of training_losses. Everything random is a hash of (seed, step, example), so a run that
  * was stopped and resumed writes the same bytes as one that was not. */
 #if defined(__unix__) || defined(__APPLE__)
-#define _POSIX_C_SOURCE 200112L /* a wall clock, isatty, sysconf: in the next three functions */
+#define _POSIX_C_SOURCE 200112L /* a wall clock, in seconds only */
 #define TDIFF_POSIX
-#include <unistd.h>
 #endif
 #include "tdiff.h"
-#include <errno.h>
+#include <ctype.h>
 #include <math.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-
-static volatile sig_atomic_t interrupted;
-
-static void on_signal(int number)
-{
-    interrupted = 1;
-    signal(number, SIG_DFL); /* a second Ctrl-C does not wait for the step to end */
-}
 
 static double seconds(void)
 {
@@ -39,26 +29,6 @@ static double seconds(void)
     return now.tv_sec + 1e-9 * now.tv_nsec;
 #else
     return (double)time(NULL);
-#endif
-}
-
-static int on_terminal(FILE *f)
-{
-#ifdef TDIFF_POSIX
-    return isatty(fileno(f));
-#else
-    (void)f;
-    return 0;
-#endif
-}
-
-/* Bytes that the machine has, as far as that can be known */
-static double physical_memory(void)
-{
-#if defined(TDIFF_POSIX) && defined(_SC_PHYS_PAGES)
-    return (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
-#else
-    return HUGE_VAL;
 #endif
 }
 
@@ -80,27 +50,32 @@ static void corpus_fingerprint(const Corpus *c, const int *label, char out[20])
 typedef struct {
     Config config;
     int recipe, steps, stop_at, batch, microbatch, warmup, schedule_sampler, seed, threads,
-        log_interval, save_interval, vocab_size;
-    int min_frequency, pad, grow_vocab, init_pretrained, pretrained_embeddings, freeze_embeddings;
-    int dry_run, help;
+        log_interval, save_interval, pad, grow_vocab, init_pretrained, pretrained_embeddings,
+        freeze_embeddings, dry_run, overwrite, help;
+    TokenizerOptions text;
     double save_minutes, lr, weight_decay, dropout, ema_rate, clip;
     const char *val, *out, *resume, *init, *export, *classifier, *denoiser;
     /* what else the checkpoint says of the run */
-    const char *text, *fingerprint, *val_fingerprint, *denoiser_is, *earlier_steps, *arithmetic;
+    const char *text_path, *fingerprint, *val_fingerprint, *denoiser_is, *earlier_steps,
+        *arithmetic;
     double text_bytes;
 } Settings;
 
 enum { CLASSIFIER_STEPS = 1000 }; /* the defaults with --classifier */
 #define CLASSIFIER_LR 5e-4
-enum { LOSSES_KEPT = 10 /* for every t */, LONGEST_BLOCK = 8 /* see epoch_order */ };
-enum { VALIDATED = 256 }; /* held-out sentences, at most, that val is measured on */
+enum {
+    LOSSES_KEPT = 10,  /* for every t */
+    LONGEST_BLOCK = 8, /* see epoch_order */
+    FEW = 5,           /* sentences of a label, to hold one out */
+    VALIDATED = 256    /* held-out sentences, at most, that val is measured on */
+};
 
 static void defaults(Settings *s)
 {
     memset(s, 0, sizeof *s);
     config_defaults(&s->config);
-    s->steps = 4000, s->batch = 32, s->warmup = 100, s->seed = 1, s->vocab_size = 10000,
-    s->min_frequency = 1;
+    s->steps = 4000, s->batch = 32, s->warmup = 100, s->seed = 1;
+    s->text = (TokenizerOptions){"word", .vocab_size = 10000, .min_frequency = 1};
     s->lr = 2e-3, s->weight_decay = 0.01, s->ema_rate = 0.999, s->clip = 1;
     s->threads = max_threads(), s->log_interval = 100, s->save_interval = 500;
     s->save_minutes = 5;
@@ -168,11 +143,21 @@ static Option *list_options(Settings *s, Error *err)
         {"pad", OPT_CHOICE, &s->pad, .choices = off_on,
          .help = "fill every sentence up to the longest, and let the network say where it ends",
          .excludes = "classifier", .result = 1},
-        {"vocab-size", OPT_INT, &s->vocab_size, .min = TOKEN_SPECIALS + 1, .max = 1e6,
-         .help = "words to keep, the most frequent; others are [UNK]", .excludes = "classifier",
-         .result = 1},
-        {"min-frequency", OPT_INT, &s->min_frequency, .min = 1, .max = 1e8,
-         .help = "words that occur less often are [UNK]", .excludes = "classifier", .result = 1},
+        {"tokenizer", OPT_TEXT, &s->text.tokenizer,
+         .help = "word, bpe, char, original, wordpiece:VOCAB.txt, or FILE.json: what a token is",
+         .deflt = "word", .excludes = "classifier resume"},
+        {"keep-case", OPT_FLAG, &s->text.keep_case,
+         .help = "of the tokenizer word: capital letters stay as they are",
+         .excludes = "classifier resume"},
+        {"keep-accents", OPT_FLAG, &s->text.keep_accents,
+         .help = "of the tokenizer word: accents stay as they are",
+         .excludes = "classifier resume"},
+        {"vocab-size", OPT_INT, &s->text.vocab_size, .min = TOKEN_SPECIALS + 1, .max = 1e6,
+         .help = "tokens to keep, the most frequent; other words are [UNK]",
+         .excludes = "classifier", .result = 1},
+        {"min-frequency", OPT_INT, &s->text.min_frequency, .min = 1, .max = 1e8,
+         .help = "words that occur less often are [UNK], pairs of bpe stay two",
+         .excludes = "classifier", .result = 1},
         {"lr", OPT_REAL, &s->lr, .min = 1e-9, .max = 10, .help = "learning rate of AdamW",
          .deflt = "0.002; 0.0005 with --classifier", .result = 1},
         {"warmup", OPT_INT, &s->warmup, .max = 1e8,
@@ -191,7 +176,7 @@ static Option *list_options(Settings *s, Error *err)
          .help = "largest norm of the gradient; 0: no limit", .result = 1},
         {"seed", OPT_INT, &s->seed, .max = INT32_MAX, .help = "of everything random", .result = 1},
         /* no help: in the checkpoint only */
-        {"text", OPT_TEXT, &s->text, .result = 1},
+        {"text", OPT_TEXT, &s->text_path, .result = 1},
         {"text-bytes", OPT_REAL, &s->text_bytes, .max = 1e18, .result = 1},
         {"corpus", OPT_TEXT, &s->fingerprint, .result = 1},
         {"val-corpus", OPT_TEXT, &s->val_fingerprint, .result = 1},
@@ -230,6 +215,8 @@ static Option *list_options(Settings *s, Error *err)
          .help = "copy this checkpoint, without what only --resume needs, into the file that is "
                  "named behind it",
          .excludes = "*"},
+        {"overwrite", OPT_FLAG, &s->overwrite,
+         .help = "begin anew where there is a checkpoint or log already", .excludes = "resume"},
         {"help", OPT_FLAG, &s->help, .help = "print this"},
         {.name = NULL},
     };
@@ -305,8 +292,8 @@ typedef struct {
     Losses terms;
     double tokens;           /* of all batches of this run */
     char fingerprint[3][20]; /* of the corpus, of the held-out text, of the denoiser */
-    FILE *log;
-    int done; /* steps */
+    Log log;
+    int done, saved; /* steps: taken, and those that the checkpoint has */
 } Training;
 
 /* Sums over the steps since the last line of the log; of what resampling drew more often, each
@@ -480,60 +467,83 @@ static void add_up(Sums *sums, Training *r)
     }
 }
 
-/* A line for people on stderr, one for programs in the log. */
+/* A line for people on stderr, one for programs in the log; -1 if it cannot be written. */
 static int report(Training *r, Sums *sums, double lr, double norm, double elapsed, int steps_run,
                   Error *err)
 {
     const int k = sums->steps, terminal = on_terminal(stderr);
     const double per_step = elapsed / steps_run, left = (r->s.steps - r->done) * per_step;
     double val = 0, accuracy[4];
+    Buffer line = {0};
     if (r->val.rows)
         val = validation_loss(r, r->label && r->done == r->s.stop_at ? r->val.rows : VALIDATED,
                               accuracy);
     fprintf(stderr, "%sstep %d/%d  loss %.4f", terminal ? "\r" : "", r->done, r->s.steps,
             sums->loss / k);
-    if (!r->label)
+    buffer_print(&line, "{\"step\":%d,\"lr\":%.6g,\"grad_norm\":%.6g,\"loss\":%.6g", r->done, lr,
+                 norm, sums->loss / k);
+    if (!r->label) {
         fprintf(stderr, " = mse %.4f + decoder_nll %.4f + tT %.4f", sums->mse / k,
                 sums->decoder_nll / k, sums->tT_loss / k);
-    if (r->s.config.predict == PREDICT_SOFTMAX)
+        buffer_print(&line, ",\"mse\":%.6g,\"decoder_nll\":%.6g,\"tT_loss\":%.6g", sums->mse / k,
+                     sums->decoder_nll / k, sums->tT_loss / k);
+    }
+    if (r->s.config.predict == PREDICT_SOFTMAX) {
         fprintf(stderr, " + head_nll %.4f", sums->head_nll / k);
-    if (r->val.rows) fprintf(stderr, "  val %.4f", val);
-    if (r->label)
+        buffer_print(&line, ",\"head_nll\":%.6g", sums->head_nll / k);
+    }
+    for (int q = 0; q < 4; q++) {
+        buffer_print(&line, "%s", q ? "," : ",\"loss_by_noise_quartile\":[");
+        if (sums->weight[q] > 0)
+            buffer_print(&line, "%.6g", sums->quartile[q] / sums->weight[q]);
+        else
+            buffer_print(&line, "null");
+    }
+    buffer_print(&line, "]");
+    if (r->val.rows) {
+        fprintf(stderr, "  val %.4f", val);
+        buffer_print(&line, ",\"val_loss\":%.6g", val);
+    }
+    if (r->val.rows && r->label) {
         fprintf(stderr, "  right by noise quartile %.1f %.1f %.1f %.1f %%", 100 * accuracy[0],
                 100 * accuracy[1], 100 * accuracy[2], 100 * accuracy[3]);
+        buffer_print(&line, ",\"accuracy_by_noise_quartile\":[%.6g,%.6g,%.6g,%.6g]", accuracy[0],
+                     accuracy[1], accuracy[2], accuracy[3]);
+    }
     fprintf(stderr, "  %.0f tokens/s  %.0f:%02.0f left%s", r->tokens / elapsed, floor(left / 60),
             floor(fmod(left, 60)), terminal ? "\x1b[K" : "\n");
-    fflush(stderr);
-    fprintf(r->log, "{\"step\":%d,\"lr\":%.6g,\"grad_norm\":%.6g,\"loss\":%.6g", r->done, lr, norm,
-            sums->loss / k);
-    if (!r->label)
-        fprintf(r->log, ",\"mse\":%.6g,\"decoder_nll\":%.6g,\"tT_loss\":%.6g", sums->mse / k,
-                sums->decoder_nll / k, sums->tT_loss / k);
-    if (r->s.config.predict == PREDICT_SOFTMAX)
-        fprintf(r->log, ",\"head_nll\":%.6g", sums->head_nll / k);
-    for (int q = 0; q < 4; q++) {
-        fprintf(r->log, "%s", q ? "," : ",\"loss_by_noise_quartile\":[");
-        if (sums->weight[q] > 0)
-            fprintf(r->log, "%.6g", sums->quartile[q] / sums->weight[q]);
-        else
-            fprintf(r->log, "null");
-    }
-    fprintf(r->log, "]");
-    if (r->val.rows) fprintf(r->log, ",\"val_loss\":%.6g", val);
-    if (r->label)
-        fprintf(r->log, ",\"accuracy_by_noise_quartile\":[%.6g,%.6g,%.6g,%.6g]", accuracy[0],
-                accuracy[1], accuracy[2], accuracy[3]);
-    fprintf(r->log, ",\"seconds\":%.2f}\n", elapsed);
+    buffer_print(&line, ",\"seconds\":%.2f}\n", elapsed);
     memset(sums, 0, sizeof *sums);
-    return fflush(r->log) || ferror(r->log)
-               ? fail(err, "the log cannot be written: %s", strerror(errno))
-               : 0;
+    const int status = log_add(&r->log, r->done - steps_run, &line, err);
+    free(line.text);
+    return status;
 }
 
-static int save(const Training *r, Error *err)
+static int save(Training *r, Error *err)
 {
-    return checkpoint_save(r->s.out, &r->model, &r->optimizer, r->extra, r->extras, &r->tokenizer,
-                           r->options, r->done, err);
+    if (checkpoint_save(r->s.out, &r->model, &r->optimizer, r->extra, r->extras, &r->tokenizer,
+                        r->options, r->done, err))
+        return -1;
+    r->saved = r->done;
+    return 0;
+}
+
+/* What does not end the run: the next interval tries again. */
+static void complain(const Training *r, const Error *err)
+{
+    fprintf(stderr, "%strain: step %d: %s\n", on_terminal(stderr) ? "\n" : "", r->done, err->text);
+}
+
+/* What of this step is not finite. */
+static const char *not_finite(const Training *r)
+{
+    const char *const names[] = {"mse", "decoder_nll", "tT_loss", "head_nll", "loss"};
+    const double *const terms[] = {r->terms.mse, r->terms.decoder_nll, r->terms.tT_loss,
+                                   r->terms.head_nll, r->terms.loss};
+    for (int k = 0; k < 5; k++)
+        for (int b = 0; b < r->count; b++)
+            if (!(terms[k][b] - terms[k][b] == 0)) return names[k];
+    return "the gradient";
 }
 
 /* What a step tells the log */
@@ -566,42 +576,47 @@ static int train(Training *r, Error *err)
     const int terminal = on_terminal(stderr), first = r->done;
     Sums sums = {0};
     const double start = seconds();
-    double saved_at = start;
-    int status = 0, saved = -1, told = 0;
-    while (!status && r->done < s->stop_at && !interrupted) {
+    int log_status = 0, told = 0;
+    double saved_at = 0;
+    r->saved = first;
+    stop_note("stopping after this step, then saving\n");
+    catch_signals();
+    while (r->done < s->stop_at && !stop_signal()) {
         const int step = r->done;
         const Step last = train_step(r);
-        if (r->done == step) {
-            fail(err, "step %d: the gradient is not finite; a lower --lr may help. %s %s", step + 1,
-                 saved < 0 ? "This run has saved nothing in" : "The last good state is in", s->out);
-            return -1; /* do not save over it */
-        }
+        if (r->done == step) /* do not save over the last good state */
+            return fail(err, "step %d: %s is not finite; a lower --lr may help. %s %s", step + 1,
+                        not_finite(r),
+                        r->saved > first ? "The last good state is in"
+                                         : "This run has saved nothing in",
+                        s->out);
         add_up(&sums, r);
-        const double now = seconds(),
-                     left = (now - start) / (r->done - first) * (s->stop_at - r->done);
-        if (r->done % s->log_interval == 0 || r->done == s->stop_at || interrupted) {
-            status = report(r, &sums, last.lr, last.norm, now - start, r->done - first, err);
-            told = 1;
-        } else if (!told && now - start > 3) {
-            fprintf(stderr, "about %.0f:%02.0f hours to go\n", floor(left / 3600),
-                    floor(fmod(left / 60, 60)));
+        const double elapsed = seconds() - start, per_step = elapsed / (r->done - first);
+        const double hours = per_step * (s->stop_at - r->done) / 3600;
+        stop_note("%sstopping after this step, about %.0f s, then saving\n", terminal ? "\n" : "",
+                  ceil(per_step));
+        if (r->done % s->log_interval == 0 || r->done == s->stop_at || stop_signal()) {
+            log_status = report(r, &sums, last.lr, last.norm, elapsed, r->done - first, err);
+            if (log_status) complain(r, err);
             told = 1;
         }
-        if (r->done < s->stop_at && !status &&
-            (r->done % s->save_interval == 0 || now - saved_at > 60 * s->save_minutes)) {
-            status = save(r, err);
-            saved = r->done, saved_at = now;
+        if (!told && elapsed > 3) {
+            fprintf(stderr, "about %.1f hours to go\n", hours);
+            told = 1;
+        }
+        if (r->done < s->stop_at &&
+            (r->done % s->save_interval == 0 || elapsed - saved_at > 60 * s->save_minutes)) {
+            if (save(r, err)) complain(r, err);
+            saved_at = elapsed;
         }
     }
     if (terminal) fputc('\n', stderr);
-    if (saved != r->done) { /* also when the log failed: nothing of the training is lost */
-        Error other;
-        if (save(r, status ? &other : err)) status = -1;
-    }
-    if (!status)
-        fprintf(stderr, "wrote %s after step %d of %d (%.1f s)\n", s->out, r->done, s->steps,
-                seconds() - start);
-    return status;
+    if (r->saved < r->done && save(r, err)) return -1;
+    if (log_status) return fail(err, "%s: its last lines are missing", r->log.path);
+    fprintf(stderr, "%s %s after step %d of %d (%.1f s)\n",
+            r->done > first ? "wrote" : "stopped before anything was written:", s->out, r->done,
+            s->steps, seconds() - start);
+    return 0;
 }
 
 /* ---- what a classifier needs more ----------------------------------------------------------- */
@@ -679,27 +694,81 @@ static int take_labels(Training *r, const char *path, Error *err)
     return 0;
 }
 
-/* Every tenth sentence goes to val; the others move together. */
-static int hold_out(Training *r, Error *err)
+static int same_but_for_case(const char *a, const char *b)
+{
+    while (*a && tolower((unsigned char)*a) == tolower((unsigned char)*b)) a++, b++;
+    return !*a && !*b;
+}
+
+/* What may be wrong with labels: count[i] sentences have label i. */
+static void note_labels(const Training *r, const char *path, const int *count)
+{
+    const Tokenizer *labels = &r->tokenizer;
+    const int most = labels->size < 1000 ? labels->size : 1000;
+    int few = 0;
+    for (int i = TOKEN_SPECIALS; i < labels->size; i++) few += count[i] < FEW;
+    if (few)
+        fprintf(stderr,
+                "note: %s: %d of %d labels have fewer than %d sentences: of these none is "
+                "held out\n",
+                path, few, labels->size - TOKEN_SPECIALS, FEW);
+    if (2 * (labels->size - TOKEN_SPECIALS) > r->corpus.rows)
+        fprintf(stderr,
+                "note: %s: nearly every sentence has a label of its own; the label stands "
+                "behind the last TAB of a line\n",
+                path);
+    for (int i = TOKEN_SPECIALS; i < most; i++)
+        for (int j = TOKEN_SPECIALS; j < i; j++)
+            if (same_but_for_case(labels->token[i], labels->token[j])) {
+                Buffer pair = {0};
+                buffer_print(&pair, "'%.40s' and '%.40s'", labels->token[j], labels->token[i]);
+                hide_controls(pair.text);
+                fprintf(stderr, "note: %s: %s are two labels\n", path,
+                        pair.failed ? "" : pair.text);
+                free(pair.text);
+            }
+}
+
+/* Of every label a tenth of the sentences, drawn from all of the file, goes to val; the others move
+ * together. */
+static int hold_out(Training *r, const char *path, Error *err)
 {
     const int rows = r->corpus.rows;
-    size_t begin = 0, end, held = 0;
-    for (int i = 9; i < rows; i += 10) held += sentence_length(&r->corpus, i);
+    int *order = checked_alloc(rows, sizeof *order, err);
+    int *count = order ? checked_alloc(r->tokenizer.size, sizeof *count, err) : NULL;
+    char *held = count ? checked_alloc(rows, 1, err) : NULL;
+    size_t begin = 0, end, positions = 0, held_rows = 0;
+    int status = -1;
+    if (!held) goto done;
+    rng_shuffle(order, rows, 0);
+    for (int i = 0; i < rows; i++) {
+        const int row = order[i];
+        if (count[r->label[row]]++ % 10 != FEW - 1) continue;
+        held[row] = 1;
+        held_rows++;
+        positions += sentence_length(&r->corpus, row);
+    }
+    note_labels(r, path, count);
     r->val.longest = r->corpus.longest;
-    if (!(r->val.ids = checked_alloc(held, sizeof *r->val.ids, err)) ||
-        !(r->val.start = checked_alloc((size_t)rows / 10 + 1, sizeof *r->val.start, err)) ||
-        !(r->val_label = checked_alloc((size_t)rows / 10, sizeof *r->val_label, err)))
-        return -1;
+    if (!(r->val.ids = checked_alloc(positions, sizeof *r->val.ids, err)) ||
+        !(r->val.start = checked_alloc(held_rows + 1, sizeof *r->val.start, err)) ||
+        !(r->val_label = checked_alloc(held_rows, sizeof *r->val_label, err)))
+        goto done;
     r->corpus.rows = 0;
     for (int i = 0; i < rows; i++, begin = end) {
-        Corpus *c = i % 10 == 9 ? &r->val : &r->corpus;
+        Corpus *c = held[i] ? &r->val : &r->corpus;
         const size_t to = c->start[c->rows];
         end = r->corpus.start[i + 1];
         memmove(c->ids + to, r->corpus.ids + begin, (end - begin) * sizeof *c->ids);
-        (c == &r->val ? r->val_label : r->label)[c->rows++] = r->label[i];
+        (held[i] ? r->val_label : r->label)[c->rows++] = r->label[i];
         c->start[c->rows] = to + end - begin;
     }
-    return 0;
+    status = 0;
+done:
+    free(held);
+    free(count);
+    free(order);
+    return status;
 }
 
 /* ---- what a run begins with ----------------------------------------------------------------- */
@@ -799,15 +868,19 @@ static void take_config(Option *table, Config *from)
 static int init_from_ours(Training *r, Error *err)
 {
     Settings *s = &r->s;
+    const void *const of_vocabulary[] = {&s->text.tokenizer, &s->text.keep_case,
+                                         &s->text.keep_accents, &s->text.vocab_size,
+                                         &s->text.min_frequency};
     Config of;
     int steps;
     if (checkpoint_config(&r->from, &of, &r->tokenizer, &steps, err)) return -1;
     for (Option *o = r->options; o->name; o++)
         if (o->value == &s->pad && !o->given && checkpoint_option(&r->from, o, err)) return -1;
-    s->text = remember(r, "text");
-    if (option_given(r->options, &s->vocab_size) && !s->grow_vocab)
-        return fail(err, "--vocab-size: the vocabulary is that of %s; expected --grow-vocab",
-                    s->init);
+    s->text_path = remember(r, "text");
+    for (int i = 0; i < 5; i++)
+        if (option_given(r->options, of_vocabulary[i]))
+            return fail(err, "%s: has its vocabulary already; --grow-vocab is all that changes it",
+                        s->init);
     take_config(r->options, &of);
     return 0;
 }
@@ -877,20 +950,14 @@ static int make_vocabulary(Training *r, const char *path, Error *err)
     const Settings *s = &r->s;
     const Corpus *c = &r->corpus;
     const int before = r->tokenizer.size;
-    Tokenizer words = {0};
     Error inner;
-    if (before && !s->grow_vocab) return 0;
-    int status = tokenizer_train_word_level(&words, c->text, c->length, s->vocab_size,
-                                            s->min_frequency, &inner);
-    for (int i = TOKEN_SPECIALS; i < words.size && before && !status; i++)
-        status = tokenizer_add(&r->tokenizer, words.token[i], &inner) < 0 ? -1 : 0;
-    if (status) fail(err, "%s: %.400s", path, inner.text);
-    if (before) {
+    int status = 0;
+    if (!before) status = tokenizer_make(&r->tokenizer, &s->text, c->text, c->length, &inner);
+    if (before && s->grow_vocab) {
+        status = tokenizer_grow(&r->tokenizer, c->text, c->length, &inner);
         fprintf(stderr, "%s: %d words are new to %s\n", path, r->tokenizer.size - before, s->init);
-        tokenizer_free(&words);
-    } else
-        r->tokenizer = words;
-    return status;
+    }
+    return status ? fail(err, "%s: %.400s", path, inner.text) : 0;
 }
 
 /* The weights of --init, over random ones */
@@ -924,11 +991,14 @@ static int load_weights(Training *r, Error *err)
     if (!s->resume && s->init && init_weights(r, err)) return -1;
     if (s->resume && checkpoint_tensors(from, m, "raw.", m->params, err)) return -1;
     if (optimizer_init(o, m, err)) return -1;
-    return s->resume && (checkpoint_tensors(from, m, "", o->ema, err) ||
-                         checkpoint_tensors(from, m, "adam_m.", o->adam_m, err) ||
-                         checkpoint_tensors(from, m, "adam_v.", o->adam_v, err))
-               ? -1
-               : 0;
+    if (s->resume && (checkpoint_tensors(from, m, "", o->ema, err) ||
+                      checkpoint_tensors(from, m, "adam_m.", o->adam_m, err) ||
+                      checkpoint_tensors(from, m, "adam_v.", o->adam_v, err)))
+        return -1;
+    for (size_t i = 0; i < m->num_params; i++)
+        if (o->adam_v[i] < 0)
+            return fail(err, "%s: adam_v, a mean of squares, has a negative number", s->resume);
+    return 0;
 }
 
 /* Room in the workspace for the sentences of one length that a batch can have. Returns the
@@ -1099,7 +1169,11 @@ static int prepare(Training *r, const char *path, Error *err)
     if (!s->stop_at) s->stop_at = s->steps;
     if (s->stop_at > s->steps)
         return fail(err, "--stop-at %d: there are only --steps %d", s->stop_at, s->steps);
-    if (corpus_read(corpus, path, err)) return -1;
+    if (!s->resume) c->vocab = TOKEN_SPECIALS; /* and the words, which come from the text */
+    if (config_check(c, err) ||
+        diffusion_init(&r->diffusion, c->noise_schedule, c->diffusion_steps, NULL, err) ||
+        corpus_read(corpus, path, err))
+        return -1;
     const double text_bytes = (double)corpus->length;
     if (s->classifier ? take_labels(r, path, err) : make_vocabulary(r, path, err)) return -1;
     c->vocab = r->tokenizer.size;
@@ -1138,8 +1212,9 @@ static int prepare(Training *r, const char *path, Error *err)
         return fail(err,
                     "%s: not the text that %s was trained on: that was %s, of %.0f bytes, "
                     "this has %.0f",
-                    path, s->resume, s->text ? s->text : "another", s->text_bytes, text_bytes);
-    s->fingerprint = fingerprint[0], s->text = path, s->text_bytes = text_bytes;
+                    path, s->resume, s->text_path ? s->text_path : "another", s->text_bytes,
+                    text_bytes);
+    s->fingerprint = fingerprint[0], s->text_path = path, s->text_bytes = text_bytes;
     if (s->val) {
         corpus_fingerprint(&r->val, NULL, fingerprint[1]);
         if (s->resume && s->val_fingerprint && strcmp(s->val_fingerprint, fingerprint[1]))
@@ -1151,14 +1226,11 @@ static int prepare(Training *r, const char *path, Error *err)
     if (s->classifier) {
         denoiser_fingerprint(&r->denoiser, fingerprint[2]);
         s->denoiser_is = fingerprint[2];
-        if (hold_out(r, err)) return -1;
+        if (hold_out(r, path, err)) return -1;
     }
     if (!s->resume && note_arithmetic(r, err)) return -1;
 
-    if (model_init(&r->model, c, err) ||
-        diffusion_init(&r->diffusion, c->noise_schedule, c->diffusion_steps, NULL, err))
-        return -1;
-    if (check_memory(r, err) || load_weights(r, err)) return -1;
+    if (model_init(&r->model, c, err) || check_memory(r, err) || load_weights(r, err)) return -1;
     if (s->schedule_sampler) {
         if (resampler_init(&r->resampler, r->diffusion.T, LOSSES_KEPT, err)) return -1;
         const Tensor history = {.name = "loss_history",
@@ -1227,14 +1299,78 @@ static void release(Training *r)
     free(r->ids);
     free(r->noise_x0);
     free(r->noise_t);
-    if (r->log) fclose(r->log);
+    log_close(&r->log);
+}
+
+/* A run takes nothing away: no other run's checkpoint or log, and nothing else. */
+static int spares_what_is_there(const Settings *s, const char *log, Error *err)
+{
+    const FileKind kind = file_kind(s->out), log_kind = file_kind(log);
+    int done = 0, steps = 0;
+    Option metadata[] = {{"steps-done", OPT_INT, &done, .max = INT32_MAX},
+                         {"steps", OPT_INT, &steps, .max = INT32_MAX}};
+    char date[20];
+    Checkpoint c;
+    Error inner;
+    if (kind != FILE_NEW && kind != FILE_CHECKPOINT)
+        return fail(err, "%s: is there already and is %s; --out must name another", s->out,
+                    file_kind_names[kind]);
+    if (log_kind != FILE_NEW && log_kind != FILE_LOG)
+        return fail(err,
+                    "%s: is %s, and the log of this run would replace it; --out must name "
+                    "another",
+                    log, file_kind_names[log_kind]);
+    if (s->overwrite || (s->resume && same_file(s->resume, s->out))) return 0;
+    if (kind == FILE_CHECKPOINT) {
+        const char *advice = s->resume ? "--out names another"
+                                       : "--resume FILE goes on with it, --overwrite begins anew, "
+                                         "--out names another";
+        const int damaged = checkpoint_open(&c, s->out, &inner) ||
+                            checkpoint_option(&c, &metadata[0], &inner) ||
+                            checkpoint_option(&c, &metadata[1], &inner);
+        checkpoint_close(&c);
+        file_date(s->out, date);
+        return damaged ? fail(err, "%.300s; it is there already: %s", inner.text, advice)
+                       : fail(err, "%s: is there already: step %d of %d, %s; %s", s->out, done,
+                              steps, date, advice);
+    }
+    if (log_kind == FILE_LOG)
+        return fail(err, "%s: is the log of another run; %s--out names another", log,
+                    s->resume ? "" : "--overwrite begins anew, ");
+    return 0;
+}
+
+/* Before the corpus is read, and again before the first step, when the log is made: from then on
+ * another run is told that this one is writing. */
+static int claim_output(Training *r, const char *log, int begin, Error *err)
+{
+    Output trial;
+    if (r->log.file) return 0;
+    if (spares_what_is_there(&r->s, log, err) || output_open(&trial, r->s.out, err)) return -1;
+    const int device = !*trial.temporary, new_log = file_kind(log) == FILE_NEW;
+    if (output_close(&trial, 0, err)) return -1;
+    if (device || (new_log && !begin)) return 0;
+    return log_open(&r->log, log, new_log, err);
+}
+
+/* Twice the size while the old file stays until the new one is whole. */
+static void note_room(const Training *r)
+{
+    const double size = file_size(&r->model), room = free_bytes(r->log.path);
+    const int files = file_kind(r->s.out) == FILE_NEW ? 2 : 1;
+    if (r->log.file && room >= 0 && room < files * size)
+        fprintf(stderr,
+                "note: %.0f MB are free where %s is written; saving needs %.0f MB, twice the "
+                "checkpoint\n",
+                room * 1e-6, r->s.out, 2 * size * 1e-6);
 }
 
 static int export_checkpoint(const char *from, const char *to, Error *err)
 {
     Checkpoint c;
     int status = checkpoint_open(&c, from, err);
-    if (!status) status = output_spares(to, from, err);
+    if (!status && file_kind(to) != FILE_NEW)
+        status = fail(err, "%s: is there already; --export needs another name", to);
     if (!status) status = checkpoint_export(&c, to, err);
     checkpoint_close(&c);
     return status;
@@ -1246,8 +1382,9 @@ static int print_help(Settings *s, const Option *options)
     printf("usage: ./train [options] [CORPUS]\n"
            "       ./train --classifier LABELED --denoiser CHECKPOINT [options]\n"
            "       ./train --export CHECKPOINT FILE\n"
-           "Trains on CORPUS (default data/simple-train.txt), one sentence a line, and writes\n"
-           "NAME.safetensors, NAME being CORPUS without folder, -train.txt and .txt. Then:\n"
+           "Trains on CORPUS (default data/simple-train.txt; -: the standard input), one sentence\n"
+           "a line, and writes NAME.safetensors, NAME being CORPUS without folder, -train.txt and "
+           ".txt. Then:\n"
            "./sample NAME.safetensors\n\n");
     options_help(options, stdout);
     return fflush(stdout) || ferror(stdout) ? 1 : 0;
@@ -1257,6 +1394,8 @@ int main(int argc, char **argv)
 {
     static const char *const corpus_suffixes[] = {"-train.txt", "-labeled.tsv", ".txt", ".tsv",
                                                   NULL};
+    begin_program();
+    ignore_closed_pipes();
     Training run = {0};
     Settings *s = &run.s;
     const char *path = NULL;
@@ -1272,6 +1411,14 @@ int main(int argc, char **argv)
         operands = fail(&err, "'%s': --classifier has its sentences in %s", path, s->classifier);
     if (operands == 0 && s->export)
         operands = fail(&err, "--export %s: expected the file to write behind it", s->export);
+    const char *tokenizer = s->text.tokenizer;
+    if (operands >= 0 && !tokenizer_is_made(tokenizer) &&
+        (option_given(run.options, &s->text.vocab_size) ||
+         option_given(run.options, &s->text.min_frequency)))
+        operands = fail(&err,
+                        "--vocab-size and --min-frequency have no effect with --tokenizer "
+                        "%.80s, which has its vocabulary already",
+                        tokenizer);
     if (operands < 0 || s->help) {
         const int status = operands < 0 ? 2 : print_help(s, run.options);
         if (operands < 0) fprintf(stderr, "train: %s\n", err.text);
@@ -1290,10 +1437,13 @@ int main(int argc, char **argv)
     if (default_text && !option_given(run.options, &s->recipe)) s->recipe = TEMPLATES;
     apply_recipe(s, run.options);
     int status = open_source(&run, &err);
+    if (!operands && s->text_path && !strcmp(s->text_path, "-"))
+        status = fail(&err, "%s: its text came from the standard input; expected it again",
+                      run.from.path);
     if (s->classifier)
         path = s->classifier;
     else if (!operands)
-        path = s->text;
+        path = s->text_path;
     if (!path) path = "data/simple-train.txt", default_text = 1;
     if (default_text && !s->val) s->val = "data/simple-test.txt";
     if (!s->out && s->resume)
@@ -1310,29 +1460,28 @@ int main(int argc, char **argv)
 
     checkpoint_log(s->out, &log);
     if (!status && (out.failed || log.failed)) status = fail(&err, "out of memory");
+    if (!status && !strcmp(path, "-") && s->out == out.text && !s->resume)
+        status = fail(&err, "a text from the standard input has no name: --out is needed");
+    if (!status && !strcmp(path, "-") && s->val && !strcmp(s->val, "-"))
+        status = fail(&err, "the standard input cannot be the text and --val, too");
     const char *const inputs[] = {path, s->val, s->denoiser, s->resume ? NULL : s->init};
     for (int i = 0; i < 4 && !status; i++)
         if (output_spares(s->out, inputs[i], &err) || output_spares(log.text, inputs[i], &err))
             status = -1;
+    if (!status && !s->dry_run) status = claim_output(&run, log.text, 0, &err);
     if (!status) status = prepare(&run, path, &err);
     if (!status && s->dry_run) {
         if (dry_run(&run)) status = fail(&err, "standard output: cannot write");
-    } else if (!status) { /* early: better now than after an hour */
-        Output trial;
-        status = output_open(&trial, s->out, &err);
-        if (!status) status = output_close(&trial, 0, &err);
-        run.log = status ? NULL : fopen(log.text, s->resume ? "a" : "w");
-        if (!status && !run.log)
-            status = fail(&err, "%s: cannot write: %s", log.text, strerror(errno));
-    }
+    } else if (!status)
+        status = claim_output(&run, log.text, 1, &err);
     if (!status && !s->dry_run) {
-        signal(SIGINT, on_signal);
-        signal(SIGTERM, on_signal);
+        note_room(&run);
         status = train(&run, &err);
+        if (!status && run.done < s->stop_at) status = 128 + stop_signal();
     }
     if (status < 0) fprintf(stderr, "train: %s\n", err.text);
     release(&run);
     free(out.text);
     free(log.text);
-    return status < 0;
+    return status < 0 ? 1 : status > 1 ? status : 0;
 }

@@ -16,7 +16,7 @@ fine() {
     "$@" >$W/out 2>$W/err || { bad "$what"; tail -n 3 $W/err | sed 's/^/     /'; }
 }
 # learn NAME options...: trains $W/NAME.safetensors
-learn() { name=$1; shift; fine "train $*" ./train "$@" --out $W/$name.safetensors; }
+learn() { name=$1; shift; fine "train $*" ./train "$@" --overwrite --out $W/$name.safetensors; }
 # holds CONDITION MESSAGE: of awk, on numbers
 holds() { if awk "BEGIN { exit !($1) }"; then ok; else bad "$2 ($1)"; fi; }
 # field NAME FIELD: that number in the last line of the log

@@ -126,6 +126,7 @@ static int encode(Text *t, const Tokenizer *k, const Buffer *from, Error *err)
  * give other words. So every text goes that way once: split, decoded, split again. */
 static int tokenise(Tokenizer *k, Text *text, int count, Error *err)
 {
+    const TokenizerOptions original = {.tokenizer = "original", .vocab_size = INT_MAX};
     int status = 0;
     for (int pass = 0; pass < 2 && !status; pass++) {
         Buffer all = {0};
@@ -138,7 +139,7 @@ static int tokenise(Tokenizer *k, Text *text, int count, Error *err)
         buffer_add(&all, ".", 1); /* the tokenizer refuses a text without words */
         tokenizer_free(k);
         status = all.failed ? fail(err, "out of memory")
-                            : tokenizer_train_word_level(k, all.text, all.length, INT_MAX, 1, err);
+                            : tokenizer_make(k, &original, all.text, all.length, err);
         free(all.text);
         for (int i = 0; i < count && !status; i++) {
             Text *t = &text[i];

@@ -125,15 +125,21 @@ static int print_gradients(const char *path, const char *probe, Error *err)
     return status;
 }
 
-/* For test/unicode.py: a line a code point, its class and what it is folded to. */
+/* For test/unicode.py: a line a code point, its class and what it is replaced by, by the original's
+ * rules, by those that keep accents and by those that keep capital letters. */
 static int peek_unicode(Error *err)
 {
-    Tokenizer t;
-    if (tokenizer_train_word_level(&t, "word", 4, 10, 1, err)) return -1;
-    for (size_t c = 0; c < 0x110000; c++)
-        printf("%u %u\n", (unsigned)t.unicode[c] & 7, (unsigned)t.unicode[c] >> 3);
-    tokenizer_free(&t);
-    return 0;
+    static const TokenizerOptions options[] = {{.tokenizer = "original", .vocab_size = 10},
+                                               {"word", .keep_accents = 1, .vocab_size = 10},
+                                               {"word", .keep_case = 1, .vocab_size = 10}};
+    Tokenizer t[3] = {{0}};
+    int status = 0;
+    for (int i = 0; i < 3 && !status; i++) status = tokenizer_make(&t[i], &options[i], "word", 4, err);
+    for (size_t c = 0; c < 0x110000 && !status; c++)
+        printf("%u %u %u %u\n", (unsigned)t[0].unicode[c] & 15, (unsigned)t[0].unicode[c] >> 4,
+               (unsigned)t[1].unicode[c] >> 4, (unsigned)t[2].unicode[c] >> 4);
+    for (int i = 0; i < 3; i++) tokenizer_free(&t[i]);
+    return status;
 }
 
 int main(int argc, char **argv)

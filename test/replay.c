@@ -89,7 +89,9 @@ static void replay(Replay *r, uint64_t seed)
         bits += (x_T + N * decoder_nll) / log(2);
         bound += bits / rows;
         squares += bits * bits / rows;
-        for (int k = 0; k < N; k++) tokens += ids[k] != TOKEN_PAD && ids[k] != TOKEN_CLS;
+        const int *special = r->tokenizer.special;
+        for (int k = 0; k < N; k++)
+            tokens += ids[k] != special[TOKEN_PAD] && ids[k] != special[TOKEN_CLS];
     }
     printf("length %.4f\nwords %.4f\nprior %.4f\n", length, bound - length, prior);
     for (int q = 0; q < 4; q++) printf("quartile%d %.4f\n", q + 1, quartile[q]);

@@ -22,7 +22,7 @@ learning() {
     p=0 f=0
     build/simple --words >build/words.txt &&
         ./train --recipe $1 --ffn 256 --emb-dim 64 --time-dim 64 --layers 2 --batch 48 --lr 3e-3 --seed 2 --steps 2000 --log-interval 500 \
-            --out build/short.safetensors 2>build/err.txt || { cat build/err.txt; return 1; }
+            --overwrite --out build/short.safetensors 2>build/err.txt || { cat build/err.txt; return 1; }
     val=$(sed -n 's/.*"val_loss":\([0-9.]*\).*/\1/p' build/short.jsonl | tail -n 1)
     if awk "BEGIN { exit !($val > 0 && $val < $2) }"; then p=$((p + 1)); else f=$((f + 1)); printf 'FAIL '; fi
     echo "validation loss $val, must be below $2"
@@ -86,6 +86,7 @@ suite "learning, the best recipe" learning best 0.60 0.52 93 97
 suite "golden bytes" sh test/golden.sh
 suite "what the options mean" sh test/behaviour.sh
 suite "the network rebuilt in PyTorch" pytorch
+suite "nothing lost, nothing half-done" sh test/safety.sh
 suite "command line, resume, the same bytes everywhere" sh test/cli.sh
 
 echo
