@@ -1271,8 +1271,8 @@ static inline float r_exp(float x)
 static inline float r_log(float x)
 {
     float y = x < FLT_MIN ? FLT_MIN : x;
-    uint32_t u = bits_of(y),
-             e = (u + 0x004afb0du) >> 23; /* the constant: 1 - sqrt(1/2) in the bits of a float */
+    /* the constant: 1 - sqrt(1/2) in the bits of a float */
+    uint32_t u = bits_of(y), e = (u + 0x004afb0du) >> 23;
     float f = float_of(u - ((e - 127) << 23)) - 1.0f, k = (float)((int32_t)e - 127), z = f * f;
     float p = 7.0376836292e-2f;
     p = fmadd(p, f, -1.1514610310e-1f);
@@ -1335,8 +1335,7 @@ const char *arithmetic_class(void) { return HAVE_FMA ? "fma" : "plain"; }
 
 int floats_are_exact(void)
 {
-    volatile float large =
-        16777216; /* 2^24: adding 1 is lost in a float, and not in anything longer */
+    volatile float large = 16777216; /* 2^24: 1 more is lost in a float, and in nothing longer */
     return large + 1.0f - large == 0;
 }
 
@@ -1887,21 +1886,28 @@ static LayerActs list_layer(const Workspace *w, const Config *c, size_t *at)
 {
     const size_t N = w->N, C = c->hidden, F = c->ffn;
     LayerActs a = {0};
-    a.qkv = take(w, at, 3 * N * C), a.att = take(w, at, N * c->heads * N),
+    a.qkv = take(w, at, 3 * N * C);
+    a.att = take(w, at, N * c->heads * N);
     a.context = take(w, at, N * C);
-    a.attn_normed = take(w, at, N * C), a.attn_rstd = take(w, at, N),
+    a.attn_normed = take(w, at, N * C);
+    a.attn_rstd = take(w, at, N);
     a.attn_out = take(w, at, N * C);
-    a.ffn_in = take(w, at, N * F), a.ffn_act = w->training ? take(w, at, N * F) : a.ffn_in;
-    a.normed = take(w, at, N * C), a.rstd = take(w, at, N), a.out = take(w, at, N * C);
-    if (w->training) a.dattn_ln = take(w, at, 2 * C), a.dln = take(w, at, 2 * C);
+    a.ffn_in = take(w, at, N * F);
+    a.ffn_act = w->training ? take(w, at, N * F) : a.ffn_in;
+    a.normed = take(w, at, N * C);
+    a.rstd = take(w, at, N);
+    a.out = take(w, at, N * C);
+    if (w->training) {
+        a.dattn_ln = take(w, at, 2 * C);
+        a.dln = take(w, at, 2 * C);
+    }
     return a;
 }
 
 LayerActs layer_acts(const Workspace *w, const Config *c, int l)
 {
-    size_t at =
-        w->layers + (w->training ? l * w->layer_size
-                                 : 0); /* without a backward all layers share the arrays of one */
+    /* without a backward all layers share the arrays of one */
+    size_t at = w->layers + (w->training ? l * w->layer_size : 0);
     return list_layer(w, c, &at);
 }
 
@@ -1911,16 +1917,27 @@ static size_t list_arrays(Workspace *w, const Config *c)
                  T4 = 4 * (size_t)c->time_dim;
     const int twice = c->self_conditioning, head = c->predict == PREDICT_SOFTMAX;
     size_t n = 0;
-    w->temb = take(w, &n, c->time_dim), w->time_hidden = take(w, &n, T4),
+    w->temb = take(w, &n, c->time_dim);
+    w->time_hidden = take(w, &n, T4);
     w->time_act = take(w, &n, T4);
-    w->time = take(w, &n, C), w->up_act = take(w, &n, N * C);
-    w->emb_normed = take(w, &n, N * C), w->emb_rstd = take(w, &n, N), w->emb = take(w, &n, N * C);
-    w->down_act = take(w, &n, N * C), w->dropped = take(w, &n, N * N);
-    w->timesteps = take(w, &n, 1), w->noise = take(w, &n, N * D), w->target = take(w, &n, N * D);
-    w->x_start = take(w, &n, N * D), w->x_t = take(w, &n, N * D), w->model_out = take(w, &n, N * D);
-    w->logits = take(w, &n, N * V), w->pred_xstart = take(w, &n, N * D),
+    w->time = take(w, &n, C);
+    w->up_act = take(w, &n, N * C);
+    w->emb_normed = take(w, &n, N * C);
+    w->emb_rstd = take(w, &n, N);
+    w->emb = take(w, &n, N * C);
+    w->down_act = take(w, &n, N * C);
+    w->dropped = take(w, &n, N * N);
+    w->timesteps = take(w, &n, 1);
+    w->noise = take(w, &n, N * D);
+    w->target = take(w, &n, N * D);
+    w->x_start = take(w, &n, N * D);
+    w->x_t = take(w, &n, N * D);
+    w->model_out = take(w, &n, N * D);
+    w->logits = take(w, &n, N * V);
+    w->pred_xstart = take(w, &n, N * D);
     w->estimate = take(w, &n, N * D);
-    w->input = twice ? take(w, &n, 2 * N * D) : NULL, w->head = head ? take(w, &n, N * V) : NULL,
+    w->input = twice ? take(w, &n, 2 * N * D) : NULL;
+    w->head = head ? take(w, &n, N * V) : NULL;
     w->weight = take(w, &n, 1);
     w->layers = n;
     list_layer(w, c, &n);
@@ -1928,14 +1945,21 @@ static size_t list_arrays(Workspace *w, const Config *c)
     if (!w->training) return n;
     n += (c->layers - 1) * w->layer_size;
     w->dpred = take(w, &n, N * D);
-    w->dinput = twice ? take(w, &n, 2 * N * D) : NULL, w->dhead = head ? take(w, &n, N * V) : NULL;
-    w->dmodel_out = take(w, &n, N * D), w->dx_start = take(w, &n, N * D),
+    w->dinput = twice ? take(w, &n, 2 * N * D) : NULL;
+    w->dhead = head ? take(w, &n, N * V) : NULL;
+    w->dmodel_out = take(w, &n, N * D);
+    w->dx_start = take(w, &n, N * D);
     w->dx_t = take(w, &n, N * D);
-    w->ddown = take(w, &n, N * C), w->dh = take(w, &n, N * C), w->dbranch = take(w, &n, N * C),
+    w->ddown = take(w, &n, N * C);
+    w->dh = take(w, &n, N * C);
+    w->dbranch = take(w, &n, N * C);
     w->dcontext = take(w, &n, N * C);
-    w->dqkv = take(w, &n, 3 * N * C), w->dscores = take(w, &n, N * N),
+    w->dqkv = take(w, &n, 3 * N * C);
+    w->dscores = take(w, &n, N * N);
     w->dffn = take(w, &n, N * c->ffn);
-    w->dup = take(w, &n, N * C), w->demb_ln = take(w, &n, 2 * C), w->dtime = take(w, &n, C),
+    w->dup = take(w, &n, N * C);
+    w->demb_ln = take(w, &n, 2 * C);
+    w->dtime = take(w, &n, C);
     w->dtime_act = take(w, &n, T4);
     return n;
 }
