@@ -16,6 +16,7 @@
 #endif
 #include "tdiff.h"
 #include <ctype.h>
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -828,26 +829,16 @@ static int change_horizon(Training *r, int steps, Error *err)
     return 0;
 }
 
-/* There are two classes of machine, each with one result. */
-static int note_arithmetic(Training *r, Error *err)
+/* There are two classes of machine, each with one result; a run of both has that of neither. */
+static void note_arithmetic(Settings *s)
 {
-    Settings *s = &r->s;
-    Buffer text = {0};
-    const char *here = arithmetic_class(), *before = s->arithmetic;
-    s->arithmetic = here;
-    if (!before || !strcmp(before, here)) return 0;
-    s->arithmetic = before;
-    if (strchr(before, ' ')) return 0; /* it was said already */
+    const char *here = arithmetic_class(), *before = s->arithmetic ? s->arithmetic : here;
+    s->arithmetic = strcmp(before, here) ? "fma and plain" : here;
+    if (!strcmp(before, s->arithmetic)) return;
     fprintf(stderr,
-            "note: %s was begun on a machine %s fused multiply-add, which this one has%s: the "
-            "result will be that of neither\n",
-            s->resume, strcmp(before, "fma") ? "without" : "with",
-            strcmp(here, "fma") ? " not" : "");
-    buffer_print(&text, "%s until step %d, then %s", before, r->done, here);
-    if (text.failed) return fail(err, "out of memory");
-    r->remembered[REMEMBERED - 2] = text.text;
-    s->arithmetic = text.text;
-    return 0;
+            "note: %s was begun by a build of class %s, this one is of class %s (with and "
+            "without fused multiply-add): the result will be that of neither\n",
+            s->resume, before, here);
 }
 
 /* Options that make a Config and were not given become those of `from`. */
@@ -938,9 +929,9 @@ static int open_source(Training *r, Error *err)
                     "with its weights",
                     s->resume, s->resume);
     if (resume_options(r, err) ||
-        checkpoint_config(&r->from, &s->config, &r->tokenizer, &r->done, err) ||
-        note_arithmetic(r, err))
+        checkpoint_config(&r->from, &s->config, &r->tokenizer, &r->done, err))
         return -1;
+    note_arithmetic(s);
     return more && steps != s->steps ? change_horizon(r, steps, err) : 0;
 }
 
@@ -1096,6 +1087,9 @@ static int check_memory(const Training *r, Error *err)
 {
     double bytes[FAMILIES];
     count_memory(r, bytes);
+    if (file_size(&r->model) > LONG_MAX)
+        return fail(err, "checkpoints would have %.1f GB; files can have %ld bytes here",
+                    file_size(&r->model) * 1e-9, LONG_MAX);
     if (bytes[TOTAL] <= physical_memory()) return 0;
     return fail(err,
                 "%.1f GB of memory are needed, and this machine has %.1f; less are --hidden, "
@@ -1228,7 +1222,7 @@ static int prepare(Training *r, const char *path, Error *err)
         s->denoiser_is = fingerprint[2];
         if (hold_out(r, path, err)) return -1;
     }
-    if (!s->resume && note_arithmetic(r, err)) return -1;
+    if (!s->resume) note_arithmetic(s);
 
     if (model_init(&r->model, c, err) || check_memory(r, err) || load_weights(r, err)) return -1;
     if (s->schedule_sampler) {

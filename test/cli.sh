@@ -304,6 +304,38 @@ check "--info of the export" ./sample --info $W/small.safetensors
 grep -q "no training state" $W/out && ok || bad "--info does not say that the training state is gone"
 refuse 2 "--info takes no other option" ./sample --info $W/a.safetensors --seed 3
 refuse 1 "not a checkpoint of ./train but text" ./sample --info $W/small-train.txt
+# the rules of the format; made HEADER BYTES: a file
+made() {
+    printf "\\$(printf %03o $((${#1} % 256)))\\$(printf %03o $((${#1} / 256)))\\0\\0\\0\\0\\0\\0%s" "$1" >$W/made.safetensors
+    head -c $2 /dev/zero >>$W/made.safetensors
+}
+A='"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}'
+made "{$A}" 8
+check "a safetensors file of others" ./sample --info $W/made.safetensors
+grep -q '"a" F32 \[2\]' $W/out && ok || bad "--info does not list the tensors of others"
+refuse 1 "is this a checkpoint of ./train?" ./sample $W/made.safetensors
+# broken MESSAGE HEADER BYTES
+broken() { made "$2" $3; refuse 1 "$1" ./sample --info $W/made.safetensors; }
+broken "tensor 'b' begins at byte 4, where 8 was expected: it overlaps another" \
+    "{$A,\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}" 8
+broken "tensor 'b' begins at byte 12, where 8 was expected: a hole" \
+    "{$A,\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[12,16]}}" 16
+broken "two tensors 'a'" "{$A,$A}" 8
+broken "the tensors need 8 bytes, the file has 9" "{$A}" 9
+broken "tensor 'a': data_offsets are not in the file, which has 7 bytes" "{$A}" 7
+broken "tensor 'a': its shape needs 8 bytes, data_offsets give 4" \
+    '{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}' 4
+broken "tensor 'a': no dtype that is known" '{"a":{"dtype":"F31","shape":[2],"data_offsets":[0,8]}}' 8
+broken "tensor 'a': bad shape" '{"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}}' 8
+broken "tensor 'a': too large" '{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,8]}}' 8
+broken "not a checkpoint of ./train but" " {$A}" 8
+broken "not a checkpoint of ./train but" "[$A]" 8
+broken "not all values are strings" "{\"__metadata__\":{\"x\":1},$A}" 8
+broken "bad UTF-8" "$(printf '{"\377":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}')" 8
+if mkfifo $W/pipe 2>/dev/null; then
+    cat $W/a.safetensors >$W/pipe 2>/dev/null &
+    refuse 1 "expected a file, not a pipe" ./sample $W/pipe
+else skip "no mkfifo"; fi
 check "--probe" ./sample $W/f.safetensors --probe "the red fig is hot."
 grep -q '"head_nll":\[' $W/out && ok || bad "--probe prints something else"
 refuse 1 "--probe: 'xyzzy' is not in the vocabulary" ./sample $W/f.safetensors --probe "xyzzy"
@@ -576,6 +608,14 @@ check "README: sample" $CC $plain -o $W/sample sample.c tdiff.c tokenizer.c -lm
 check "README: tokenizer" $CC $plain -DTOKENIZER_MAIN -o $W/tokenizer tokenizer.c tdiff.c -lm
 check "plain train runs" $W/train $SMALL --out $W/plain.safetensors
 check "plain sample runs" $W/sample $W/plain.safetensors -n 2 --steps 5
+check "a run begun elsewhere" $W/train --resume $W/a.safetensors --steps 40 --stop-at 25 --out $W/classes.safetensors
+cp $W/err $W/err1
+check "and resumed" ./train --resume $W/classes.safetensors --stop-at 30
+if ./sample --info $W/a.safetensors | grep -q 'arithmetic *fma'; then
+    grep -q "begun by a build of class" $W/err1 && ok || bad "another class of machine is not told"
+    grep -q "begun by a build of class" $W/err && bad "another class of machine is told twice" || ok
+    check "it is in the checkpoint" sh -c "./sample --info $W/classes.safetensors | grep 'arithmetic *fma and plain'"
+else skip "this machine has no fused multiply-add"; fi
 check "plain tokenizer runs" sh -c "echo red | $W/tokenizer encode $W/t.json"
 
 # ---- one seed, one result: threads, optimisation, compilers -----------------------------------------
