@@ -1508,7 +1508,8 @@ typedef struct {
 } Candidate;
 typedef struct {
     Pairs pairs;
-    PairUse *use;   /* (pairs.num_slots / 2) */
+    PairUse *use; /* (room), of which pairs.count are taken */
+    size_t room;
     Buffer heap;    /* array of Candidate: none is larger than the one at half its place */
     Buffer changed; /* array of int: pairs whose count has grown */
 } BpeTraining;
@@ -1553,15 +1554,15 @@ static Candidate heap_pop(BpeTraining *r)
 /* The pair occurs `change` times more, or less, because of this piece. */
 static int count_pair(BpeTraining *r, int left, int right, int64_t change, int piece)
 {
-    const size_t before = r->pairs.num_slots;
     const int pair = pair_add(&r->pairs, left, right);
+    const size_t room = r->pairs.num_slots / 2;
     if (pair < 0) return -1;
-    if (r->pairs.num_slots != before) {
-        const size_t had = before / 2, room = r->pairs.num_slots / 2;
-        PairUse *use = realloc(r->use, room * sizeof *use);
-        if (!use) return -1;
-        r->use = use;
-        memset(use + had, 0, (room - had) * sizeof *use);
+    if (room > r->room) {
+        PairUse *grown = realloc(r->use, room * sizeof *grown);
+        if (!grown) return -1;
+        memset(grown + r->room, 0, (room - r->room) * sizeof *grown);
+        r->use = grown;
+        r->room = room;
     }
     PairUse *use = &r->use[pair];
     use->count += change;
@@ -1677,7 +1678,7 @@ static int train_bytes(Tokenizer *t, const char *text, size_t n, int vocab_size,
     if (!status)
         status = merge_most_frequent(t, &r, piece, vocab_size,
                                      min_frequency > 1 ? min_frequency : 1, err);
-    for (int i = 0; i < r.pairs.count; i++) free(r.use[i].pieces.text);
+    for (size_t i = 0; i < r.room; i++) free(r.use[i].pieces.text);
     free(r.use);
     free(r.heap.text);
     free(r.changed.text);
@@ -1766,20 +1767,21 @@ static int is_glued(const Tokenizer *t, int left, int right, int quotes)
 /* Neighbours of the text, and how often each pair of them stood [apart, glued]. */
 typedef struct {
     Pairs pairs;
-    int (*times)[2]; /* (pairs.num_slots / 2) */
+    int (*times)[2]; /* (room), of which pairs.count are taken */
+    size_t room;
 } Neighbours;
 
 static int count_neighbours(Neighbours *all, int left, int right, int glued)
 {
-    const size_t before = all->pairs.num_slots;
     const int pair = pair_add(&all->pairs, left, right);
+    const size_t room = all->pairs.num_slots / 2;
     if (pair < 0) return -1;
-    if (all->pairs.num_slots != before) {
-        const size_t had = before / 2, room = all->pairs.num_slots / 2;
-        int(*times)[2] = realloc(all->times, room * sizeof *times);
-        if (!times) return -1;
-        all->times = times;
-        memset(times + had, 0, (room - had) * sizeof *times);
+    if (room > all->room) {
+        int(*grown)[2] = realloc(all->times, room * sizeof *grown);
+        if (!grown) return -1;
+        memset(grown + all->room, 0, (room - all->room) * sizeof *grown);
+        all->times = grown;
+        all->room = room;
     }
     all->times[pair][glued]++;
     return 0;
@@ -1810,7 +1812,7 @@ static int learn_blanks(Tokenizer *t, const char *text, size_t n, Error *err)
     if (!(t->glue = checked_alloc((size_t)t->size, sizeof *t->glue, err))) return -1;
     while (!status && next_line(text, n, &at, &line, &length))
         status = see_neighbours(t, line, length, &all);
-    for (int i = 0; i < all.pairs.count; i++) {
+    for (int i = 0; i < all.pairs.count && !status; i++) {
         const int left = all.pairs.pair[i][0], right = all.pairs.pair[i][1];
         int *behind = t->glue[left].count[1][kind_of_neighbour(t, right)];
         int *before = t->glue[right].count[0][kind_of_neighbour(t, left)];
@@ -3130,7 +3132,7 @@ static int show(const char *path, Error *err)
     for (int role = 0; role < TOKEN_SPECIALS; role++)
         buffer_print(&out, "%s%s = %d", role ? ", " : "", t.token[t.special[role]],
                      t.special[role]);
-    buffer_print(&out, "\ntokens, of those made here the most frequent first:\n");
+    buffer_print(&out, "\nfirst and last tokens, in a vocabulary made here the most frequent and the rarest:\n");
     for (int id = 0; id < t.size; id++) {
         if (id == FEW && t.size > 2 * FEW) {
             buffer_print(&out, "     ...\n");
