@@ -3132,7 +3132,8 @@ static int show(const char *path, Error *err)
     for (int role = 0; role < TOKEN_SPECIALS; role++)
         buffer_print(&out, "%s%s = %d", role ? ", " : "", t.token[t.special[role]],
                      t.special[role]);
-    buffer_print(&out, "\nfirst and last tokens, in a vocabulary made here the most frequent and the rarest:\n");
+    buffer_print(&out, "\nfirst and last tokens, in a vocabulary made here the most frequent and "
+                       "the rarest:\n");
     for (int id = 0; id < t.size; id++) {
         if (id == FEW && t.size > 2 * FEW) {
             buffer_print(&out, "     ...\n");
