@@ -4,6 +4,7 @@
 # make evaluate   build/evaluate, the judge of samples: ./sample ... | build/evaluate TRAIN_FILE
 # make bench [BLAS=-lopenblas]   speed, beside OpenBLAS and PyTorch where they are
 # make control CKPT=a.safetensors TRAIN=a.txt WORDS=b.txt   guidance towards sentences with one of these words, by scale
+# make portability   the programs by other compilers and on other machines, which emulators run: the same bytes?
 # make golden     take the bytes that the programs make today as those that make test expects
 # make mutants [ONLY=name]   is every fault of test/mutants.txt noticed by the test that is there for it?
 # make sweep CKPT=a.safetensors TRAIN=a.txt   quality and seconds for 5 to 1000 sampling steps
@@ -98,6 +99,9 @@ evaluate: build/evaluate
 golden: all build/peek build/evaluate plain
 	@sh test/golden.sh --update
 
+portability:
+	@CC='$(CC)' sh test/portability.sh
+
 mutants:
 	@MAKE='$(MAKE)' CC='$(CC)' sh test/mutants.sh '$(ONLY)'
 
@@ -127,4 +131,4 @@ check:
 clean:
 	rm -rf build train sample tokenizer
 
-.PHONY: all demo data evaluate plain golden mutants control sweep bench parity test check clean FORCE
+.PHONY: all demo data evaluate plain golden mutants portability control sweep bench parity test check clean FORCE

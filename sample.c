@@ -4,6 +4,8 @@
  *   ./sample mine.safetensors -n 3 --show    how three sentences come out of the noise
  *   ./sample mine.safetensors --eval FILE    how probable the sentences of FILE are, at least
  *   ./sample mine.safetensors --guide mine.clf.safetensors --label good      with this label
+ *   ./sample mine.safetensors --info         what it is
+ *   ./sample mine.safetensors --probe SENTENCE   numbers to check a network rebuilt elsewhere by
  *
  * Sentences go to stdout, one a line; everything else goes to stderr. The length of sample i is a
  * hash of (seed, i), its noise one of (seed, step, i): the same seed gives the same sentences
@@ -27,11 +29,11 @@ typedef struct {
 } Guide; /* a classifier and what it is to say */
 
 typedef struct {
-    int n, seed, threads, show, variance, help, clip_denoised, clamp_from, eval_steps, go_on,
+    int n, seed, threads, show, info, variance, help, clip_denoised, clamp_from, eval_steps, go_on,
         allow_unk;
     double guide_scale, top_p, eta, strength, evidence_above;
     const char *steps /* NULL: the default, which depends on the model */, *out, *prompt, *length,
-        *edit, *eval;
+        *edit, *eval, *probe;
     const char *guide[GUIDES], *label[GUIDES]; /* as many of both */
     Guide guides[GUIDES];
     int num_guides;
@@ -147,7 +149,8 @@ static void show_state(void *context, int t, const real *pred_xstart)
 static int init_diffusion(Sampling *r, const Config *c, Error *err)
 {
     const int total = c->diffusion_steps;
-    const char *sections = r->steps ? r->steps : r->eval || total < 50 ? NULL : "50";
+    const int all = r->eval || r->probe || total < 50;
+    const char *sections = r->steps ? r->steps : all ? NULL : "50";
     unsigned char *kept = checked_alloc(total, 1, err);
     int status = !kept || (sections && steps_from_noise(kept, total, sections, err) < 0) ? -1 : 0;
     if (!status)
@@ -246,23 +249,23 @@ static int unknown_word(const Tokenizer *t, const char *text, const char *option
     return -1;
 }
 
-/* The words of --prompt, where [MASK] marks what is not known, or of --edit. */
+/* The words of --prompt, where [MASK] marks what is not known, of --edit or of --probe. */
 static int given_words(Sampling *r, const char *text, const char *option, Error *err)
 {
     const int most = r->model.config.max_positions;
     int masks = 0;
     if (!(r->given = checked_alloc(most, sizeof *r->given, err))) return -1;
     r->tokenizer.rules.specials = 1; /* where a text may have [MASK] as any other word, too */
-    Buffer capitals = {0}; /* [mask] is meant as [MASK] */
+    Buffer capitals = {0};           /* [mask] is meant as [MASK] */
     buffer_add(&capitals, "", 0);
     for (const char *p = text; *p; p++) {
         const int is_mask = !strncmp(p, "[mask]", 6);
         buffer_add(&capitals, is_mask ? "[MASK]" : p, is_mask ? 6 : 1);
         p += is_mask ? 5 : 0;
     }
-    long n = capitals.failed ? -1
-                             : tokenizer_encode(&r->tokenizer, capitals.text, capitals.length,
-                                                r->given, most);
+    long n = capitals.failed
+                 ? -1
+                 : tokenizer_encode(&r->tokenizer, capitals.text, capitals.length, r->given, most);
     free(capitals.text);
     if (n < 0) return fail(err, "out of memory");
     if (n > most)
@@ -324,6 +327,7 @@ static int plan(Sampling *r, Error *err)
     r->longest = r->length_count ? c->max_positions : c->seq_len;
     if (r->prompt && given_words(r, r->prompt, "--prompt", err)) return -1;
     if (r->edit && given_words(r, r->edit, "--edit", err)) return -1;
+    if (r->probe && given_words(r, r->probe, "--probe", err)) return -1;
     if (r->length && asked_length(r, err)) return -1;
     for (int length = r->shortest; length <= r->longest; length++) {
         const int N = r->length_count ? length : c->seq_len;
@@ -573,6 +577,82 @@ done:
     return status;
 }
 
+/* --probe: a batch of the sentence at three t, as training_losses takes it, and what that makes of
+ * it: the arrays that it leaves in the workspace, and its terms. A JSON object; arrays are flat. */
+static int probe(Sampling *r, FILE *out, Error *err)
+{
+    enum { B = 3 };
+    const Config *c = &r->model.config;
+    const Workspace *w = &r->work;
+    const int N = r->num_given, T = r->diffusion.T, t[B] = {0, T / 2, T - 1};
+    const size_t all = (size_t)B * N * c->emb_dim;
+    const Dropout none = {0, 0, 0};
+    double terms[5 * B];
+    real term[5 * B];
+    int *ids = checked_alloc(N, B * sizeof *ids, err);
+    real *noise = checked_alloc(all, 2 * sizeof *noise, err);
+    if (!ids || !noise || workspace_fit(&r->work, c, B, N, err)) {
+        free(ids);
+        free(noise);
+        return -1;
+    }
+    const Batch y = {ids, t, noise, noise + all, NULL, c->self_conditioning, B, N};
+    const Losses losses = {terms, terms + B, terms + 2 * B, terms + 3 * B, terms + 4 * B};
+    const struct {
+        const char *name;
+        const real *x;
+        size_t n;
+    } arrays[] = {
+        {"timesteps", w->timesteps, B},
+        {"noise_x0", y.noise_x0, all},
+        {"noise_t", y.noise_t, all},
+        {"x_start", w->x_start, all},
+        {"x_t", w->x_t, all},
+        {"estimate", w->estimate, c->self_conditioning ? all : 0},
+        {"output", w->model_out, all},
+        {"guess", w->pred_xstart, all},
+        {"mse", term, B},
+        {"decoder_nll", term + B, B},
+        {"tT_loss", term + 2 * B, B},
+        {"head_nll", term + 3 * B, B},
+        {"loss", term + 4 * B, B},
+    };
+    for (int b = 0; b < B; b++) memcpy(ids + b * N, r->given, N * sizeof *ids);
+    rng_gaussian(noise, 2 * all, rng_key((uint64_t)r->seed, RNG_SAMPLE, 0, 0));
+    training_losses(&r->model, &r->work, &losses, &r->diffusion, &y, 0, none);
+    for (int i = 0; i < 5 * B; i++) term[i] = (real)terms[i];
+
+    fprintf(out, "{\"B\":%d,\"N\":%d,\"D\":%d,\"t\":[%d,%d,%d],\n\"ids\":[", B, N, c->emb_dim, t[0],
+            t[1], t[2]);
+    for (int i = 0; i < B * N; i++) fprintf(out, "%s%d", i ? "," : "", ids[i]);
+    for (size_t k = 0; k < sizeof arrays / sizeof *arrays; k++) {
+        fprintf(out, "],\n\"%s\":[", arrays[k].name);
+        for (size_t i = 0; i < arrays[k].n; i++)
+            fprintf(out, "%s%.9g", i ? "," : "", (double)arrays[k].x[i]);
+    }
+    fprintf(out, "]}\n");
+    free(ids);
+    free(noise);
+    return fflush(out) || ferror(out)
+               ? fail(err, "%s: cannot write", r->out ? r->out : "standard output")
+               : 0;
+}
+
+static int info(const char *path, Error *err)
+{
+    Checkpoint c;
+    Buffer text = {0};
+    int status = checkpoint_open(&c, path, err);
+    if (!status) checkpoint_describe(&c, &text);
+    if (text.failed) status = fail(err, "out of memory");
+    if (!status) fwrite(text.text, 1, text.length, stdout);
+    if (!status && (fflush(stdout) || ferror(stdout)))
+        status = fail(err, "standard output: cannot write");
+    checkpoint_close(&c);
+    free(text.text);
+    return status;
+}
+
 static void defaults(Sampling *r)
 {
     memset(r, 0, sizeof *r);
@@ -634,6 +714,14 @@ int main(int argc, char **argv)
          .help = "in place of sampling: the variational bound on this text; -: the standard input"},
         {"eval-steps", OPT_INT, &run.eval_steps, .max = 100000,
          .help = "of --eval: terms of the bound to draw for a sentence; 0: all", .needs = "eval"},
+        {"probe", OPT_TEXT, &run.probe,
+         .help = "in place of sampling: what the network and the loss make of this sentence, as "
+                 "JSON, to check a network rebuilt elsewhere by",
+         .excludes = "n steps prompt length edit guide eta top-p clamp-from clip-denoised variance "
+                     "eval evidence-above allow-unk show"},
+        {"info", OPT_FLAG, &run.info,
+         .help = "in place of sampling: what this checkpoint or other safetensors file is",
+         .excludes = "*"},
         {"evidence-above", OPT_REAL, &run.evidence_above, .max = 1e6,
          .help = "softmax: count x_t's evidence for its words beyond this by Bayes' rule",
          .deflt = "none; 0.5 with --eval"},
@@ -661,6 +749,11 @@ int main(int argc, char **argv)
                "stdout.\n\n");
         options_help(options, stdout);
         return fflush(stdout) || ferror(stdout) ? 1 : 0;
+    }
+    if (run.info) {
+        const int status = info(path, &err);
+        if (status) fprintf(stderr, "sample: %s\n", err.text);
+        return status ? 1 : 0;
     }
     for (int g = 0; g < GUIDES; g++)
         if (!run.guide[g] != !run.label[g]) {
@@ -702,14 +795,17 @@ int main(int argc, char **argv)
     }
     for (int g = 0; g < GUIDES && run.guide[g] && !status; g++) status = load_guide(&run, g, &err);
     if (!status) status = plan(&run, &err);
-    if (!status && !run.eval) only_words(&run);
+    if (!status && !run.eval && !run.probe) only_words(&run);
     if (!status && run.out) {
         status = output_open(&file, run.out, &err);
         stop_note("stopping after these sentences; those before them are kept\n");
         catch_signals();
         ignore_closed_pipes();
     }
-    if (!status) status = (run.eval ? evaluate : sample)(&run, run.out ? file.file : stdout, &err);
+    int (*const job)(Sampling *, FILE *, Error *) = run.eval    ? evaluate
+                                                    : run.probe ? probe
+                                                                : sample;
+    if (!status) status = job(&run, run.out ? file.file : stdout, &err);
     if (file.file) {
         Error other;
         const int closed = output_close(&file, !status || run.written, status ? &other : &err);

@@ -14,6 +14,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <float.h>
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,6 +84,10 @@ static Matrix columns_of(const real *x, size_t apart); /* (i,j) = x[j * apart + 
 /* c(M,N) = a(M,K) b(K,N) or, with ADD, c += a b; c's rows lie `apart`. On this thread alone. */
 static void product(real *c, size_t apart, int add, Matrix a, Matrix b, int M, int N, int K);
 
+/* section 10: the projections of the denoiser, Linear, tanh, Linear */
+static void project(real *out, real *act, const real *in, Pair first, Pair second, int M, int C);
+static void project_backward(real *din, real *dact, const real *dout, const real *act, Pair first,
+                             Pair second, int M, int C);
 /* section 10: the arrays as they begin at an example; gradients of weights, by all threads */
 static Workspace from_example(const Workspace *all, const Config *c, int first);
 static void weights_of(Pair p, int O, const real *dout, const real *in, int M);
@@ -681,9 +686,8 @@ static void forward_examples(const Model *m, const Workspace *w, real *out, cons
     silu_forward(w->time_act, w->time_hidden, (size_t)B * T4);
     linear_of(w->time, w->time_act, m->time_out, B);
 
-    linear_of(w->up_act, network_input(w, x_t, estimate, M, c->emb_dim), m->up_in, M);
-    tanh_forward(w->up_act, w->up_act, n);
-    linear_of(w->emb_normed, w->up_act, m->up_out, M);
+    project(w->emb_normed, w->up_act, network_input(w, x_t, estimate, M, c->emb_dim), m->up_in,
+            m->up_out, M, C);
     add_position_and_time(w->emb_normed, m->position_embeddings->data, w->time, B, N, C);
     layernorm_of(w->emb, w->emb_normed, w->emb_rstd, m->emb_ln, M);
     dropout_forward(w->emb, w->emb, n, dropout_site(drop, 0, 0, at));
@@ -709,9 +713,7 @@ static void forward_examples(const Model *m, const Workspace *w, real *out, cons
         h = a.out;
     }
 
-    linear_of(w->down_act, h, m->down_in, M);
-    tanh_forward(w->down_act, w->down_act, n);
-    linear_of(out, w->down_act, m->down_out, M);
+    project(out, w->down_act, h, m->down_in, m->down_out, M, C);
 }
 
 /* The forward, line by line from its end: the gradient of every activation. dh is the gradient of
@@ -733,9 +735,7 @@ static void backward_examples(const Model *m, const Workspace *w, real *dx_t, co
     const size_t att_at = (size_t)w->first * c->heads * N * N;
     real *dh = w->dh;
 
-    linear_of_backward(w->ddown, m->down_out, dout, M);
-    tanh_backward(w->ddown, w->ddown, w->down_act, n);
-    linear_of_backward(dh, m->down_in, w->ddown, M);
+    project_backward(dh, w->ddown, dout, w->down_act, m->down_in, m->down_out, M, C);
 
     for (int l = c->layers - 1; l >= 0; l--) {
         const Layer *layer = &m->layer[l];
@@ -762,9 +762,8 @@ static void backward_examples(const Model *m, const Workspace *w, real *dx_t, co
     dropout_backward(dh, dh, n, dropout_site(drop, 0, 0, at));
     layernorm_of_backward(dh, w->demb_ln, m->emb_ln, w->emb_normed, w->emb_rstd, B, N);
     memcpy(w->emb_normed, dh, n * sizeof *dh);
-    linear_of_backward(w->dup, m->up_out, dh, M);
-    tanh_backward(w->dup, w->dup, w->up_act, n);
-    linear_of_backward(w->dinput ? w->dinput : dx_t, m->up_in, w->dup, M);
+    project_backward(w->dinput ? w->dinput : dx_t, w->dup, dh, w->up_act, m->up_in, m->up_out, M,
+                     C);
     if (w->dinput) /* of [x_t, estimate]: the estimate is a constant */
         for (size_t row = 0, D = c->emb_dim; row < (size_t)M; row++)
             memcpy(dx_t + row * D, w->dinput + 2 * row * D, D * sizeof *dx_t);
@@ -1767,8 +1766,10 @@ static void list_tensors(Model *m)
     m->lm_head_bias = linear_bias(m, "", "lm_head.bias", c->vocab, c->emb_dim);
     m->time_in = linear(m, "", "time_embed.0", 4 * c->time_dim, c->time_dim);
     m->time_out = linear(m, "", "time_embed.2", C, 4 * c->time_dim);
-    m->up_in = linear(m, "", "input_up_proj.0", C, c->emb_dim * (1 + c->self_conditioning));
-    m->up_out = linear(m, "", "input_up_proj.2", C, C);
+    if (!c->identity_projections) {
+        m->up_in = linear(m, "", "input_up_proj.0", C, c->emb_dim * (1 + c->self_conditioning));
+        m->up_out = linear(m, "", "input_up_proj.2", C, C);
+    }
     m->position_embeddings =
         tensor(m, "", "position_embeddings.weight", INIT_NORMAL, 0, 2, c->max_positions, C);
     m->emb_ln = layernorm(m, "", "LayerNorm", C);
@@ -1788,6 +1789,7 @@ static void list_tensors(Model *m)
         layer->ffn_down = linear(m, prefix, "output.dense", C, c->ffn);
         layer->ffn_ln = layernorm(m, prefix, "output.LayerNorm", C);
     }
+    if (c->identity_projections) return;
     m->down_in = linear(m, "", "output_down_proj.0", C, C);
     m->down_out = linear(m, "", "output_down_proj.2", c->emb_dim, C);
 }
@@ -1799,6 +1801,9 @@ int config_check(const Config *c, Error *err)
     if (c->vocab < 1) return fail(err, "a vocabulary of %d words", c->vocab);
     if (c->hidden % c->heads)
         return fail(err, "hidden %d is not a multiple of heads %d", c->hidden, c->heads);
+    if (c->identity_projections && (c->emb_dim != c->hidden || c->self_conditioning))
+        return fail(err, "without projections emb-dim %d must be hidden %d, and self-conditioning "
+                         "off", c->emb_dim, c->hidden);
     if (c->predict == PREDICT_SOFTMAX && c->emb_norm <= 0)
         return fail(err, "predict softmax weighs words by their distance and needs them at one "
                          "norm: emb-norm must be above 0");
@@ -1969,6 +1974,13 @@ static Workspace from_example(const Workspace *all, const Config *c, int first)
     return w;
 }
 
+size_t workspace_size(const Workspace *w, const Config *c, int B, int N)
+{
+    Workspace counted = *w;
+    counted.arena = NULL, counted.B = B, counted.N = N, counted.first = 0;
+    return list_arrays(&counted, c);
+}
+
 int workspace_fit(Workspace *w, const Config *c, int B, int N, Error *err)
 {
     double per_row = 8.0 * c->hidden + 2.0 * c->ffn + (double)c->heads * N + 4;
@@ -1976,9 +1988,7 @@ int workspace_fit(Workspace *w, const Config *c, int B, int N, Error *err)
     if (per_row * B * N * sizeof(real) > (double)((size_t)-1 / 4))
         return fail(err, "a batch of %d x %d positions is too large for this machine", B, N);
     w->B = B, w->N = N, w->first = 0;
-    Workspace counted = *w;
-    counted.arena = NULL;
-    const size_t size = list_arrays(&counted, c);
+    const size_t size = workspace_size(w, c, B, N);
     if (size > w->size) {
         free(w->arena);
         w->size = 0;
@@ -2095,7 +2105,40 @@ static void linear_weights(real *dw, real *db, const real *dout, const real *in,
 
 static void weights_of(Pair p, int O, const real *dout, const real *in, int M)
 {
-    linear_weights(p.weight->grad, p.bias->grad, dout, in, M, O, p.weight->shape[1]);
+    if (p.weight) linear_weights(p.weight->grad, p.bias->grad, dout, in, M, O, p.weight->shape[1]);
+}
+
+/* Linear, tanh, Linear; without these weights, which the original does not have where embeddings
+ * come from BERT, the input. */
+static void project(real *out, real *act, const real *in, Pair first, Pair second, int M, int C)
+{
+    const size_t n = (size_t)M * C;
+    if (!first.weight) {
+        memcpy(out, in, n * sizeof *out);
+        return;
+    }
+    linear_of(act, in, first, M);
+    tanh_forward(act, act, n);
+    linear_of(out, act, second, M);
+}
+
+static void project_backward(real *din, real *dact, const real *dout, const real *act, Pair first,
+                             Pair second, int M, int C)
+{
+    const size_t n = (size_t)M * C;
+    if (!first.weight) {
+        memcpy(din, dout, n * sizeof *din);
+        return;
+    }
+    linear_of_backward(dact, second, dout, M);
+    tanh_backward(dact, dact, act, n);
+    linear_of_backward(din, first, dact, M);
+}
+
+void freeze_embeddings(Model *m)
+{
+    memset(m->word_embedding->grad, 0, m->word_embedding->size * sizeof(real));
+    memset(m->position_embeddings->grad, 0, m->position_embeddings->size * sizeof(real));
 }
 
 /* The table of embeddings as the weight of a Linear; dbias may be NULL. Called by one thread. */
@@ -2766,23 +2809,44 @@ void guide(const Sampler *s, const Workspace *w, const Diffusion *d, real *x, in
 }
 
 /* ---- 13. the checkpoint -----------------------------------------------------------------------
- * What: safetensors in and out: 8 bytes of header length, a JSON header, raw little-endian float32
- * without gaps. Who: the programs. May be skipped; who reads a checkpoint elsewhere should know:
- * names and shapes are those of the original's PyTorch state_dict; there is no lm_head.weight,
- * because it is word_embedding.weight; with emb-norm the rows of that are stored before they are
- * scaled; with self-conditioning input_up_proj.0 is (C,2D) and reads [x_t, guess]; t is told to the
- * network as t * 1000 / T; timestep embeddings are cosines, then sines; LayerNorm has eps 1e-12. */
+ * What: safetensors in and out: 8 bytes of header length, a JSON header, the numbers, little-endian
+ * and without gaps. Who: the programs. May be skipped. Who rebuilds the network elsewhere must know
+ * the following; test/pytorch.py does it, and ./sample --probe prints numbers to check it by.
+ *
+ *   - Names and shapes are those of the original's PyTorch state_dict. Those with nothing in front
+ *     are the averaged weights, the ones to use. A Linear is y = x W^T + b, W (out,in).
+ *   - There is no lm_head.weight: it is word_embedding.weight.
+ *   - With emb-norm, word_embedding.weight is stored before its rows are scaled to that norm. All
+ *     that reads embeddings reads the scaled ones: x_start, lm_head, the guess.
+ *   - With self-conditioning input_up_proj.0 is (C,2D) and reads [x_t, last guess], at first zeros.
+ *   - t is told to the network as t * 1000 / T. Its embedding is all cosines, then all sines, of t
+ *     times 10000^(-i / half), i = 0 .. half - 1, and a 0 where time-dim is odd.
+ *   - Projection + position + time are added up, and a LayerNorm comes behind each sum, eps 1e-12.
+ *     SiLU for the time, Tanh in both projections, GELU by erf in the layers; no attention mask.
+ *   - betas are .999 at most; x_start has variance 1 - alphas_cumprod[0] around the embeddings.
+ *   - predict says what the output is: `x-start` itself, the noise (`epsilon`), or, with `softmax`,
+ *     a point out whose guess is softmax(lm_head(out)) @ embeddings.
+ *   - A point becomes the word whose lm_head(x) is largest; special tokens are left out. */
 
 static const char *const predict_names[] = {"x-start", "epsilon", "softmax",
                                             NULL}; /* in the order of Predict */
 static const char *const off_on[] = {"off", "on", NULL};
+static const char *const projection_names[] = {"learnt", "identity", NULL};
 static const char *const format_version = "tdiff 1";
 
 void config_defaults(Config *c)
 {
-    *c = (Config){.seq_len = 512, .emb_dim = 128, .hidden = 128, .layers = 4, .heads = 4,
-                  .ffn = 512, .time_dim = 128, .diffusion_steps = 2000,
-                  .predict = PREDICT_SOFTMAX, .self_conditioning = 1, .emb_norm = 4};
+    *c = (Config){.seq_len = 512,
+                  .emb_dim = 128,
+                  .hidden = 128,
+                  .layers = 4,
+                  .heads = 4,
+                  .ffn = 512,
+                  .time_dim = 128,
+                  .diffusion_steps = 2000,
+                  .predict = PREDICT_SOFTMAX,
+                  .self_conditioning = 1,
+                  .emb_norm = 4};
 }
 
 void config_options(Option out[CONFIG_OPTIONS], Config *c)
@@ -2813,6 +2877,9 @@ void config_options(Option out[CONFIG_OPTIONS], Config *c)
          .help = "the network reads its last estimate, too", .result = 1},
         {"emb-norm", OPT_REAL, &c->emb_norm, .max = 1000,
          .help = "embeddings are scaled to this norm; 0: they are free", .result = 1},
+        {"projections", OPT_CHOICE, &c->identity_projections, .choices = projection_names,
+         .help = "identity: embeddings are as wide as the network and enter it as they are",
+         .result = 1},
         {"noise-schedule", OPT_CHOICE, &c->noise_schedule, .choices = noise_schedule_names,
          .help = "how noise grows with t", .result = 1},
     };
@@ -2862,16 +2929,58 @@ static void put_floats(FILE *f, uint64_t *sum, const real *x, size_t n)
     }
 }
 
-static const char *const families[] = {"", "raw.", "adam_m.",
-                                       "adam_v."}; /* "": the EMA weights, the ones to use */
+/* "": the averaged weights, the ones to use */
+static const char *const families[] = {"", "raw.", "adam_m.", "adam_v."};
 
-static void header_tensor(Buffer *header, const char *prefix, const Tensor *x, size_t *offset)
+/* The types of a safetensors file, of which the first ones are read. */
+enum { F32, F16, BF16, F64, READABLE };
+static const struct {
+    const char *name;
+    int bytes;
+} dtypes[] = {{"F32", 4}, {"F16", 2}, {"BF16", 2}, {"F64", 8},     {"I64", 8},
+              {"I32", 4}, {"I16", 2}, {"I8", 1},   {"U64", 8},     {"U32", 4},
+              {"U16", 2}, {"U8", 1},  {"BOOL", 1}, {"F8_E4M3", 1}, {"F8_E5M2", 1}};
+enum { DTYPES = sizeof dtypes / sizeof *dtypes };
+
+/* The next entry of a header; *offset goes on behind its numbers. */
+static void header_entry(Buffer *header, const char *family, const Stored *x, uint64_t *offset)
 {
-    buffer_print(header, ",\"%s%s\":{\"dtype\":\"F32\",\"shape\":[%d", prefix, x->name,
-                 x->shape[0]);
-    if (x->rank == 2) buffer_print(header, ",%d", x->shape[1]);
-    buffer_print(header, "],\"data_offsets\":[%zu,%zu]}", *offset, *offset + 4 * x->size);
-    *offset += 4 * x->size;
+    Buffer name = {0};
+    buffer_print(&name, "%s%s", family, x->name);
+    buffer_add(header, ",", 1);
+    if (name.failed)
+        header->failed = 1;
+    else
+        buffer_json_string(header, name.text, name.length);
+    buffer_print(header, ":{\"dtype\":\"%s\",\"shape\":[", dtypes[x->dtype].name);
+    for (int i = 0; i < x->rank; i++)
+        buffer_print(header, "%s%.0f", i ? "," : "", (double)x->shape[i]);
+    buffer_print(header, "],\"data_offsets\":[%.0f,%.0f]}", (double)*offset,
+                 (double)(*offset + x->bytes));
+    *offset += x->bytes;
+    free(name.text);
+}
+
+static Stored as_stored(const Tensor *x)
+{
+    return (Stored){(char *)x->name, F32, x->rank, {x->shape[0], x->shape[1]}, 0, 4 * x->size, 0};
+}
+
+/* Closes the header, opens the file and writes it; data: the bytes that are to follow. */
+static int begin_file(Output *o, const char *path, Buffer *header, uint64_t data, Error *err)
+{
+    unsigned char length[8];
+    buffer_print(header, "}");
+    while (header->length % 8 && !header->failed) buffer_add(header, " ", 1);
+    if (header->failed) return fail(err, "%s: out of memory for the header", path);
+    if (8 + header->length + data > LONG_MAX)
+        return fail(err, "%s: would have %.0f bytes; files can have %ld here", path,
+                    8.0 + header->length + data, LONG_MAX);
+    if (output_open(o, path, err)) return -1;
+    for (int k = 0; k < 8; k++) length[k] = (unsigned char)((uint64_t)header->length >> 8 * k);
+    fwrite(length, 1, 8, o->file); /* output_close checks */
+    fwrite(header->text, 1, header->length, o->file);
+    return 0;
 }
 
 /* All tensors, in the header's order; returns their checksum. f NULL: nothing else. */
@@ -2904,8 +3013,7 @@ int checkpoint_save(const char *path, const Model *m, const Optimizer *o, const 
     char checksum[20];
     Buffer header = {0}, value = {0};
     Output out = {0};
-    unsigned char length[8];
-    size_t offset = 0;
+    uint64_t offset = 0;
     int status = -1;
 
     for (int a = 0; a < 4; a++) {
@@ -2928,20 +3036,21 @@ int checkpoint_save(const char *path, const Model *m, const Optimizer *o, const 
     value.length = 0;
     tokenizer_to_json(t, &value);
     buffer_print(&header, ",\"tokenizer\":");
-    if (!value.failed) buffer_json_string(&header, value.text, value.length);
+    if (value.failed)
+        header.failed = 1;
+    else
+        buffer_json_string(&header, value.text, value.length);
     buffer_print(&header, "}");
     for (int f = 0; f < 4; f++)
-        for (int i = 0; i < m->num_tensors; i++)
-            header_tensor(&header, families[f], &m->tensors[i], &offset);
-    for (int i = 0; i < extras; i++) header_tensor(&header, "", &extra[i], &offset);
-    buffer_print(&header, "}");
-    while (header.length % 8 && !header.failed) buffer_add(&header, " ", 1);
-    if (header.failed || value.failed)
-        fail(err, "%s: out of memory for the header", path);
-    else if (!output_open(&out, path, err)) {
-        for (int k = 0; k < 8; k++) length[k] = (unsigned char)((uint64_t)header.length >> 8 * k);
-        fwrite(length, 1, 8, out.file); /* output_close checks */
-        fwrite(header.text, 1, header.length, out.file);
+        for (int i = 0; i < m->num_tensors; i++) {
+            const Stored x = as_stored(&m->tensors[i]);
+            header_entry(&header, families[f], &x, &offset);
+        }
+    for (int i = 0; i < extras; i++) {
+        const Stored x = as_stored(&extra[i]);
+        header_entry(&header, "", &x, &offset);
+    }
+    if (!begin_file(&out, path, &header, offset, err)) {
         put_tensors(out.file, m, o, extra, extras);
         status = output_close(&out, 1, err);
     }
@@ -2950,40 +3059,164 @@ int checkpoint_save(const char *path, const Model *m, const Optimizer *o, const 
     return status;
 }
 
-static int bad_entry(const Checkpoint *c, int node, const char *why, Error *err)
-{
-    return fail(err, "%s: tensor at byte %zu of the header: %s", c->path, c->json.node[node].begin,
-                why);
-}
+/* ---- reading */
 
-/* The header's entry of one tensor, checked; *rank and shape and *begin are filled. */
-static int checkpoint_entry(const Checkpoint *c, int node, int *rank, int64_t shape[2],
-                            uint64_t *begin, Error *err)
+/* The header's entry of the tensor whose name is node key, checked by itself. */
+static int read_entry(const Checkpoint *c, Stored *x, int key, Error *err)
 {
     const Json *j = &c->json;
-    const int dtype = json_find(j, node, "dtype"), dims = json_find(j, node, "shape");
-    const int offsets = json_find(j, node, "data_offsets");
-    int64_t from = -1, to = -1, count = 1;
-    if (dtype < 0 || j->node[dtype].end - j->node[dtype].begin != 3 ||
-        memcmp(j->text + j->node[dtype].begin, "F32", 3))
-        return bad_entry(c, node, "expected dtype F32", err);
-    if (dims < 0 || j->node[dims].type != JSON_ARRAY || j->node[dims].size < 1 ||
-        j->node[dims].size > 2)
-        return bad_entry(c, node, "expected a shape of 1 or 2 numbers", err);
-    *rank = j->node[dims].size;
-    shape[1] = 1;
-    for (int i = 0; i < *rank; i++) {
-        if (json_integer(j, dims + 1 + i, &shape[i]) || shape[i] < 1 || shape[i] > INT32_MAX)
-            return bad_entry(c, node, "bad shape", err);
-        if (shape[i] > INT64_MAX / 8 / count) return bad_entry(c, node, "too large", err);
-        count *= shape[i];
+    const int dtype = json_find(j, key + 1, "dtype"), dims = json_find(j, key + 1, "shape");
+    const int offsets = json_find(j, key + 1, "data_offsets");
+    int64_t from = -1, to = -1;
+    size_t length = 0;
+    x->name = json_text(j, key, &length);
+    if (!x->name || !length || strlen(x->name) != length)
+        return fail(err, "%s: header: no name of a tensor at byte %zu", c->path,
+                    j->node[key].begin);
+    const size_t n = dtype < 0 ? 0 : j->node[dtype].end - j->node[dtype].begin;
+    while (x->dtype < DTYPES && (strlen(dtypes[x->dtype].name) != n ||
+                                 memcmp(dtypes[x->dtype].name, j->text + j->node[dtype].begin, n)))
+        x->dtype++;
+    if (x->dtype == DTYPES)
+        return fail(err, "%s: tensor '%.80s': no dtype that is known", c->path, x->name);
+    if (dims < 0 || j->node[dims].type != JSON_ARRAY || j->node[dims].size > STORED_RANK)
+        return fail(err, "%s: tensor '%.80s': no shape of up to %d numbers", c->path, x->name,
+                    STORED_RANK);
+    x->rank = j->node[dims].size, x->bytes = (uint64_t)dtypes[x->dtype].bytes;
+    for (int i = 0; i < STORED_RANK; i++) {
+        x->shape[i] = 1;
+        if (i < x->rank && (json_integer(j, dims + 1 + i, &x->shape[i]) || x->shape[i] < 0))
+            return fail(err, "%s: tensor '%.80s': bad shape", c->path, x->name);
+        if (x->shape[i] && x->bytes > INT64_MAX / (uint64_t)x->shape[i])
+            return fail(err, "%s: tensor '%.80s': too large", c->path, x->name);
+        x->bytes *= (uint64_t)x->shape[i];
     }
     if (offsets < 0 || j->node[offsets].type != JSON_ARRAY || j->node[offsets].size != 2 ||
         json_integer(j, offsets + 1, &from) || json_integer(j, offsets + 2, &to) || from < 0 ||
-        to < from || (uint64_t)to > c->data_size || to - from != 4 * count)
-        return bad_entry(c, node, "data_offsets do not fit its shape and the file", err);
-    *begin = (uint64_t)from;
+        to < from || (uint64_t)to > c->data_size)
+        return fail(err,
+                    "%s: tensor '%.80s': data_offsets are not in the file, which has %.0f bytes",
+                    c->path, x->name, (double)c->data_size);
+    if ((uint64_t)(to - from) != x->bytes)
+        return fail(err, "%s: tensor '%.80s': its shape needs %.0f bytes, data_offsets give %.0f",
+                    c->path, x->name, (double)x->bytes, (double)(to - from));
+    x->begin = (uint64_t)from;
     return 0;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const Stored *)a)->name, ((const Stored *)b)->name);
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const Stored *x = a, *y = b;
+    if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
+    return (x->bytes > y->bytes) - (x->bytes < y->bytes);
+}
+
+/* No name occurs twice, and the tensors lie one behind the other: none shares a byte with another,
+ * and none is left over. */
+static int check_places(Checkpoint *c, Error *err)
+{
+    uint64_t end = 0;
+    qsort(c->stored, (size_t)c->count, sizeof *c->stored, by_name);
+    for (int i = 1; i < c->count; i++)
+        if (!strcmp(c->stored[i - 1].name, c->stored[i].name))
+            return fail(err, "%s: two tensors '%.80s'", c->path, c->stored[i].name);
+    qsort(c->stored, (size_t)c->count, sizeof *c->stored, by_place);
+    for (int i = 0; i < c->count; i++) {
+        const Stored *x = &c->stored[i];
+        if (x->begin != end)
+            return fail(err, "%s: tensor '%.80s' begins at byte %.0f, where %.0f was expected: %s",
+                        c->path, x->name, (double)x->begin, (double)end,
+                        x->begin < end ? "it overlaps another" : "a hole before it");
+        end += x->bytes;
+    }
+    return end == c->data_size
+               ? 0
+               : fail(err, "%s: the tensors need %.0f bytes, the file has %.0f for them", c->path,
+                      (double)end, (double)c->data_size);
+}
+
+static int read_header(Checkpoint *c, size_t length, Error *err)
+{
+    Error inner;
+    if (!(c->header = checked_alloc(length, 1, err))) return -1;
+    if (fread(c->header, 1, length, c->file) != length)
+        return fail(err, "%s: cannot read the header", c->path);
+    if (c->header[0] != '{') return fail(err, "%s: header: does not begin with {", c->path);
+    if (json_parse(&c->json, c->header, length, &inner))
+        return fail(err, "%s: header: %.400s", c->path, inner.text);
+    const Json *j = &c->json;
+    if (!(c->stored = checked_alloc((size_t)j->node[0].size, sizeof *c->stored, err))) return -1;
+    for (int key = 1; key < j->count; key = j->node[key + 1].next) {
+        const JsonNode *k = &j->node[key];
+        if (k->end - k->begin == 12 && !memcmp(c->header + k->begin, "__metadata__", 12)) {
+            for (int i = key + 2; i < j->node[key + 1].next; i++)
+                if (j->node[i].type != JSON_STRING)
+                    return fail(err, "%s: metadata: not all values are strings", c->path);
+        } else if (read_entry(c, &c->stored[c->count++], key, err))
+            return -1;
+    }
+    return check_places(c, err);
+}
+
+/* Tensors have other names in the files of BERT (Hugging Face), and there may be something in front
+ * of them all: "model.", "bert.". */
+static const struct {
+    const char *ours, *theirs;
+} names[] = {{"", ""},
+             {"word_embedding.", "embeddings.word_embeddings."},
+             {"position_embeddings.", "embeddings.position_embeddings."},
+             {"input_transformers.", "encoder."}};
+
+/* What is in front of the word embeddings: the shortest, as "raw." comes in front, too. */
+static void find_front(Checkpoint *c)
+{
+    size_t shortest = sizeof c->front;
+    for (int i = 0; i < c->count; i++)
+        for (int k = 0; k < 2; k++) {
+            const char *name = c->stored[i].name, *table = k ? names[1].theirs : names[1].ours;
+            const char *at = strstr(name, table);
+            const size_t n = at ? (size_t)(at - name) : shortest;
+            if (n >= shortest || strcmp(at + strlen(table), "weight") || (n && at[-1] != '.'))
+                continue;
+            shortest = n;
+            memcpy(c->front, name, n);
+            c->front[n] = '\0';
+        }
+}
+
+static Stored *stored_as(const Checkpoint *c, const char *name)
+{
+    for (int i = 0; i < c->count; i++)
+        if (!strcmp(c->stored[i].name, name)) return &c->stored[i];
+    return NULL;
+}
+
+/* A tensor under any of its names, or NULL */
+static Stored *find_stored(const Checkpoint *c, const char *family, const char *name)
+{
+    Stored *x = NULL;
+    for (size_t k = 0; k < sizeof names / sizeof *names && !x; k++) {
+        char full[256], *old;
+        const size_t n = strlen(names[k].ours);
+        if (strncmp(name, names[k].ours, n)) continue;
+        snprintf(full, sizeof full, "%s%s%s%s", family, c->front, names[k].theirs, name + n);
+        if ((x = stored_as(c, full)) || !(old = strstr(full, "LayerNorm."))) continue;
+        old += strlen("LayerNorm."); /* older files */
+        strcpy(old, strcmp(old, "weight") ? "beta" : "gamma");
+        x = stored_as(c, full);
+    }
+    return x;
+}
+
+int checkpoint_is_bert(const Checkpoint *c)
+{
+    const Stored *words = find_stored(c, "", "word_embedding.weight");
+    return words && strstr(words->name, names[1].theirs);
 }
 
 /* Are the tensors those that were written? A checkpoint of an earlier version does not say. */
@@ -2996,10 +3229,10 @@ static int verify_checksum(Checkpoint *c, Error *err)
     if (json_find(&c->json, metadata, "checksum") < 0) return 0;
     char *expected = checkpoint_metadata(c, "checksum", err);
     if (!expected) return -1;
-    for (size_t left = c->data_size / 4, n; left; left -= n) {
-        n = fread(bytes, 4, left < CHUNK ? left : CHUNK, c->file);
+    for (uint64_t left = c->data_size / 4, n; left; left -= n) {
+        n = fread(bytes, 4, left < CHUNK ? (size_t)left : CHUNK, c->file);
         if (!n) break;
-        sum = checksum_more(sum, bytes, n);
+        sum = checksum_more(sum, bytes, (size_t)n);
     }
     print_hash(found, sum);
     int status = ferror(c->file) ? fail(err, "%s: cannot read: %s", c->path, strerror(errno)) : 0;
@@ -3013,9 +3246,7 @@ static int verify_checksum(Checkpoint *c, Error *err)
 int checkpoint_open(Checkpoint *c, const char *path, Error *err)
 {
     unsigned char bytes[8];
-    uint64_t length = 0, total = 0, begin;
-    int64_t shape[2];
-    int rank;
+    uint64_t length = 0;
     long size;
     memset(c, 0, sizeof *c);
     if (strlen(path) >= sizeof c->path) return fail(err, "%.40s...: the path is too long", path);
@@ -3025,7 +3256,10 @@ int checkpoint_open(Checkpoint *c, const char *path, Error *err)
     if (fread(bytes, 1, 8, c->file) != 8 && ferror(c->file))
         return fail(err, "%s: cannot read: %s", path, strerror(errno));
     if (fseek(c->file, 0, SEEK_END) || (size = ftell(c->file)) < 0 || fseek(c->file, 8, SEEK_SET))
-        return fail(err, "%s: cannot find its size: %s", path, strerror(errno));
+        return fail(err,
+                    "%s: cannot find its size: %s; expected a file, not a pipe, as tensors are "
+                    "read in another order than they lie in",
+                    path, strerror(errno));
     const FileKind kind = file_kind(path);
     if (kind != FILE_CHECKPOINT)
         return fail(err, "%s: not a checkpoint of ./train but %s", path, file_kind_names[kind]);
@@ -3034,34 +3268,25 @@ int checkpoint_open(Checkpoint *c, const char *path, Error *err)
         return fail(
             err, "%s: not a whole checkpoint: the header should have %.0f bytes, the file has %ld",
             path, (double)length, size);
-    c->data = 8 + (size_t)length, c->data_size = (size_t)size - c->data;
-    if (!(c->header = checked_alloc((size_t)length, 1, err))) return -1;
-    if (fread(c->header, 1, (size_t)length, c->file) != length)
-        return fail(err, "%s: cannot read the header", path);
-    if (json_parse(&c->json, c->header, (size_t)length, err)) {
-        Error inner = *err;
-        return fail(err, "%s: header: %.400s", path, inner.text);
-    }
-    if (c->json.node[0].type != JSON_OBJECT)
-        return fail(err, "%s: header: expected an object", path);
-    for (int key = 1; key < c->json.count; key = c->json.node[key + 1].next) {
-        const JsonNode *k = &c->json.node[key];
-        if (k->end - k->begin == 12 && !memcmp(c->header + k->begin, "__metadata__", 12)) continue;
-        if (checkpoint_entry(c, key + 1, &rank, shape, &begin, err)) return -1;
-        total += 4 * (uint64_t)(shape[0] * shape[1]);
-    }
-    if (total != c->data_size)
-        return fail(err, "%s: the tensors need %.0f bytes, the file has %.0f for them", path,
-                    (double)total, (double)c->data_size);
+    c->data = 8 + length, c->data_size = (uint64_t)size - c->data;
+    if (read_header(c, (size_t)length, err)) return -1;
+    find_front(c);
     return verify_checksum(c, err);
 }
 
 void checkpoint_close(Checkpoint *c)
 {
     if (c->file) fclose(c->file);
+    for (int i = 0; i < c->count; i++) free(c->stored[i].name);
+    free(c->stored);
     free(c->header);
     json_free(&c->json);
     memset(c, 0, sizeof *c);
+}
+
+int checkpoint_is_ours(const Checkpoint *c)
+{
+    return json_find(&c->json, json_find(&c->json, 0, "__metadata__"), "format") >= 0;
 }
 
 char *checkpoint_metadata(const Checkpoint *c, const char *key, Error *err)
@@ -3121,6 +3346,64 @@ int checkpoint_config(const Checkpoint *c, Config *config, Tokenizer *t, int *st
     return status;
 }
 
+/* "num_attention_heads" of the config.json in the folder of the file, 0 if there is none */
+static int heads_beside(const Checkpoint *c)
+{
+    Buffer path = {0};
+    const char *slash = strrchr(c->path, '/');
+    Error none;
+    Json j = {0};
+    size_t n;
+    int64_t heads = 0;
+    buffer_add(&path, c->path, slash ? (size_t)(slash + 1 - c->path) : 0);
+    buffer_print(&path, "config.json");
+    char *text = path.failed ? NULL : read_file(path.text, &n, &none);
+    if (text && !json_parse(&j, text, n, &none))
+        json_integer(&j, json_find(&j, 0, "num_attention_heads"), &heads);
+    json_free(&j);
+    free(text);
+    free(path.text);
+    return heads > 0 && heads < INT_MAX ? (int)heads : 0;
+}
+
+int checkpoint_shapes(const Checkpoint *c, Config *config, Error *err)
+{
+    const struct {
+        const char *tensor;
+        int dimension, *size;
+    } sizes[] = {{"word_embedding.weight", 0, &config->vocab},
+                 {"word_embedding.weight", 1, &config->emb_dim},
+                 {"position_embeddings.weight", 0, &config->max_positions},
+                 {"position_embeddings.weight", 1, &config->hidden},
+                 {"input_transformers.layer.0.intermediate.dense.weight", 0, &config->ffn},
+                 {"time_embed.0.weight", 1, &config->time_dim}};
+    const Stored *x;
+    char layer[80] = "input_transformers.layer.0.output.dense.weight";
+    Option options[CONFIG_OPTIONS];
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        if (!(x = find_stored(c, "", sizes[i].tensor))) continue;
+        if (x->rank != 2 || x->shape[sizes[i].dimension] > INT_MAX)
+            return fail(err, "%s: tensor '%.80s' has the shape of something else", c->path,
+                        x->name);
+        *sizes[i].size = (int)x->shape[sizes[i].dimension];
+    }
+    for (config->layers = 0; find_stored(c, "", layer);)
+        sprintf(layer, "input_transformers.layer.%d.output.dense.weight", ++config->layers);
+    x = find_stored(c, "", "input_up_proj.0.weight");
+    config->self_conditioning = x && x->shape[1] == 2 * (int64_t)config->emb_dim;
+    config->heads = heads_beside(c);
+    config_options(options, config);
+    for (int i = 0; i < CONFIG_OPTIONS; i++) {
+        const Option *o = &options[i];
+        const int *number = o->value;
+        if (o->kind == OPT_INT && number != &config->heads &&
+            (*number < o->min || *number > o->max))
+            return fail(err, "%s: by its tensors %s is %d, expected %.0f to %.0f", c->path, o->name,
+                        *number, o->min, o->max);
+    }
+    return 0;
+}
+
 void denoiser_fingerprint(const Model *m, char out[20])
 {
     const Config *c = &m->config;
@@ -3153,47 +3436,284 @@ int checkpoint_is(const Checkpoint *c, const Model *denoiser, Error *err)
 
 int checkpoint_has(const Checkpoint *c, const char *tensor)
 {
-    return json_find(&c->json, 0, tensor) >= 0;
+    return find_stored(c, "", tensor) != NULL;
 }
 
-int checkpoint_tensor(Checkpoint *c, const Tensor *x, const char *prefix, real *out, Error *err)
+/* Number k of those of a type that is read */
+static double number_at(const unsigned char *bytes, int dtype, size_t k)
 {
-    unsigned char bytes[4 * CHUNK];
-    char name[100];
-    int64_t shape[2];
-    uint64_t begin;
-    int rank;
-    snprintf(name, sizeof name, "%s%s", prefix, x->name);
-    int node = json_find(&c->json, 0, name);
-    if (node < 0) return fail(err, "%s: no tensor '%s'", c->path, name);
-    if (checkpoint_entry(c, node, &rank, shape, &begin, err)) return -1;
-    if (rank != x->rank || shape[0] != x->shape[0] || shape[1] != x->shape[1])
-        return fail(err, "%s: tensor '%s' has shape [%d,%d], expected [%d,%d]", c->path, name,
-                    (int)shape[0], (int)shape[1], x->shape[0], x->shape[1]);
-    if (fseek(c->file, (long)(c->data + begin), SEEK_SET))
-        return fail(err, "%s: cannot read '%s'", c->path, name);
-    for (size_t k = 0; k < x->size; k += CHUNK) {
-        size_t count = x->size - k < CHUNK ? x->size - k : CHUNK;
-        if (fread(bytes, 4, count, c->file) != count)
-            return fail(err, "%s: ends within '%s'", c->path, name);
-        for (size_t j = 0; j < count; j++) {
-            const uint32_t u = word_at(bytes + 4 * j);
-            float f;
-            memcpy(&f, &u, sizeof f);
-            if (!(f - f == 0))
+    const int size = dtypes[dtype].bytes;
+    uint64_t bits = 0;
+    uint32_t u;
+    float f;
+    double d;
+    for (int i = size - 1; i >= 0; i--) bits = bits << 8 | bytes[k * size + i];
+    if (dtype == F64) return memcpy(&d, &bits, sizeof d), d;
+    if (dtype == F16) { /* 1 sign, 5 bits of exponent, 10 of the fraction */
+        const int exponent = (int)(bits >> 10 & 31), fraction = (int)(bits & 1023);
+        d = exponent ? ldexp(1024 + fraction, exponent - 25) : ldexp(fraction, -24);
+        if (exponent == 31) d = HUGE_VAL;
+        return bits >> 15 ? -d : d;
+    }
+    u = (uint32_t)(dtype == BF16 ? bits << 16 : bits);
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+
+/* All numbers of a tensor into out */
+static int read_stored(Checkpoint *c, const Stored *x, real *out, Error *err)
+{
+    unsigned char bytes[8 * CHUNK];
+    const size_t size = dtypes[x->dtype].bytes, n = (size_t)x->bytes / size;
+    if (fseek(c->file, (long)(c->data + x->begin), SEEK_SET))
+        return fail(err, "%s: cannot read '%s'", c->path, x->name);
+    for (size_t k = 0; k < n; k += CHUNK) {
+        const size_t count = n - k < CHUNK ? n - k : CHUNK;
+        if (fread(bytes, size, count, c->file) != count)
+            return fail(err, "%s: ends within '%s'", c->path, x->name);
+        for (size_t i = 0; i < count; i++) {
+            out[k + i] = (real)number_at(bytes, x->dtype, i);
+            if (!(out[k + i] - out[k + i] == 0))
                 return fail(err, "%s: tensor '%s' holds a number that is not finite", c->path,
-                            name);
-            out[k + j] = f;
+                            x->name);
         }
     }
     return 0;
 }
 
-int checkpoint_tensors(Checkpoint *c, const Model *m, const char *prefix, real *data, Error *err)
+/* What is wrong with what the file has for a tensor, behind "; ", or nothing. fewer: the file may
+ * have fewer rows. */
+static void add_fault(Buffer *faults, const Tensor *x, const Stored *stored, const char *family,
+                      int fewer)
 {
-    for (int i = 0; i < m->num_tensors; i++)
-        if (checkpoint_tensor(c, &m->tensors[i], prefix, data + (m->tensors[i].data - m->params),
-                              err))
-            return -1;
+    if (!stored) {
+        buffer_print(faults, "; no tensor '%s%s'", family, x->name);
+        return;
+    }
+    const int64_t rows = stored->shape[0];
+    if (stored->dtype >= READABLE)
+        buffer_print(faults, "; tensor '%.80s' is %s, expected F32 (or F16, BF16, F64)",
+                     stored->name, dtypes[stored->dtype].name);
+    else if (stored->rank != x->rank || stored->shape[1] != x->shape[1] ||
+             (fewer ? rows > x->shape[0] : rows != x->shape[0])) {
+        buffer_print(faults, "; tensor '%.80s' has shape [", stored->name);
+        for (int i = 0; i < stored->rank; i++)
+            buffer_print(faults, "%s%.0f", i ? "," : "", (double)stored->shape[i]);
+        buffer_print(faults, x->rank == 2 ? "], expected [%d,%d]" : "], expected [%d]", x->shape[0],
+                     x->shape[1]);
+    }
+}
+
+/* -1 if there are faults: as many as the message has room for */
+static int tell_faults(const Checkpoint *c, Buffer *faults, Error *err)
+{
+    const int any = faults->length > 0 || faults->failed;
+    if (any)
+        fail(err, "%s: %.380s%s", c->path, faults->failed ? "out of memory" : faults->text + 2,
+             faults->length > 380 ? " ..." : "");
+    free(faults->text);
+    return any ? -1 : 0;
+}
+
+int checkpoint_tensor(Checkpoint *c, const Tensor *x, const char *family, real *out, Error *err)
+{
+    const Stored *stored = find_stored(c, family, x->name);
+    Buffer faults = {0};
+    add_fault(&faults, x, stored, family, 0);
+    return tell_faults(c, &faults, err) ? -1 : read_stored(c, stored, out, err);
+}
+
+int checkpoint_part(Checkpoint *c, const Model *m, const char *family, const char *part, int fewer,
+                    real *data, Error *err)
+{
+    Buffer faults = {0};
+    for (int all_fit = 0; all_fit < 2; all_fit++) { /* nothing is read unless all is right */
+        for (int i = 0; i < m->num_tensors; i++) {
+            const Tensor *x = &m->tensors[i];
+            Stored *stored = find_stored(c, family, x->name);
+            const int table =
+                x == m->word_embedding || x == m->lm_head_bias || x == m->position_embeddings;
+            if (strncmp(x->name, part, strlen(part))) continue;
+            if (!all_fit)
+                add_fault(&faults, x, stored, family, fewer && table);
+            else if (read_stored(c, stored, data + (x->data - m->params), err))
+                return -1;
+            if (stored) stored->wanted = 1;
+        }
+        if (!all_fit && tell_faults(c, &faults, err)) return -1;
+    }
     return 0;
+}
+
+/* The bytes of two tensors are the same. */
+static int same_bytes(Checkpoint *c, const Stored *x, const Stored *y)
+{
+    unsigned char a[CHUNK], b[CHUNK];
+    if (x->dtype != y->dtype || x->bytes != y->bytes) return 0;
+    for (uint64_t at = 0; at < x->bytes; at += CHUNK) {
+        const size_t n = x->bytes - at < CHUNK ? (size_t)(x->bytes - at) : CHUNK;
+        if (fseek(c->file, (long)(c->data + x->begin + at), SEEK_SET) ||
+            fread(a, 1, n, c->file) != n ||
+            fseek(c->file, (long)(c->data + y->begin + at), SEEK_SET) ||
+            fread(b, 1, n, c->file) != n || memcmp(a, b, n))
+            return 0;
+    }
+    return 1;
+}
+
+/* Only --resume needs it. */
+static int is_training_state(const Stored *x)
+{
+    int is = !strcmp(x->name, "loss_history");
+    for (int f = 1; f < 4; f++) is |= !strncmp(x->name, families[f], strlen(families[f]));
+    return is;
+}
+
+/* The bytes of what is wanted, to a file if there is one; *sum: their checksum. */
+static int copy_wanted(Checkpoint *c, FILE *out, uint64_t *sum, Error *err)
+{
+    unsigned char bytes[4 * CHUNK];
+    *sum = checksum_begin;
+    for (int i = 0; i < c->count; i++) {
+        const Stored *x = &c->stored[i];
+        if (!x->wanted) continue;
+        if (fseek(c->file, (long)(c->data + x->begin), SEEK_SET))
+            return fail(err, "%s: cannot read '%s'", c->path, x->name);
+        for (uint64_t at = 0, n; at < x->bytes; at += n) {
+            n = x->bytes - at < sizeof bytes ? x->bytes - at : sizeof bytes;
+            if (fread(bytes, 1, (size_t)n, c->file) != n)
+                return fail(err, "%s: cannot read '%s'", c->path, x->name);
+            *sum = checksum_more(*sum, bytes, (size_t)n / 4);
+            if (out) fwrite(bytes, 1, (size_t)n, out);
+        }
+    }
+    return 0;
+}
+
+int checkpoint_export(Checkpoint *c, const char *path, Error *err)
+{
+    const Json *j = &c->json;
+    const int metadata = json_find(j, 0, "__metadata__"), old = json_find(j, metadata, "checksum");
+    char checksum[20];
+    Buffer header = {0};
+    Output out = {0};
+    Error other;
+    uint64_t offset = 0, sum;
+    if (!checkpoint_is_ours(c)) return fail(err, "%s: not a checkpoint of ./train", c->path);
+    for (int i = 0; i < c->count; i++) c->stored[i].wanted = !is_training_state(&c->stored[i]);
+    if (copy_wanted(c, NULL, &sum, err)) return -1;
+    print_hash(checksum, sum);
+    buffer_print(&header, "{\"__metadata__\":{\"checksum\":\"%s\"", checksum);
+    for (int key = metadata + 1; key < j->node[metadata].next; key += 2)
+        if (key + 1 != old) {
+            buffer_add(&header, ",\"", 2);
+            buffer_add(&header, j->text + j->node[key].begin,
+                       j->node[key + 1].end + 1 - j->node[key].begin);
+        }
+    buffer_print(&header, "}");
+    for (int i = 0; i < c->count; i++)
+        if (c->stored[i].wanted) header_entry(&header, "", &c->stored[i], &offset);
+    int status = begin_file(&out, path, &header, offset, err);
+    if (!status) status = copy_wanted(c, out.file, &sum, err);
+    if (output_close(&out, !status, status ? &other : err)) status = -1;
+    free(header.text);
+    return status;
+}
+
+void checkpoint_log(const char *path, Buffer *name)
+{
+    static const char suffix[] = ".safetensors";
+    const size_t n = strlen(path), k = sizeof suffix - 1;
+    buffer_add(name, path, n > k && !strcmp(path + n - k, suffix) ? n - k : n);
+    buffer_print(name, ".jsonl");
+}
+
+/* What the last line of the log beside the checkpoint says of the losses */
+static void describe_log(const Checkpoint *c, Buffer *out)
+{
+    static const char *const keys[] = {"step",     "loss",        "mse",
+                                       "head_nll", "decoder_nll", "val_loss"};
+    Buffer name = {0};
+    Error none;
+    Json j = {0};
+    size_t n = 0;
+    checkpoint_log(c->path, &name);
+    char *text = name.failed ? NULL : read_file(name.text, &n, &none);
+    while (n && text[n - 1] == '\n') n--;
+    size_t begin = n;
+    while (begin && text[begin - 1] != '\n') begin--;
+    if (n && !json_parse(&j, text + begin, n - begin, &none)) {
+        buffer_print(out, "  %-18s", "end of its log");
+        for (size_t k = 0; k < sizeof keys / sizeof *keys; k++) {
+            const int node = json_find(&j, 0, keys[k]);
+            if (node < 0) continue;
+            buffer_print(out, " %s ", keys[k]);
+            buffer_add(out, j.text + j.node[node].begin, j.node[node].end - j.node[node].begin);
+        }
+        buffer_add(out, "\n", 1);
+    }
+    json_free(&j);
+    free(text);
+    free(name.text);
+}
+
+void checkpoint_describe(const Checkpoint *c, Buffer *out)
+{
+    const Json *j = &c->json;
+    const int metadata = json_find(j, 0, "__metadata__"), ours = checkpoint_is_ours(c);
+    const Stored *words = find_stored(c, "", "word_embedding.weight");
+    double numbers = 0;
+    int state = 0;
+    for (int i = 0; i < c->count; i++) {
+        state |= is_training_state(&c->stored[i]);
+        if (!is_training_state(&c->stored[i]))
+            numbers += (double)(c->stored[i].bytes / (uint64_t)dtypes[c->stored[i].dtype].bytes);
+    }
+    buffer_print(out, "%s: %.2f MB, %.2f million weights", c->path,
+                 (double)(c->data + c->data_size) * 1e-6, numbers * 1e-6);
+    buffer_print(out,
+                 !ours   ? " in %d tensors; not of ./train\n"
+                 : state ? " to sample with and a training state\n"
+                         : " to sample with, no training state\n",
+                 c->count);
+    for (int key = metadata + 1; metadata >= 0 && key < j->node[metadata].next; key += 2) {
+        const JsonNode *k = &j->node[key], *value = k + 1;
+        if (value->begin == value->end || json_find(j, metadata, "tokenizer") == key + 1) continue;
+        /* as they are written, so that escapes stay escapes */
+        buffer_print(out, "  %-18.*s ", (int)(k->end - k->begin), j->text + k->begin);
+        buffer_add(out, j->text + value->begin, value->end - value->begin);
+        buffer_add(out, "\n", 1);
+    }
+    if (words) buffer_print(out, "  %-18s %.0f\n", "vocabulary", (double)words->shape[0]);
+    if (ours) describe_log(c, out);
+    for (int i = 0; i < c->count && !ours; i++) {
+        const Stored *x = &c->stored[i];
+        buffer_add(out, "  ", 2);
+        buffer_json_string(out, x->name, strlen(x->name));
+        buffer_print(out, " %s [", dtypes[x->dtype].name);
+        for (int d = 0; d < x->rank; d++)
+            buffer_print(out, "%s%.0f", d ? "," : "", (double)x->shape[d]);
+        buffer_print(out, "]\n");
+    }
+}
+
+int checkpoint_rest(Checkpoint *c, Error *err)
+{
+    const Stored *words = find_stored(c, "", "word_embedding.weight");
+    Stored *head = find_stored(c, "", "lm_head.weight");
+    Buffer faults = {0};
+    if (head && words && !same_bytes(c, head, words))
+        return fail(err, "%s: tensor '%.80s' is not '%.80s', to which it is tied here", c->path,
+                    head->name, words->name);
+    if (head) head->wanted = 1;
+    for (int i = 0; i < c->count; i++)
+        if (!c->stored[i].wanted && c->stored[i].dtype < READABLE)
+            buffer_print(&faults, "; tensor '%.80s' has no place in this network",
+                         c->stored[i].name);
+    return tell_faults(c, &faults, err);
+}
+
+int checkpoint_tensors(Checkpoint *c, const Model *m, const char *family, real *data, Error *err)
+{
+    return checkpoint_part(c, m, family, "", 0, data, err);
 }

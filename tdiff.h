@@ -56,6 +56,7 @@ typedef struct {
     int diffusion_steps, noise_schedule; /* an index into noise_schedule_names */
     int predict, self_conditioning;      /* a Predict; 0 or 1 */
     double emb_norm;                     /* 0: embeddings are not normalised */
+    int identity_projections;            /* 1: D is C, and x_t enters the layers as it is */
 } Config;
 
 typedef enum { INIT_NORMAL, INIT_UNIFORM, INIT_ONE, INIT_ZERO } Init;
@@ -337,11 +338,15 @@ int config_check(const Config *c, Error *err);         /* can there be such a mo
 int model_init(Model *m, const Config *c, Error *err); /* checks c; all weights are zero */
 void model_random(Model *m, uint64_t seed); /* the initial weights, as PyTorch draws them */
 void model_free(Model *m);
+/* Behind the losses of a step: it leaves the tables of words and positions as they are. */
+void freeze_embeddings(Model *m);
 /* How many examples of a batch training should take at a time. The bits of the result depend on it,
  * so it knows nothing of the threads. */
 int piece_of_batch(int B, int N);
 /* B: the most examples at a time, N: the number of positions. */
 int workspace_init(Workspace *w, const Config *c, int B, int N, int training, Error *err);
+/* Numbers in the arena that so many examples need. */
+size_t workspace_size(const Workspace *w, const Config *c, int B, int N);
 /* Arranges the arrays for another B and N; what they held is lost. Allocates only what no call
  * before needed as much of. */
 int workspace_fit(Workspace *w, const Config *c, int B, int N, Error *err);
@@ -469,6 +474,7 @@ extern const char *const file_kind_names[];      /* in this order, with their ar
 void file_date(const char *path, char out[20]);  /* of its last change; "": unknown */
 int same_file(const char *a, const char *b);     /* under whatever names */
 double free_bytes(const char *path);             /* on the disk of this file; -1: unknown */
+double physical_memory(void); /* bytes that the machine has; HUGE_VAL: unknown */
 
 /* A file that replaces path, or what path is a symbolic link to, only when it is whole: it is
  * written beside it under a name of its own and then renamed. The old file's mode is kept; a
@@ -620,6 +626,8 @@ int tokenizer_make(Tokenizer *t, const TokenizerOptions *o, const char *text, si
 int tokenizer_read(Tokenizer *t, const char *path, Error *err);
 int tokenizer_from_json(Tokenizer *t, const char *text, size_t n, Error *err);
 void tokenizer_to_json(const Tokenizer *t, Buffer *out); /* Hugging Face's tokenizer.json */
+/* Adds the words, or characters, of text that are unknown, in their order. */
+int tokenizer_grow(Tokenizer *t, const char *text, size_t n, Error *err);
 void tokenizer_free(Tokenizer *t); /* harmless on {0} and after a failure */
 /* The id of token, UTF-8, which is added if it is new, after the special ones. Begin with {0}. */
 int tokenizer_add(Tokenizer *t, const char *token, Error *err);
@@ -677,7 +685,7 @@ struct Option {
     const char *help;           /* NULL: not offered, only kept in the checkpoint */
     const char *deflt;          /* what --help shows as the default; NULL: *value */
     const char *needs;          /* NULL, or the option without which it has no effect */
-    const char *excludes;       /* NULL, or "a b": options beside which it has none */
+    const char *excludes;       /* NULL, "*", or "a b": options beside which it has none */
     int result;                 /* determines the result: goes into the checkpoint */
     int given;                  /* how often: set by the parser */
 };
@@ -694,7 +702,7 @@ void options_help(const Option *table, FILE *out);
 
 /* The options that make a Config, with their ranges: train.c offers them, the checkpoint stores
  * them. */
-enum { CONFIG_OPTIONS = 13 };
+enum { CONFIG_OPTIONS = 14 };
 void config_defaults(Config *c); /* of ./train; vocab and max_positions come from the text */
 void config_options(Option out[CONFIG_OPTIONS], Config *c);
 
@@ -706,28 +714,61 @@ int checkpoint_save(const char *path, const Model *m, const Optimizer *o, const 
                     int extras, const Tokenizer *t, const Option *options, int steps_done,
                     Error *err);
 
-typedef struct {
+enum { STORED_RANK = 8 };
+typedef struct { /* a tensor as it lies in a file */
+    char *name;
+    int dtype, rank; /* dtype: an index into dtypes, tdiff.c */
+    int64_t shape[STORED_RANK]; /* 1 behind rank */
+    uint64_t begin, bytes;
+    int wanted; /* it was read */
+} Stored;
+typedef struct { /* checkpoint_close may follow a failure, and {0} */
     char path[1024];
     FILE *file;
     char *header;
     Json json;
-    size_t data, data_size; /* where the tensors begin in the file, and their bytes */
+    Stored *stored; /* (count) in the order in which they lie */
+    int count;
+    uint64_t data, data_size; /* where the tensors begin in the file, and their bytes */
+    char front[64];           /* what all names have in front: "", "model.", "bert." */
 } Checkpoint;
+/* Any safetensors file that keeps the rules of the format: tensors of known types, one behind the
+ * other without a gap, each name once. */
 int checkpoint_open(Checkpoint *c, const char *path, Error *err);
 void checkpoint_close(Checkpoint *c);
+int checkpoint_is_ours(const Checkpoint *c); /* ./train has written it: it has our metadata */
 char *checkpoint_metadata(const Checkpoint *c, const char *key, Error *err); /* the caller frees */
 int checkpoint_option(const Checkpoint *c, Option *o, Error *err); /* *o->value from o->name's */
 int checkpoint_config(const Checkpoint *c, Config *config, Tokenizer *t, int *steps_done,
                       Error *err);
+int checkpoint_is_bert(const Checkpoint *c); /* its names are those of Hugging Face's BERT */
+/* Of a file without our metadata: what its shapes say of *config, and heads as in the config.json
+ * beside it, or 0. The rest of *config stays. */
+int checkpoint_shapes(const Checkpoint *c, Config *config, Error *err);
 /* What a classifier says of its denoiser: embeddings, noise schedule, positions. */
 void denoiser_fingerprint(const Model *m, char out[20]);
 /* Is c a classifier for this denoiser or, with NULL, a denoiser itself? */
 int checkpoint_is(const Checkpoint *c, const Model *denoiser, Error *err);
 int checkpoint_has(const Checkpoint *c, const char *tensor);
-/* Reads the tensor prefix + x->name, which must have x's shape, into data. */
-int checkpoint_tensor(Checkpoint *c, const Tensor *x, const char *prefix, real *data, Error *err);
-/* Reads all tensors whose names are prefix + a name of m's table into data (num_params), in the
- * table's order. */
-int checkpoint_tensors(Checkpoint *c, const Model *m, const char *prefix, real *data, Error *err);
+/* Reads the tensor family + x->name, which must have x's shape, into data (x->size). It may have
+ * BERT's name, something in front of it, and be F32, F16, BF16 or F64. */
+int checkpoint_tensor(Checkpoint *c, const Tensor *x, const char *family, real *data, Error *err);
+/* Reads all tensors of m's table into data (num_params), in the table's order. family: "" the
+ * averaged weights, "raw." those that are trained, "adam_m.", "adam_v.". The error lists all that
+ * are missing or of another shape, and then none has been read. */
+int checkpoint_tensors(Checkpoint *c, const Model *m, const char *family, real *data, Error *err);
+/* The same of those whose names begin with part. fewer: the file may have fewer words and positions
+ * than m; those behind keep what data has. */
+int checkpoint_part(Checkpoint *c, const Model *m, const char *family, const char *part, int fewer,
+                    real *data, Error *err);
+/* Appends what any safetensors file is, a line for each thing that it says of itself. */
+void checkpoint_describe(const Checkpoint *c, Buffer *out);
+/* Appends the name of the log beside the checkpoint at path. */
+void checkpoint_log(const char *path, Buffer *name);
+/* Copies a checkpoint to path without the tensors that only --resume needs. */
+int checkpoint_export(Checkpoint *c, const char *path, Error *err);
+/* To be called behind these for a file without our metadata: has everything in it been read? An
+ * lm_head.weight must be word_embedding.weight; what is no weight by its type does not count. */
+int checkpoint_rest(Checkpoint *c, Error *err);
 
 #endif

@@ -124,7 +124,7 @@ FileKind file_kind(const char *path)
     bytes[n] = '\0';
     fclose(f);
     if (!n) return FILE_NEW;
-    if (n > 10 && !bytes[7] && !memcmp(bytes + 8, "{\"", 2)) return FILE_CHECKPOINT;
+    if (n > 9 && !bytes[7] && bytes[8] == '{') return FILE_CHECKPOINT;
     if (memchr(bytes, 0, n)) return FILE_BINARY;
     if (!strncmp(bytes, "{\"step\":", 8)) return FILE_LOG;
     if (*bytes == '{' && !strncmp(bytes + 1 + strspn(bytes + 1, " \r\n"), "\"version\"", 9))
@@ -157,6 +157,15 @@ int output_spares(const char *path, const char *input, Error *err)
 {
     if (!input || !same_file(path, input)) return 0;
     return fail(err, "%s: the output would overwrite this input; another --out is needed", input);
+}
+
+double physical_memory(void)
+{
+#if defined(TDIFF_POSIX) && defined(_SC_PHYS_PAGES)
+    return (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+#else
+    return HUGE_VAL;
+#endif
 }
 
 double free_bytes(const char *path)
@@ -832,6 +841,10 @@ static int check_options(const Option *table, Error *err)
     for (const Option *o = table; o->name; o++) {
         const char *dashes = o->name[1] ? "--" : "-", *other = o->excludes ? o->excludes : "";
         if (!o->given) continue;
+        for (const Option *p = table; *other == '*' && p->name; p++)
+            if (p != o && p->given)
+                return fail(err, "%s%s takes no other option; there is --%s", dashes, o->name,
+                            p->name);
         if (o->needs && !is_given(table, o->needs, strlen(o->needs)))
             return fail(err, "%s%s needs --%s", dashes, o->name, o->needs);
         for (size_t n; *other; other += n + (other[n] == ' ')) {
@@ -894,7 +907,8 @@ void options_help(const Option *table, FILE *out)
             option_print(o, &value);
         if (value.length) fprintf(out, " (default %s)", value.text);
         if (o->needs) fprintf(out, " (needs --%s)", o->needs);
-        if (o->excludes) fprintf(out, " (not with: %s)", o->excludes);
+        if (o->excludes && *o->excludes == '*') fprintf(out, " (takes no other option)");
+        else if (o->excludes) fprintf(out, " (not with: %s)", o->excludes);
         fputc('\n', out);
         free(value.text);
     }
@@ -2828,6 +2842,32 @@ int tokenizer_make(Tokenizer *t, const TokenizerOptions *o, const char *text, si
                                                                         o->min_frequency, err);
     if (!status && is_word) status = learn_blanks(t, text, n, err);
     if (status) tokenizer_free(t);
+    return status;
+}
+
+int tokenizer_grow(Tokenizer *t, const char *text, size_t n, Error *err)
+{
+    const int before = t->size;
+    Glue *old = t->glue;
+    Buffer pieces = {0};
+    int status = 0;
+    if (t->kind != TOKENIZER_WORD && t->kind != TOKENIZER_CHAR)
+        return fail(err, "its tokens are parts of words, of which any text consists");
+    tokenizer_split(t, text, n, &pieces);
+    if (pieces.failed) status = fail(err, "out of memory");
+    char *piece = pieces.length && !status ? strtok(pieces.text, "\n") : NULL;
+    for (; piece && !status; piece = strtok(NULL, "\n"))
+        if (tokenizer_unknown(t, piece) && tokenizer_add(t, piece, err) < 0) status = -1;
+    if (old && !status) { /* what it has seen, and what it sees now */
+        status = learn_blanks(t, text, n, err);
+        for (int id = 0; id < before && !status; id++)
+            for (int k = 0; k < 2 * BESIDES; k++)
+                for (int glued = 0; glued < 2; glued++)
+                    t->glue[id].count[k / BESIDES][k % BESIDES][glued] +=
+                        old[id].count[k / BESIDES][k % BESIDES][glued];
+        free(old);
+    }
+    free(pieces.text);
     return status;
 }
 

@@ -2,7 +2,9 @@
  *
  *   ./train                               the simple corpus, a minute or two: simple.safetensors
  *   ./train mine.txt --val held-out.txt   your own: mine.safetensors
- *   ./train mine.txt --resume mine.safetensors
+ *   ./train --resume mine.safetensors            after Ctrl-C; with --steps MORE, after its end
+ *   ./train other.txt --init mine.safetensors    begins with its weights
+ *   ./train --export mine.safetensors small.safetensors    what ./sample needs of it
  *   ./train --classifier labeled.tsv --denoiser mine.safetensors     for ./sample --guide
  *
  * A step draws a batch of sentences, a diffusion step t and noise for each, and follows the
@@ -14,6 +16,7 @@
 #endif
 #include "tdiff.h"
 #include <ctype.h>
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,7 +36,7 @@ static double seconds(void)
 /* ---- options -------------------------------------------------------------------------------- */
 
 /* What two corpora differ in: a run can only be resumed on the sentences, and labels, it began
- * with. */
+ * with. label: NULL, or one for each sentence. */
 static void corpus_fingerprint(const Corpus *c, const int *label, char out[20])
 {
     uint64_t hash = (uint64_t)c->rows;
@@ -47,19 +50,25 @@ static void corpus_fingerprint(const Corpus *c, const int *label, char out[20])
 
 typedef struct {
     Config config;
-    int recipe, steps, stop_at, batch, warmup, schedule_sampler, seed, threads, log_interval,
-        save_interval, pad, overwrite, help;
+    int recipe, steps, stop_at, batch, microbatch, warmup, schedule_sampler, seed, threads,
+        log_interval, save_interval, pad, grow_vocab, init_pretrained, pretrained_embeddings,
+        freeze_embeddings, dry_run, overwrite, help;
     TokenizerOptions text;
-    double lr, weight_decay, dropout, ema_rate, clip;
-    const char *val, *out, *resume, *fingerprint, *classifier, *denoiser, *denoiser_is;
+    double save_minutes, lr, weight_decay, dropout, ema_rate, clip;
+    const char *val, *out, *resume, *init, *export, *classifier, *denoiser;
+    /* what else the checkpoint says of the run */
+    const char *text_path, *fingerprint, *val_fingerprint, *denoiser_is, *earlier_steps,
+        *arithmetic;
+    double text_bytes;
 } Settings;
 
 enum { CLASSIFIER_STEPS = 1000 }; /* the defaults with --classifier */
 #define CLASSIFIER_LR 5e-4
 enum {
-    LOSSES_KEPT = 10, /* for every t */
+    LOSSES_KEPT = 10,  /* for every t */
     LONGEST_BLOCK = 8, /* see epoch_order */
-    FEW = 5            /* sentences of a label, to hold one out */
+    FEW = 5,           /* sentences of a label, to hold one out */
+    VALIDATED = 256    /* held-out sentences, at most, that val is measured on */
 };
 
 static void defaults(Settings *s)
@@ -70,12 +79,13 @@ static void defaults(Settings *s)
     s->text = (TokenizerOptions){"word", .vocab_size = 10000, .min_frequency = 1};
     s->lr = 2e-3, s->weight_decay = 0.01, s->ema_rate = 0.999, s->clip = 1;
     s->threads = max_threads(), s->log_interval = 100, s->save_interval = 500;
+    s->save_minutes = 5;
 }
 
 static const char *const schedule_samplers[] = {"uniform", "loss-second-moment", NULL};
 static const char *const off_on[] = {"off", "on", NULL};
 static const char *const recipe_names[] = {"best", "templates", "original", NULL};
-enum { TEMPLATES = 1 }; /* the one for the default corpus */
+enum { TEMPLATES = 1 /* the one for the default corpus */, ORIGINAL };
 static const struct {
     const char *option, *value[3];
 } recipes[] = {
@@ -109,7 +119,8 @@ static Option *list_options(Settings *s, Error *err)
          .deflt = "best; templates for the default corpus"},
         {"val", OPT_TEXT, &s->val, .excludes = "classifier",
          .help = "held-out sentences to measure the loss on",
-         .deflt = "data/simple-test.txt for the default corpus"},
+         .deflt = "data/simple-test.txt for the default corpus; those of the run resumed",
+         .result = 1},
         {"classifier", OPT_TEXT, &s->classifier,
          .help = "train a classifier for ./sample --guide on this file: a sentence, a TAB and a "
                  "label a line",
@@ -126,6 +137,10 @@ static Option *list_options(Settings *s, Error *err)
          .help = "save and stop after this step", .deflt = "steps"},
         {"batch", OPT_INT, &s->batch, .min = 1, .max = 65536, .help = "sentences a step",
          .result = 1},
+        {"microbatch", OPT_INT, &s->microbatch, .max = 65536,
+         .help = "sentences to compute at a time; fewer need less memory, and give the same but "
+                 "for rounding and dropout",
+         .deflt = "as many as are fast", .result = 1},
         {"pad", OPT_CHOICE, &s->pad, .choices = off_on,
          .help = "fill every sentence up to the longest, and let the network say where it ends",
          .excludes = "classifier", .result = 1},
@@ -161,16 +176,46 @@ static Option *list_options(Settings *s, Error *err)
         {"clip", OPT_REAL, &s->clip, .max = 1e9,
          .help = "largest norm of the gradient; 0: no limit", .result = 1},
         {"seed", OPT_INT, &s->seed, .max = INT32_MAX, .help = "of everything random", .result = 1},
-        {"corpus", OPT_TEXT, &s->fingerprint, .result = 1}, /* no help: in the checkpoint only */
+        /* no help: in the checkpoint only */
+        {"text", OPT_TEXT, &s->text_path, .result = 1},
+        {"text-bytes", OPT_REAL, &s->text_bytes, .max = 1e18, .result = 1},
+        {"corpus", OPT_TEXT, &s->fingerprint, .result = 1},
+        {"val-corpus", OPT_TEXT, &s->val_fingerprint, .result = 1},
         {"denoiser-is", OPT_TEXT, &s->denoiser_is, .result = 1},
+        {"earlier-steps", OPT_TEXT, &s->earlier_steps, .result = 1},
+        {"arithmetic", OPT_TEXT, &s->arithmetic, .result = 1},
         {"threads", OPT_INT, &s->threads, .min = 1, .max = 1024,
          .help = "does not change the result"},
         {"log-interval", OPT_INT, &s->log_interval, .min = 1, .max = 1e8,
          .help = "steps between lines of the log"},
         {"save-interval", OPT_INT, &s->save_interval, .min = 1, .max = 1e8,
          .help = "steps between checkpoints"},
+        {"save-minutes", OPT_REAL, &s->save_minutes, .min = 0.001, .max = 1e6,
+         .help = "minutes between checkpoints, if those steps take longer"},
+        {"dry-run", OPT_FLAG, &s->dry_run,
+         .help =
+             "say what memory and time the run would take, after five steps, and write nothing"},
         {"resume", OPT_TEXT, &s->resume,
-         .help = "go on with this checkpoint; options that determine the result must agree"},
+         .help = "go on with this checkpoint; options that determine the result must agree, but "
+                 "--steps may change"},
+        {"init", OPT_TEXT, &s->init,
+         .help = "begin with the weights of this checkpoint, or of a safetensors file with the "
+                 "names of the original; shape and vocabulary are its own",
+         .excludes = "resume classifier", .result = 1},
+        {"grow-vocab", OPT_FLAG, &s->grow_vocab,
+         .help = "add the words of the text that the checkpoint of --init does not know",
+         .needs = "init"},
+        {"init-pretrained", OPT_FLAG, &s->init_pretrained,
+         .help = "take the layers from the BERT (Hugging Face's names) of --init", .needs = "init"},
+        {"use-pretrained-embeddings", OPT_FLAG, &s->pretrained_embeddings,
+         .help = "take its embeddings of words and positions, without projections",
+         .needs = "init"},
+        {"freeze-embeddings", OPT_FLAG, &s->freeze_embeddings, .excludes = "classifier",
+         .help = "leave the embeddings of words and positions as they are", .result = 1},
+        {"export", OPT_TEXT, &s->export,
+         .help = "copy this checkpoint, without what only --resume needs, into the file that is "
+                 "named behind it",
+         .excludes = "*"},
         {"overwrite", OPT_FLAG, &s->overwrite,
          .help = "begin anew where there is a checkpoint or log already", .excludes = "resume"},
         {"help", OPT_FLAG, &s->help, .help = "print this"},
@@ -183,30 +228,6 @@ static Option *list_options(Settings *s, Error *err)
     for (int i = 0; i < CONFIG_OPTIONS; i++) table[i].excludes = "classifier";
     memcpy(table + CONFIG_OPTIONS, options, sizeof options);
     return table;
-}
-
-/* Takes what determines the result from the checkpoint; what was given on the command line must
- * agree with it. */
-static int resume_options(Option *table, const Checkpoint *c, Error *err)
-{
-    for (Option *o = table; o->name; o++) {
-        Buffer given = {0}, saved = {0};
-        int differ;
-        if (!o->result || o->kind == OPT_TEXT) continue;
-        option_print(o, &given);
-        if (checkpoint_option(c, o, err)) {
-            free(given.text);
-            return -1;
-        }
-        option_print(o, &saved);
-        differ = o->given && !given.failed && !saved.failed && strcmp(given.text, saved.text);
-        if (differ)
-            fail(err, "--%s %s: %s was trained with %s", o->name, given.text, c->path, saved.text);
-        free(given.text);
-        free(saved.text);
-        if (differ) return -1;
-    }
-    return 0;
 }
 
 /* path without its folder, and without the first of the suffixes (NULL-terminated) that it ends in
@@ -233,10 +254,13 @@ typedef struct {
     size_t at; /* positions of the batch before them */
 } Group;
 
+enum { REMEMBERED = 10 };
 typedef struct {
     Settings s;
     Option *options;
-    Tokenizer tokenizer; /* of a classifier: its labels */
+    Checkpoint from;              /* of --resume or --init, while it is read */
+    char *remembered[REMEMBERED]; /* texts that it says */
+    Tokenizer tokenizer;          /* of a classifier: its labels */
     Corpus corpus, val;
     Model model;
     Model denoiser; /* of a classifier: whose samples it is to guide, and that one's words */
@@ -259,7 +283,7 @@ typedef struct {
     int *val_order, *val_rank; /* held-out sentences by length; which t of those spread evenly */
     /* a batch: of each of `count` sentences its row in the corpus, its length, t, ... */
     int count, groups;
-    size_t positions; /* of all of them */
+    size_t positions, room; /* of all of them; that ids and noise have room for */
     int *row, *length, *t, *labels, *guess;
     size_t *at; /* and where it begins in ids and noise */
     Group *group;
@@ -268,7 +292,7 @@ typedef struct {
     real *weight, *scaled;    /* scaled: by the share of the positions that are the group's */
     Losses terms;
     double tokens;           /* of all batches of this run */
-    char fingerprint[2][20]; /* of the corpus and of the denoiser */
+    char fingerprint[3][20]; /* of the corpus, of the held-out text, of the denoiser */
     Log log;
     int done, saved; /* steps: taken, and those that the checkpoint has */
 } Training;
@@ -348,6 +372,13 @@ static void swap_arenas(real *a, real *b, size_t n)
     }
 }
 
+/* Sentences of N positions that are computed at a time */
+static int piece(const Settings *s, int count, int N)
+{
+    const int most = piece_of_batch(count, N);
+    return s->microbatch && s->microbatch < most ? s->microbatch : most;
+}
+
 /* The mean loss of the batch and, with backward, its gradient, group by group: of the denoiser or
  * of the classifier. Every position counts alike, whatever the length of its sentence. */
 static double losses(Training *r, int self_conditioned, int backward, Dropout drop)
@@ -371,7 +402,7 @@ static double losses(Training *r, int self_conditioned, int backward, Dropout dr
                          self_conditioned,
                          g->count,
                          g->N};
-        workspace_fit(&r->work, &r->s.config, piece_of_batch(g->count, g->N), g->N,
+        workspace_fit(&r->work, &r->s.config, piece(&r->s, g->count, g->N), g->N,
                       &never); /* it was as large before */
         loss =
             !r->label
@@ -446,7 +477,8 @@ static int report(Training *r, Sums *sums, double lr, double norm, double elapse
     double val = 0, accuracy[4];
     Buffer line = {0};
     if (r->val.rows)
-        val = validation_loss(r, r->label && r->done == r->s.stop_at ? r->val.rows : 256, accuracy);
+        val = validation_loss(r, r->label && r->done == r->s.stop_at ? r->val.rows : VALIDATED,
+                              accuracy);
     fprintf(stderr, "%sstep %d/%d  loss %.4f", terminal ? "\r" : "", r->done, r->s.steps,
             sums->loss / k);
     buffer_print(&line, "{\"step\":%d,\"lr\":%.6g,\"grad_norm\":%.6g,\"loss\":%.6g", r->done, lr,
@@ -515,43 +547,69 @@ static const char *not_finite(const Training *r)
     return "the gradient";
 }
 
+/* What a step tells the log */
+typedef struct {
+    double lr, norm; /* of the gradient */
+} Step;
+
+static Step train_step(Training *r)
+{
+    const Settings *s = &r->s;
+    const int step = r->done;
+    const Dropout drop = {rng_key((uint64_t)s->seed, RNG_DROPOUT, step, 0), s->dropout, 0};
+    draw_batch(r, step);
+    losses(r, self_condition(s, step), 1, drop);
+    if (s->freeze_embeddings) freeze_embeddings(&r->model);
+    if (r->resampler.T) resampler_update(&r->resampler, r->t, r->terms.loss, r->count);
+    const double norm = gradient_norm(&r->model, &r->optimizer);
+    const double lr = learning_rate(s->lr, step, s->warmup, s->steps);
+    if (norm - norm == 0) { /* finite */
+        adamw_step(&r->model, &r->optimizer, step, lr, s->weight_decay, r->decay,
+                   ema_warmup(s->ema_rate, step), clip_factor(norm, s->clip));
+        r->done++;
+    }
+    return (Step){lr, norm};
+}
+
 static int train(Training *r, Error *err)
 {
     const Settings *s = &r->s;
     const int terminal = on_terminal(stderr), first = r->done;
     Sums sums = {0};
     const double start = seconds();
-    int log_status = 0;
+    int log_status = 0, told = 0;
+    double saved_at = 0;
     r->saved = first;
     stop_note("stopping after this step, then saving\n");
     catch_signals();
     while (r->done < s->stop_at && !stop_signal()) {
         const int step = r->done;
-        Dropout drop = {rng_key((uint64_t)s->seed, RNG_DROPOUT, step, 0), s->dropout, 0};
-        draw_batch(r, step);
-        losses(r, self_condition(s, step), 1, drop);
-        if (r->resampler.T) resampler_update(&r->resampler, r->t, r->terms.loss, r->count);
-        double norm = gradient_norm(&r->model, &r->optimizer),
-               lr = learning_rate(s->lr, step, s->warmup, s->steps);
-        if (!(norm - norm == 0)) /* do not save over the last good state */
+        const Step last = train_step(r);
+        if (r->done == step) /* do not save over the last good state */
             return fail(err, "step %d: %s is not finite; a lower --lr may help. %s %s", step + 1,
                         not_finite(r),
                         r->saved > first ? "The last good state is in"
                                          : "This run has saved nothing in",
                         s->out);
-        adamw_step(&r->model, &r->optimizer, step, lr, s->weight_decay, r->decay,
-                   ema_warmup(s->ema_rate, step), clip_factor(norm, s->clip));
         add_up(&sums, r);
-        r->done++;
-        const double elapsed = seconds() - start;
+        const double elapsed = seconds() - start, per_step = elapsed / (r->done - first);
+        const double hours = per_step * (s->stop_at - r->done) / 3600;
         stop_note("%sstopping after this step, about %.0f s, then saving\n", terminal ? "\n" : "",
-                  ceil(elapsed / (r->done - first)));
+                  ceil(per_step));
         if (r->done % s->log_interval == 0 || r->done == s->stop_at || stop_signal()) {
-            log_status = report(r, &sums, lr, norm, elapsed, r->done - first, err);
+            log_status = report(r, &sums, last.lr, last.norm, elapsed, r->done - first, err);
             if (log_status) complain(r, err);
+            told = 1;
         }
-        if (r->done % s->save_interval == 0 && r->done < s->stop_at && save(r, err))
-            complain(r, err);
+        if (!told && elapsed > 3) {
+            fprintf(stderr, "about %.1f hours to go\n", hours);
+            told = 1;
+        }
+        if (r->done < s->stop_at &&
+            (r->done % s->save_interval == 0 || elapsed - saved_at > 60 * s->save_minutes)) {
+            if (save(r, err)) complain(r, err);
+            saved_at = elapsed;
+        }
     }
     if (terminal) fputc('\n', stderr);
     if (r->saved < r->done && save(r, err)) return -1;
@@ -714,6 +772,233 @@ done:
     return status;
 }
 
+/* ---- what a run begins with ----------------------------------------------------------------- */
+
+/* What the checkpoint says of key, owned by r; NULL: nothing. */
+static const char *remember(Training *r, const char *key)
+{
+    Error none;
+    char **slot = r->remembered;
+    char *text = checkpoint_metadata(&r->from, key, &none);
+    while (*slot) slot++;
+    if (text && *text) return *slot = text;
+    free(text);
+    return NULL;
+}
+
+/* Takes what determines the result from the checkpoint; what was given on the command line must
+ * agree with it, but for --steps. */
+static int resume_options(Training *r, Error *err)
+{
+    for (Option *o = r->options; o->name; o++) {
+        Buffer given = {0}, saved = {0};
+        if (!o->result) continue;
+        if (o->kind == OPT_TEXT) {
+            if (!o->given) *(const char **)o->value = remember(r, o->name);
+            continue;
+        }
+        option_print(o, &given);
+        int status = checkpoint_option(&r->from, o, err);
+        option_print(o, &saved);
+        if (!status && o->given && o->value != &r->s.steps && !given.failed && !saved.failed &&
+            strcmp(given.text, saved.text))
+            status = fail(err,
+                          "--%s %s: %s was trained with %s; --init %s begins a new run with "
+                          "its weights",
+                          o->name, given.text, r->from.path, saved.text, r->from.path);
+        free(given.text);
+        free(saved.text);
+        if (status) return -1;
+    }
+    return 0;
+}
+
+/* Goes on with a run to another last step, which the learning rate is for, and notes that. */
+static int change_horizon(Training *r, int steps, Error *err)
+{
+    Settings *s = &r->s;
+    Buffer text = {0};
+    if (steps <= r->done) return fail(err, "--steps %d: %s has done %d", steps, s->resume, r->done);
+    fprintf(stderr, "note: the learning rate falls to 0 over %d steps from here on, not %d\n",
+            steps, s->steps);
+    if (s->earlier_steps) buffer_print(&text, "%s, ", s->earlier_steps);
+    buffer_print(&text, "%d until step %d", s->steps, r->done);
+    if (text.failed) return fail(err, "out of memory");
+    r->remembered[REMEMBERED - 1] = text.text;
+    s->earlier_steps = text.text, s->steps = steps;
+    return 0;
+}
+
+/* There are two classes of machine, each with one result; a run of both has that of neither. */
+static void note_arithmetic(Settings *s)
+{
+    const char *here = arithmetic_class(), *before = s->arithmetic ? s->arithmetic : here;
+    s->arithmetic = strcmp(before, here) ? "fma and plain" : here;
+    if (!strcmp(before, s->arithmetic)) return;
+    fprintf(stderr,
+            "note: %s was begun by a build of class %s, this one is of class %s (with and "
+            "without fused multiply-add): the result will be that of neither\n",
+            s->resume, before, here);
+}
+
+/* Options that make a Config and were not given become those of `from`. */
+static void take_config(Option *table, Config *from)
+{
+    Option of[CONFIG_OPTIONS];
+    config_options(of, from);
+    for (int i = 0; i < CONFIG_OPTIONS; i++) {
+        if (table[i].given) continue;
+        if (of[i].kind == OPT_REAL)
+            *(double *)table[i].value = *(double *)of[i].value;
+        else
+            *(int *)table[i].value = *(int *)of[i].value;
+    }
+}
+
+/* --init of a checkpoint: what is not given is as it was there. */
+static int init_from_ours(Training *r, Error *err)
+{
+    Settings *s = &r->s;
+    const void *const of_vocabulary[] = {&s->text.tokenizer, &s->text.keep_case,
+                                         &s->text.keep_accents, &s->text.vocab_size,
+                                         &s->text.min_frequency};
+    Config of;
+    int steps;
+    if (checkpoint_config(&r->from, &of, &r->tokenizer, &steps, err)) return -1;
+    for (Option *o = r->options; o->name; o++)
+        if (o->value == &s->pad && !o->given && checkpoint_option(&r->from, o, err)) return -1;
+    s->text_path = remember(r, "text");
+    for (int i = 0; i < 5; i++)
+        if (option_given(r->options, of_vocabulary[i]))
+            return fail(err, "%s: has its vocabulary already; --grow-vocab is all that changes it",
+                        s->init);
+    take_config(r->options, &of);
+    return 0;
+}
+
+/* --init of other weights: sizes that are not given are those of the tensors that are taken. */
+static int init_from_others(Training *r, Error *err)
+{
+    Settings *s = &r->s;
+    const int bert = checkpoint_is_bert(&r->from);
+    Config of = s->config, shapes = s->config;
+    if (bert && !s->init_pretrained && !s->pretrained_embeddings)
+        return fail(err,
+                    "%s: a BERT; expected --init-pretrained, --use-pretrained-embeddings or both",
+                    s->init);
+    if (checkpoint_shapes(&r->from, &shapes, err)) return -1;
+    if (bert)
+        of.hidden = shapes.hidden, of.layers = shapes.layers, of.ffn = shapes.ffn;
+    else {
+        if (!option_given(r->options, &s->recipe)) s->recipe = ORIGINAL;
+        apply_recipe(s, r->options);
+        of = shapes;
+        of.predict = s->config.predict, of.emb_norm = s->config.emb_norm;
+    }
+    if (s->pretrained_embeddings) {
+        of.emb_dim = shapes.emb_dim, of.max_positions = shapes.max_positions;
+        of.identity_projections = 1, of.self_conditioning = 0;
+    }
+    of.heads = shapes.heads;
+    if (!of.heads && !option_given(r->options, &s->config.heads))
+        return fail(err,
+                    "%s: does not say how many attention heads it has, nor does a config.json "
+                    "beside it; expected --heads",
+                    s->init);
+    take_config(r->options, &of);
+    return 0;
+}
+
+/* Opens the checkpoint of --resume or --init and takes from it what is not given. */
+static int open_source(Training *r, Error *err)
+{
+    Settings *s = &r->s;
+    const int steps = s->steps, more = option_given(r->options, &s->steps);
+    if (s->classifier && load_denoiser(r, err)) return -1;
+    if (!s->resume && !s->init) return 0;
+    if (checkpoint_open(&r->from, s->resume ? s->resume : s->init, err) ||
+        checkpoint_is(&r->from, s->classifier ? &r->denoiser : NULL, err))
+        return -1;
+    if ((s->init_pretrained || s->pretrained_embeddings) && !checkpoint_is_bert(&r->from))
+        return fail(err, "%s: no BERT: there is no embeddings.word_embeddings.weight in it",
+                    s->init);
+    if (s->init) return (checkpoint_is_ours(&r->from) ? init_from_ours : init_from_others)(r, err);
+    if (!checkpoint_has(&r->from, "raw.word_embedding.weight"))
+        return fail(err,
+                    "%s: has no training state, it was exported; --init %s begins a new run "
+                    "with its weights",
+                    s->resume, s->resume);
+    if (resume_options(r, err) ||
+        checkpoint_config(&r->from, &s->config, &r->tokenizer, &r->done, err))
+        return -1;
+    note_arithmetic(s);
+    return more && steps != s->steps ? change_horizon(r, steps, err) : 0;
+}
+
+/* The vocabulary of the text, if there is none yet, or with --grow-vocab what it has more. */
+static int make_vocabulary(Training *r, const char *path, Error *err)
+{
+    const TokenizerOptions *o = &r->s.text;
+    const Corpus *c = &r->corpus;
+    const int before = r->tokenizer.size, made = tokenizer_is_made(o->tokenizer);
+    Buffer what = {0};
+    Error inner;
+    if (before && r->s.grow_vocab) {
+        if (tokenizer_grow(&r->tokenizer, c->text, c->length, &inner))
+            return fail(err, "%s: %.400s", path, inner.text);
+        fprintf(stderr, "%s: %d words are new to %s\n", path, r->tokenizer.size - before,
+                r->s.init);
+    }
+    if (before) return 0;
+    if (tokenizer_make(&r->tokenizer, o, c->text, c->length, &inner))
+        return fail(err, "%.200s: %.280s", made ? path : "--tokenizer", inner.text);
+    tokenizer_describe(&r->tokenizer, &what);
+    if (!made && !what.failed) fprintf(stderr, "--tokenizer %s: %s\n", o->tokenizer, what.text);
+    free(what.text);
+    return 0;
+}
+
+/* The weights of --init, over random ones */
+static int init_weights(Training *r, Error *err)
+{
+    const Settings *s = &r->s;
+    Checkpoint *from = &r->from;
+    const Model *m = &r->model;
+    real *params = r->model.params;
+    if (checkpoint_is_ours(from)) return checkpoint_part(from, m, "", "", 1, params, err);
+    if (!checkpoint_is_bert(from))
+        return checkpoint_tensors(from, m, "", params, err) || checkpoint_rest(from, err) ? -1 : 0;
+    if (s->init_pretrained && checkpoint_part(from, m, "", "input_transformers.", 0, params, err))
+        return -1;
+    return s->pretrained_embeddings &&
+                   (checkpoint_part(from, m, "", "word_embedding.", 0, params, err) ||
+                    checkpoint_part(from, m, "", "position_embeddings.", 0, params, err))
+               ? -1
+               : 0;
+}
+
+/* The weights at the first step, the optimiser, the losses by which t is drawn. */
+static int load_weights(Training *r, Error *err)
+{
+    const Settings *s = &r->s;
+    Checkpoint *from = &r->from;
+    Model *m = &r->model;
+    Optimizer *o = &r->optimizer;
+    if (!s->resume) model_random(m, (uint64_t)s->seed);
+    if (!s->resume && s->classifier) begin_with_denoiser(m, &r->denoiser);
+    if (!s->resume && s->init && init_weights(r, err)) return -1;
+    if (s->resume && checkpoint_tensors(from, m, "raw.", m->params, err)) return -1;
+    if (optimizer_init(o, m, err)) return -1;
+    if (s->resume && (checkpoint_tensors(from, m, "", o->ema, err) ||
+                      checkpoint_tensors(from, m, "adam_m.", o->adam_m, err) ||
+                      checkpoint_tensors(from, m, "adam_v.", o->adam_v, err)))
+        return -1;
+    for (size_t i = 0; i < m->num_params; i++)
+        if (o->adam_v[i] < 0)
+            return fail(err, "%s: adam_v, a mean of squares, has a negative number", s->resume);
+    return 0;
+}
+
 /* Room in the workspace for the sentences of one length that a batch can have. Returns the
  * positions of the `batch` longest sentences, or 0 after a failure. */
 static size_t fit_lengths(Training *r, const Corpus *c, int copies, Error *err)
@@ -727,8 +1012,7 @@ static size_t fit_lengths(Training *r, const Corpus *c, int copies, Error *err)
         const int most = count[N] < B ? count[N] : B, taken = most < left ? most : left;
         positions += (size_t)taken * N;
         left -= taken;
-        if (most && workspace_fit(&r->work, &r->s.config, piece_of_batch(most, N), N, err))
-            return 0;
+        if (most && workspace_fit(&r->work, &r->s.config, piece(&r->s, most, N), N, err)) return 0;
     }
     return positions;
 }
@@ -767,6 +1051,7 @@ static int make_room(Training *r, Error *err)
     }
     if (!positions || (r->val.rows && !of_val)) return -1;
     if (of_val > positions) positions = of_val;
+    r->room = positions;
     if (!(r->ids = checked_alloc(positions, sizeof *r->ids, err)) ||
         !(r->noise_x0 = checked_alloc(positions, c->emb_dim * sizeof *r->noise_x0, err)) ||
         !(r->noise_t = checked_alloc(positions, c->emb_dim * sizeof *r->noise_t, err)))
@@ -779,19 +1064,91 @@ static void print_notes(const Corpus *c)
     if (c->notes.length) fputs(c->notes.text, stderr);
 }
 
-/* As --tokenizer says, with the words of the corpus at path. */
-static int make_tokenizer(Training *r, const char *path, Error *err)
+/* ---- memory and time ------------------------------------------------------------------------ */
+
+/* The bytes of a run, by what they are for, and their sum */
+enum { PARAMETERS, GRADIENTS, MOMENTS, EMA, ACTIVATIONS, TEXT, TOTAL, FAMILIES };
+
+static void count_memory(const Training *r, double bytes[FAMILIES])
 {
-    const TokenizerOptions *o = &r->s.text;
-    const int made = tokenizer_is_made(o->tokenizer);
-    Buffer what = {0};
-    Error inner;
-    if (tokenizer_make(&r->tokenizer, o, r->corpus.text, r->corpus.length, &inner))
-        return fail(err, "%.200s: %.280s", made ? path : "--tokenizer", inner.text);
-    tokenizer_describe(&r->tokenizer, &what);
-    if (!made && !what.failed) fprintf(stderr, "--tokenizer %s: %s\n", o->tokenizer, what.text);
-    free(what.text);
-    return 0;
+    const Model *m = &r->model;
+    const Corpus *const texts[] = {&r->corpus, &r->val};
+    const double number = sizeof(real), params = number * m->num_params;
+    const double table = m->config.emb_norm > 0 ? number * m->word_embedding->size : 0;
+    const double program = 3e6 + 0x110000 * sizeof *r->tokenizer.unicode;
+    bytes[PARAMETERS] = params + table + 2 * number * r->denoiser.num_params;
+    bytes[GRADIENTS] = params + table, bytes[MOMENTS] = 2 * params, bytes[EMA] = params;
+    bytes[ACTIVATIONS] = number * (r->work.size + 2.0 * r->room * m->config.emb_dim);
+    bytes[TEXT] = program + 64.0 * r->tokenizer.size + 4.0 * 3 * r->copies * r->corpus.rows;
+    for (int i = 0; i < 2; i++)
+        if (texts[i]->start)
+            bytes[TEXT] += 4.0 * texts[i]->start[texts[i]->rows] + 8.0 * texts[i]->rows;
+    bytes[TOTAL] = 0;
+    for (int i = 0; i < TOTAL; i++) bytes[TOTAL] += bytes[i];
+}
+
+static double file_size(const Model *m) { return 4.0 * 4 * m->num_params; } /* and its header */
+
+/* Before the memory is written to: until then a machine promises more than it has. */
+static int check_memory(const Training *r, Error *err)
+{
+    double bytes[FAMILIES];
+    count_memory(r, bytes);
+    if (file_size(&r->model) > LONG_MAX)
+        return fail(err, "checkpoints would have %.1f GB; files can have %ld bytes here",
+                    file_size(&r->model) * 1e-9, LONG_MAX);
+    if (bytes[TOTAL] <= physical_memory()) return 0;
+    return fail(err,
+                "%.1f GB of memory are needed, and this machine has %.1f; less are --hidden, "
+                "--layers, --emb-dim, --microbatch",
+                bytes[TOTAL] * 1e-9, physical_memory() * 1e-9);
+}
+
+/* Bytes of the largest group of an epoch and the validation: make_room is for larger ones, which
+ * hardly ever meet, and what is not written to takes no memory. */
+static double largest_group(Training *r)
+{
+    const int B = r->s.batch, held = r->val.rows < VALIDATED ? r->val.rows : VALIDATED;
+    size_t most = 0;
+    for (int k = 0; k < r->batches + (held + B - 1) / B; k++) {
+        const int v = k - r->batches, first = v < 0 ? batch_begin(r, k) : v * B;
+        if (v < 0)
+            take_sentences(r, &r->corpus, r->label, r->order + first,
+                           batch_begin(r, k + 1) - first);
+        else
+            take_sentences(r, &r->val, r->val_label, r->val_order + first,
+                           held - first < B ? held - first : B);
+        for (const Group *g = r->group; g < r->group + r->groups; g++) {
+            const size_t size =
+                workspace_size(&r->work, &r->s.config, piece(&r->s, g->count, g->N), g->N);
+            if (size > most) most = size;
+        }
+    }
+    return (double)most * sizeof(real);
+}
+
+static int dry_run(Training *r)
+{
+    static const char *const names[] = {"parameters",  "gradients", "moments", "average",
+                                        "activations", "text",      "total"};
+    enum { TRIALS = 5 };
+    const int steps = r->s.stop_at - r->done;
+    const double start = seconds();
+    double bytes[FAMILIES], tokens = 0;
+    for (int i = 0; i < TRIALS; i++) {
+        train_step(r);
+        tokens += r->positions;
+    }
+    const double elapsed = seconds() - start, hours = elapsed / TRIALS * steps / 3600;
+    count_memory(r, bytes);
+    const double unused = sizeof(real) * (double)r->work.size - largest_group(r);
+    bytes[ACTIVATIONS] -= unused, bytes[TOTAL] -= unused;
+    printf("%.2f million parameters\n", r->model.num_params * 1e-6);
+    for (int i = 0; i < FAMILIES; i++) printf("%12.1f MB %s\n", bytes[i] * 1e-6, names[i]);
+    printf("%12.1f MB checkpoint\n", file_size(&r->model) * 1e-6);
+    printf("%12.0f tokens/s in %d steps; %d steps take %.2f hours\n", tokens / fmax(elapsed, 1e-9),
+           TRIALS, steps, hours);
+    return fflush(stdout) || ferror(stdout) ? -1 : 0;
 }
 
 /* Everything between the command line and the first step. Returns 1 if there is nothing to do. */
@@ -799,42 +1156,32 @@ static int prepare(Training *r, const char *path, Error *err)
 {
     Settings *s = &r->s;
     Config *c = &s->config;
-    Checkpoint checkpoint = {0};
     Corpus *corpus = &r->corpus;
-    char *fingerprint = r->fingerprint[0], *saved;
-    int status = -1;
+    char(*fingerprint)[20] = r->fingerprint;
+    double bytes[FAMILIES];
 
-    if (s->classifier && load_denoiser(r, err)) goto done;
-    if (s->resume) {
-        if (checkpoint_open(&checkpoint, s->resume, err) ||
-            checkpoint_is(&checkpoint, s->classifier ? &r->denoiser : NULL, err) ||
-            resume_options(r->options, &checkpoint, err) ||
-            checkpoint_config(&checkpoint, c, &r->tokenizer, &r->done, err))
-            goto done;
-        if (r->done >= (s->stop_at ? s->stop_at : s->steps)) {
-            fprintf(stderr, "%s: step %d of %d is done already; nothing to do\n", s->resume,
-                    r->done, s->steps);
-            status = 1;
-            goto done;
-        }
+    if (s->resume && r->done >= (s->stop_at ? s->stop_at : s->steps)) {
+        fprintf(stderr,
+                "%s: step %d of %d is done already; nothing to do (--steps N goes on to "
+                "step N)\n",
+                s->resume, r->done, s->steps);
+        return 1;
     }
     if (!s->stop_at) s->stop_at = s->steps;
-    if (s->stop_at > s->steps) {
-        fail(err, "--stop-at %d: there are only --steps %d", s->stop_at, s->steps);
-        goto done;
-    }
+    if (s->stop_at > s->steps)
+        return fail(err, "--stop-at %d: there are only --steps %d", s->stop_at, s->steps);
     if (!s->resume) c->vocab = TOKEN_SPECIALS; /* and the words, which come from the text */
     if (config_check(c, err) ||
         diffusion_init(&r->diffusion, c->noise_schedule, c->diffusion_steps, NULL, err) ||
         corpus_read(corpus, path, err))
-        goto done;
-    if (s->classifier && take_labels(r, path, err)) goto done;
-    if (!s->resume && !s->classifier && make_tokenizer(r, path, err)) goto done;
+        return -1;
+    const double text_bytes = (double)corpus->length;
+    if (s->classifier ? take_labels(r, path, err) : make_vocabulary(r, path, err)) return -1;
     c->vocab = r->tokenizer.size;
     const Tokenizer *words = s->classifier ? &r->words : &r->tokenizer;
-    if (s->pad && corpus_measure(corpus, path, words, c->seq_len, err)) goto done;
+    if (s->pad && corpus_measure(corpus, path, words, c->seq_len, err)) return -1;
     if (s->pad && corpus->longest < c->seq_len) c->seq_len = corpus->longest;
-    if (corpus_fill(corpus, path, words, c->seq_len, s->pad, err)) goto done;
+    if (corpus_fill(corpus, path, words, c->seq_len, s->pad, err)) return -1;
     if (!c->max_positions) c->max_positions = corpus->longest;
     if (s->classifier)
         fprintf(stderr, "%s: %d sentences, %d labels; ", path, corpus->rows,
@@ -850,85 +1197,82 @@ static int prepare(Training *r, const char *path, Error *err)
                 "%s: nearly every word occurs once, so there is little to learn about one; with "
                 "--tokenizer bpe its parts are tokens\n",
                 path);
-    if (corpus->longest > c->max_positions) {
-        fail(err, "--max-positions %d: the longest sentence has %d", c->max_positions,
-             corpus->longest);
-        goto done;
-    }
+    if (corpus->longest > c->max_positions)
+        return fail(err, "--max-positions %d: the longest sentence has %d; --seq-len %d cuts it",
+                    c->max_positions, corpus->longest, c->max_positions);
     if (s->val) {
         const int most = c->seq_len < c->max_positions ? c->seq_len : c->max_positions;
         if (corpus_read(&r->val, s->val, err) ||
             corpus_fill(&r->val, s->val, words, most, s->pad, err))
-            goto done;
+            return -1;
         print_notes(&r->val);
     }
 
-    corpus_fingerprint(corpus, r->label, fingerprint);
-    if (s->resume) {
-        if (!(saved = checkpoint_metadata(&checkpoint, "corpus", err))) goto done;
-        int same = !strcmp(saved, fingerprint);
-        free(saved);
-        if (!same) {
-            fail(err, "%s: not the text that %s was trained on", path, s->resume);
-            goto done;
-        }
+    corpus_fingerprint(corpus, r->label, fingerprint[0]);
+    if (s->resume && s->fingerprint && strcmp(s->fingerprint, fingerprint[0]))
+        return fail(err,
+                    "%s: not the text that %s was trained on: that was %s, of %.0f bytes, "
+                    "this has %.0f",
+                    path, s->resume, s->text_path ? s->text_path : "another", s->text_bytes,
+                    text_bytes);
+    s->fingerprint = fingerprint[0], s->text_path = path, s->text_bytes = text_bytes;
+    if (s->val) {
+        corpus_fingerprint(&r->val, NULL, fingerprint[1]);
+        if (s->resume && s->val_fingerprint && strcmp(s->val_fingerprint, fingerprint[1]))
+            fprintf(stderr,
+                    "note: %s: not the held-out text of %s until now; val is another loss\n",
+                    s->val, s->resume);
+        s->val_fingerprint = fingerprint[1];
     }
-    s->fingerprint = fingerprint;
     if (s->classifier) {
-        denoiser_fingerprint(&r->denoiser, r->fingerprint[1]);
-        s->denoiser_is = r->fingerprint[1];
-        if (hold_out(r, path, err)) goto done;
+        denoiser_fingerprint(&r->denoiser, fingerprint[2]);
+        s->denoiser_is = fingerprint[2];
+        if (hold_out(r, path, err)) return -1;
     }
+    if (!s->resume) note_arithmetic(s);
 
-    if (model_init(&r->model, c, err)) goto done;
-    if (!s->resume)
-        model_random(&r->model, (uint64_t)s->seed);
-    else if (checkpoint_tensors(&checkpoint, &r->model, "raw.", r->model.params, err))
-        goto done;
-    if (!s->resume && s->classifier) begin_with_denoiser(&r->model, &r->denoiser);
-    if (optimizer_init(&r->optimizer, &r->model, err)) goto done;
-    if (s->resume &&
-        (checkpoint_tensors(&checkpoint, &r->model, "", r->optimizer.ema, err) ||
-         checkpoint_tensors(&checkpoint, &r->model, "adam_m.", r->optimizer.adam_m, err) ||
-         checkpoint_tensors(&checkpoint, &r->model, "adam_v.", r->optimizer.adam_v, err)))
-        goto done;
-    for (size_t i = 0; i < r->model.num_params; i++)
-        if (r->optimizer.adam_v[i] < 0) {
-            fail(err, "%s: adam_v, a mean of squares, has a negative number", s->resume);
-            goto done;
-        }
+    if (model_init(&r->model, c, err) || check_memory(r, err) || load_weights(r, err)) return -1;
     if (s->schedule_sampler) {
-        if (resampler_init(&r->resampler, r->diffusion.T, LOSSES_KEPT, err)) goto done;
+        if (resampler_init(&r->resampler, r->diffusion.T, LOSSES_KEPT, err)) return -1;
         const Tensor history = {.name = "loss_history",
                                 .rank = 2,
                                 .shape = {r->diffusion.T, 1 + LOSSES_KEPT},
                                 .data = r->resampler.history,
                                 .size = (size_t)r->diffusion.T * (1 + LOSSES_KEPT)};
-        if (s->resume && (checkpoint_tensor(&checkpoint, &history, "", history.data, err) ||
+        if (s->resume && (checkpoint_tensor(&r->from, &history, "", history.data, err) ||
                           resampler_restore(&r->resampler, err)))
-            goto done;
+            return -1;
         r->extra[r->extras++] = history;
     }
     if (!s->pad && !s->classifier) { /* ./sample draws lengths by these */
         r->extra[r->extras] = length_tensor(c->max_positions);
         if (!(r->length_count =
                   checked_alloc(r->extra[r->extras].size, sizeof *r->length_count, err)))
-            goto done;
+            return -1;
         for (int i = 0; i < corpus->rows; i++) r->length_count[sentence_length(corpus, i)]++;
         r->extra[r->extras++].data = r->length_count;
     }
-    if (make_room(r, err) || !(r->decay = checked_alloc(r->model.num_tensors, 1, err))) goto done;
-    for (int i = 0; i < r->model.num_tensors; i++) r->decay[i] = r->model.tensors[i].rank == 2;
-    fprintf(stderr, "%.2f million parameters, %d threads%s\n", r->model.num_params * 1e-6,
-            max_threads(), s->resume ? ", resumed" : "");
-    status = 0;
-done:
-    checkpoint_close(&checkpoint);
-    return status;
+    checkpoint_close(&r->from);
+    if (make_room(r, err) || check_memory(r, err) ||
+        !(r->decay = checked_alloc(r->model.num_tensors, 1, err)))
+        return -1;
+    for (int i = 0; i < r->model.num_tensors; i++) {
+        const Tensor *x = &r->model.tensors[i];
+        const int table = x == r->model.word_embedding || x == r->model.position_embeddings;
+        r->decay[i] = x->rank == 2 && !(table && s->freeze_embeddings);
+    }
+    count_memory(r, bytes);
+    fprintf(stderr,
+            "%.2f million parameters, %d threads%s; %.1f MB of memory, checkpoints of %.1f MB\n",
+            r->model.num_params * 1e-6, max_threads(), s->resume ? ", resumed" : "",
+            bytes[TOTAL] * 1e-6, file_size(&r->model) * 1e-6);
+    return 0;
 }
 
 static void release(Training *r)
 {
+    checkpoint_close(&r->from);
+    for (int i = 0; i < REMEMBERED; i++) free(r->remembered[i]);
     tokenizer_free(&r->tokenizer);
     tokenizer_free(&r->words);
     corpus_free(&r->corpus);
@@ -1013,7 +1357,7 @@ static int claim_output(Training *r, const char *log, int begin, Error *err)
 /* Twice the size while the old file stays until the new one is whole. */
 static void note_room(const Training *r)
 {
-    const double size = 4.0 * sizeof(float) * r->model.num_params, room = free_bytes(r->log.path);
+    const double size = file_size(&r->model), room = free_bytes(r->log.path);
     const int files = file_kind(r->s.out) == FILE_NEW ? 2 : 1;
     if (r->log.file && room >= 0 && room < files * size)
         fprintf(stderr,
@@ -1022,11 +1366,23 @@ static void note_room(const Training *r)
                 room * 1e-6, r->s.out, 2 * size * 1e-6);
 }
 
+static int export_checkpoint(const char *from, const char *to, Error *err)
+{
+    Checkpoint c;
+    int status = checkpoint_open(&c, from, err);
+    if (!status && file_kind(to) != FILE_NEW)
+        status = fail(err, "%s: is there already; --export needs another name", to);
+    if (!status) status = checkpoint_export(&c, to, err);
+    checkpoint_close(&c);
+    return status;
+}
+
 static int print_help(Settings *s, const Option *options)
 {
     defaults(s);
     printf("usage: ./train [options] [CORPUS]\n"
            "       ./train --classifier LABELED --denoiser CHECKPOINT [options]\n"
+           "       ./train --export CHECKPOINT FILE\n"
            "Trains on CORPUS (default data/simple-train.txt; -: the standard input), one sentence\n"
            "a line, and writes NAME.safetensors, NAME being CORPUS without folder, -train.txt and "
            ".txt. Then:\n"
@@ -1039,7 +1395,6 @@ int main(int argc, char **argv)
 {
     static const char *const corpus_suffixes[] = {"-train.txt", "-labeled.tsv", ".txt", ".tsv",
                                                   NULL};
-    static const char *const checkpoint_suffixes[] = {".safetensors", NULL};
     begin_program();
     ignore_closed_pipes();
     Training run = {0};
@@ -1055,12 +1410,15 @@ int main(int argc, char **argv)
     int operands = options_parse(run.options, argc, argv, &path, 1, &err);
     if (operands > 0 && s->classifier)
         operands = fail(&err, "'%s': --classifier has its sentences in %s", path, s->classifier);
+    if (operands == 0 && s->export)
+        operands = fail(&err, "--export %s: expected the file to write behind it", s->export);
     const char *tokenizer = s->text.tokenizer;
     if (operands >= 0 && !tokenizer_is_made(tokenizer) &&
         (option_given(run.options, &s->text.vocab_size) ||
          option_given(run.options, &s->text.min_frequency)))
-        operands = fail(&err, "--vocab-size and --min-frequency have no effect with --tokenizer "
-                              "%.80s, which has its vocabulary already",
+        operands = fail(&err,
+                        "--vocab-size and --min-frequency have no effect with --tokenizer "
+                        "%.80s, which has its vocabulary already",
                         tokenizer);
     if (operands < 0 || s->help) {
         const int status = operands < 0 ? 2 : print_help(s, run.options);
@@ -1068,16 +1426,27 @@ int main(int argc, char **argv)
         free(run.options);
         return status;
     }
+    if (s->export) {
+        const int status = export_checkpoint(s->export, path, &err);
+        if (status) fprintf(stderr, "train: %s\n", err.text);
+        free(run.options);
+        return status ? 1 : 0;
+    }
     if (s->classifier && !option_given(run.options, &s->steps)) s->steps = CLASSIFIER_STEPS;
     if (s->classifier && !option_given(run.options, &s->lr)) s->lr = CLASSIFIER_LR;
+    int default_text = !operands && !s->classifier && !s->resume && !s->init;
+    if (default_text && !option_given(run.options, &s->recipe)) s->recipe = TEMPLATES;
+    apply_recipe(s, run.options);
+    int status = open_source(&run, &err);
+    if (!operands && s->text_path && !strcmp(s->text_path, "-"))
+        status = fail(&err, "%s: its text came from the standard input; expected it again",
+                      run.from.path);
     if (s->classifier)
         path = s->classifier;
-    else if (!operands) {
-        path = "data/simple-train.txt";
-        if (!s->val) s->val = "data/simple-test.txt";
-        if (!option_given(run.options, &s->recipe)) s->recipe = TEMPLATES;
-    }
-    apply_recipe(s, run.options);
+    else if (!operands)
+        path = s->text_path;
+    if (!path) path = "data/simple-train.txt", default_text = 1;
+    if (default_text && !s->val) s->val = "data/simple-test.txt";
     if (!s->out && s->resume)
         buffer_print(&out, "%s", s->resume);
     else if (!s->out) {
@@ -1090,23 +1459,23 @@ int main(int argc, char **argv)
         fprintf(stderr, "note: this build computes with more than float precision; another build "
                         "may give another result\n");
 
-    const char *slash = strrchr(s->out, '/');
-    buffer_add(&log, s->out, slash ? (size_t)(slash + 1 - s->out) : 0);
-    base_name(&log, s->out, checkpoint_suffixes);
-    buffer_print(&log, ".jsonl");
-    int status = out.failed || log.failed ? fail(&err, "out of memory") : 0;
-    if (!strcmp(path, "-") && s->out == out.text && !s->resume)
+    checkpoint_log(s->out, &log);
+    if (!status && (out.failed || log.failed)) status = fail(&err, "out of memory");
+    if (!status && !strcmp(path, "-") && s->out == out.text && !s->resume)
         status = fail(&err, "a text from the standard input has no name: --out is needed");
-    if (!strcmp(path, "-") && s->val && !strcmp(s->val, "-"))
+    if (!status && !strcmp(path, "-") && s->val && !strcmp(s->val, "-"))
         status = fail(&err, "the standard input cannot be the text and --val, too");
-    const char *const inputs[] = {path, s->val, s->denoiser};
-    for (int i = 0; i < 3 && !status; i++)
+    const char *const inputs[] = {path, s->val, s->denoiser, s->resume ? NULL : s->init};
+    for (int i = 0; i < 4 && !status; i++)
         if (output_spares(s->out, inputs[i], &err) || output_spares(log.text, inputs[i], &err))
             status = -1;
-    if (!status) status = claim_output(&run, log.text, 0, &err);
+    if (!status && !s->dry_run) status = claim_output(&run, log.text, 0, &err);
     if (!status) status = prepare(&run, path, &err);
-    if (!status) status = claim_output(&run, log.text, 1, &err);
-    if (!status) {
+    if (!status && s->dry_run) {
+        if (dry_run(&run)) status = fail(&err, "standard output: cannot write");
+    } else if (!status)
+        status = claim_output(&run, log.text, 1, &err);
+    if (!status && !s->dry_run) {
         note_room(&run);
         status = train(&run, &err);
         if (!status && run.done < s->stop_at) status = 128 + stop_signal();

@@ -8,7 +8,7 @@ rm -rf $W && mkdir -p $W
 head -n 200 data/simple-train.txt >$W/small-train.txt
 head -n 30 data/simple-test.txt >$W/small-test.txt
 TINY="--overwrite --hidden 16 --layers 2 --heads 2 --ffn 24 --emb-dim 8 --time-dim 8 --batch 8 --diffusion-steps 50 --warmup 5"
-SMALL="$TINY --steps 20 --log-interval 5 $W/small-train.txt"
+SMALL="$TINY --steps 20 --log-interval 5 --val $W/small-test.txt $W/small-train.txt"
 
 # ---- help, options -------------------------------------------------------------------------------
 for program in train sample tokenizer; do
@@ -126,7 +126,8 @@ printf '\357\273\277the red fox\nthe red bee\n' >$W/mark.txt
 printf 'the red fox\rthe red bee\r' >$W/mac.txt
 printf 'the red fox\nthe red bee\n' >$W/unix.txt
 for text in unix mark mac; do
-    check "a text of $text" ./train $TINY --steps 2 $W/$text.txt --out $W/$text.safetensors
+    cp $W/$text.txt $W/any.txt # its name is in the checkpoint
+    check "a text of $text" ./train $TINY --steps 2 $W/any.txt --out $W/$text.safetensors
     cmp -s $W/unix.safetensors $W/$text.safetensors && ok || bad "$text.txt is not read as unix.txt"
 done
 printf 't\0h\0e\0 \0r\0e\0d\0\n\0' >$W/utf16.txt
@@ -151,22 +152,38 @@ awk 'function bits(n) { return -log(n / 264) / log(2) }
     { bad "[UNK] costs nothing in the bound"; cat $W/out; }
 
 # ---- training, resume, sampling ---------------------------------------------------------------------
-check "training" ./train $SMALL --val $W/small-test.txt --out $W/a.safetensors
+check "training" ./train $SMALL --out $W/a.safetensors
 grep -q "mse .* decoder_nll .* tT .* val .* tokens/s .* left" $W/err && ok || bad "the progress line lacks something"
 [ "$(grep -c '"loss_by_noise_quartile":\[.*"val_loss":.*"seconds":' $W/a.jsonl)" = 4 ] && ok || bad "the log lacks lines"
 check "underscores, = and operands anywhere" ./train $W/small-train.txt --hidden=16 --layers 2 --heads 2 --ffn 24 --emb_dim 8 \
-    --time_dim=8 --batch 8 --diffusion_steps 50 --warmup 5 --steps 20 --out $W/b.safetensors
+    --time_dim=8 --batch 8 --diffusion_steps 50 --warmup 5 --steps 20 --val $W/small-test.txt --out $W/b.safetensors
 check "and the same result" cmp $W/a.safetensors $W/b.safetensors
 check "stop" ./train $SMALL --stop-at 12 --out $W/c.safetensors
 cmp -s $W/a.safetensors $W/c.safetensors && bad "--stop-at did not stop" || ok
 refuse 1 "--lr 0.5: $W/c.safetensors was trained with 0.002" ./train $W/small-train.txt --resume $W/c.safetensors --lr 0.5
 refuse 1 "--seed 2: $W/c.safetensors was trained with 1" ./train $W/small-train.txt --resume $W/c.safetensors --seed 2
-refuse 1 "not the text that" ./train $W/small-test.txt --resume $W/c.safetensors
-check "resume" ./train $W/small-train.txt --resume $W/c.safetensors --threads 2
+refuse 1 "that was $W/small-train.txt, of $(wc -c <$W/small-train.txt | tr -d ' ') bytes" \
+    ./train $W/small-test.txt --resume $W/c.safetensors
+check "resume, without a word of the text and --val" ./train --resume $W/c.safetensors --threads 2
+grep -q ' val ' $W/err && ok || bad "--resume forgets --val"
 check "stop and resume give the same bytes" cmp $W/a.safetensors $W/c.safetensors
 check "a finished run" ./train $W/small-train.txt --resume $W/a.safetensors
 check "is left as it is" cmp $W/a.safetensors $W/c.safetensors
-refuse 1 "was trained with 20" ./train $W/small-train.txt --resume $W/a.safetensors --steps 40
+refuse 1 "--steps 15: $W/a.safetensors has done 20" ./train --resume $W/a.safetensors --steps 15
+check "a finished run goes on" ./train --resume $W/a.safetensors --steps 40 --out $W/longer.safetensors
+grep -q "falls to 0 over 40 steps from here on, not 20" $W/err && ok || bad "the new horizon is not told"
+check "and is stopped" ./train --resume $W/a.safetensors --steps 40 --stop-at 33 --out $W/parts.safetensors
+check "and resumed" ./train --resume $W/parts.safetensors
+same $W/longer.safetensors $W/parts.safetensors "a run that goes on for longer: other bytes in two parts"
+check "--info" ./sample --info $W/parts.safetensors
+grep -q "earlier-steps *20 until step 20" $W/out && ok || bad "the checkpoint does not say that it had another horizon"
+sed 's/red/blue/' $W/small-test.txt >$W/other-test.txt
+check "another --val" ./train --resume $W/a.safetensors --steps 21 --val $W/other-test.txt --out $W/other-val.safetensors
+grep -q "not the held-out text of" $W/err && ok || bad "another held-out text is not told"
+cp $W/small-train.txt $W/moved.txt
+check "the text under another name" ./train $W/moved.txt --resume $W/a.safetensors --steps 21 --out $W/moved.safetensors
+echo more >>$W/moved.txt
+refuse 1 "not the text that" ./train --resume $W/moved.safetensors --steps 22
 check "dropout, save-interval" ./train $SMALL --dropout 0.2 --save-interval 7 --out $W/d.safetensors
 check "dropout, resumed" sh -c "./train $SMALL --dropout 0.2 --stop-at 9 --out $W/e.safetensors && ./train $W/small-train.txt --resume $W/e.safetensors"
 check "dropout: the same bytes" cmp $W/d.safetensors $W/e.safetensors
@@ -228,6 +245,125 @@ check "the same in two parts, of threads too" sh -c "./train $SMALL $RESAMPLE --
 same $W/r.safetensors $W/s.safetensors "the history of losses is not resumed"
 check "uniform" ./train $SMALL --diffusion-steps 4 --out $W/s.safetensors
 cmp -s $W/r.safetensors $W/s.safetensors && bad "loss-second-moment changes nothing" || ok
+
+# ---- before a long run ----------------------------------------------------------------------------
+grep -q "million parameters, .* MB of memory, checkpoints of .* MB" $W/err && ok || bad "a run does not begin with its size"
+check "--dry-run" ./train $SMALL --dry-run --out $W/no.safetensors
+for word in parameters gradients moments average activations total checkpoint tokens/s hours; do
+    grep -q " $word" $W/out && ok || bad "--dry-run does not say: $word"
+done
+[ -e $W/no.safetensors ] || [ -e $W/no.jsonl ] && bad "--dry-run writes a file" || ok
+if python3 -c 'import resource' 2>/dev/null; then
+    MEDIUM="--hidden 128 --layers 6 --ffn 512 --batch 16 --steps 12 $W/small-train.txt"
+    check "--dry-run of more" ./train $MEDIUM --dry-run
+    total=$(awk '$3 == "total" {print $1}' $W/out)
+    check "that run" python3 -c 'import resource, subprocess, sys
+subprocess.check_call(sys.argv[1:])
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 976.5625)' ./train $MEDIUM --out $W/medium.safetensors
+    awk -v total=$total '{exit !($1 > 0.9 * total && $1 < 1.1 * total)}' $W/out && ok ||
+        bad "--dry-run says $total MB, the run took $(cat $W/out)"
+else skip "no python3 to measure memory with"; fi
+if [ -r /proc/meminfo ]; then
+    layers=$(awk '/MemTotal/ {print int($2 / 2 / 787000) + 1}' /proc/meminfo)
+    [ $layers -le 256 ] && refuse 1 "memory" ./train $W/small-train.txt --hidden 4096 --heads 4 --ffn 16384 --layers $layers \
+        --out $W/no.safetensors
+else skip "it is not known how much memory there is"; fi
+norm() { sed -n 's/.*"grad_norm":\([^,]*\).*"loss":\([^,]*\).*/\1 \2/p' $W/$1.jsonl; }
+check "--microbatch" ./train $SMALL --microbatch 1 --out $W/micro.safetensors
+norm a >$W/norms
+norm micro | paste -d ' ' - $W/norms | awk '{for (i = 1; i < 3; i++) if ($i / $(i + 2) > 1.0001 || $i / $(i + 2) < 0.9999) bad++}
+    END {exit bad || NR != 4}' && ok || bad "--microbatch gives another gradient"
+cmp -s $W/a.safetensors $W/micro.safetensors && bad "--microbatch does nothing" || ok
+check "--save-minutes" ./train $SMALL --save-minutes 0.001 --out $W/minutes.safetensors
+same $W/a.safetensors $W/minutes.safetensors "--save-minutes changes the result"
+rm $W/minutes.safetensors
+./train $TINY --steps 10000000 --log-interval 10000000 --save-interval 10000000 --save-minutes 0.02 $W/small-train.txt \
+    --out $W/minutes.safetensors 2>$W/err &
+pid=$!
+sleep 5
+kill -KILL $pid
+wait $pid 2>/dev/null
+grep -q "about [0-9.]* hours to go" $W/err && ok || bad "a long run does not say how long it will be"
+check "it was saved by time" ./sample $W/minutes.safetensors -n 1 --steps 5
+
+# ---- weights that travel --------------------------------------------------------------------------
+check "--export" ./train --export $W/a.safetensors $W/small.safetensors
+[ $(($(wc -c <$W/small.safetensors) * 3)) -lt $(wc -c <$W/a.safetensors) ] && ok || bad "--export leaves more than a third"
+check "samples of the export" ./sample $W/small.safetensors -n 66 --steps 8 --seed 3
+head -n 66 $W/all.txt | cmp -s - $W/out && ok || bad "the export gives other samples"
+refuse 1 "it was exported; --init" ./train --resume $W/small.safetensors --steps 40
+refuse 1 "is there already; --export needs another name" ./train --export $W/a.safetensors $W/small.safetensors
+refuse 1 "none.safetensors: cannot open" ./train --export $W/none.safetensors $W/x.safetensors
+refuse 2 "expected the file to write behind it" ./train --export $W/a.safetensors
+refuse 2 "--export takes no other option; there is --steps" ./train --export $W/a.safetensors $W/x.safetensors --steps 3
+check "--info" ./sample --info $W/a.safetensors
+grep -q "and a training state" $W/out && grep -q "text *$W/small-train.txt" $W/out && grep -q "steps-done *20" $W/out &&
+    grep -q "end of its log .*val_loss" $W/out && grep -q "vocabulary *152" $W/out && grep -q "arithmetic *[fp]" $W/out && ok ||
+    bad "--info lacks something"
+check "--info of the export" ./sample --info $W/small.safetensors
+grep -q "no training state" $W/out && ok || bad "--info does not say that the training state is gone"
+refuse 2 "--info takes no other option" ./sample --info $W/a.safetensors --seed 3
+refuse 1 "not a checkpoint of ./train but text" ./sample --info $W/small-train.txt
+# the rules of the format; made HEADER BYTES: a file
+made() {
+    printf "\\$(printf %03o $((${#1} % 256)))\\$(printf %03o $((${#1} / 256)))\\0\\0\\0\\0\\0\\0%s" "$1" >$W/made.safetensors
+    head -c $2 /dev/zero >>$W/made.safetensors
+}
+A='"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}'
+made "{$A}" 8
+check "a safetensors file of others" ./sample --info $W/made.safetensors
+grep -q '"a" F32 \[2\]' $W/out && ok || bad "--info does not list the tensors of others"
+refuse 1 "is this a checkpoint of ./train?" ./sample $W/made.safetensors
+# broken MESSAGE HEADER BYTES
+broken() { made "$2" $3; refuse 1 "$1" ./sample --info $W/made.safetensors; }
+broken "tensor 'b' begins at byte 4, where 8 was expected: it overlaps another" \
+    "{$A,\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}" 8
+broken "tensor 'b' begins at byte 12, where 8 was expected: a hole" \
+    "{$A,\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[12,16]}}" 16
+broken "two tensors 'a'" "{$A,$A}" 8
+broken "the tensors need 8 bytes, the file has 9" "{$A}" 9
+broken "tensor 'a': data_offsets are not in the file, which has 7 bytes" "{$A}" 7
+broken "tensor 'a': its shape needs 8 bytes, data_offsets give 4" \
+    '{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}' 4
+broken "tensor 'a': no dtype that is known" '{"a":{"dtype":"F31","shape":[2],"data_offsets":[0,8]}}' 8
+broken "tensor 'a': bad shape" '{"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}}' 8
+broken "tensor 'a': too large" '{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,8]}}' 8
+broken "not a checkpoint of ./train but" " {$A}" 8
+broken "not a checkpoint of ./train but" "[$A]" 8
+broken "not all values are strings" "{\"__metadata__\":{\"x\":1},$A}" 8
+broken "bad UTF-8" "$(printf '{"\377":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}')" 8
+if mkfifo $W/pipe 2>/dev/null; then
+    cat $W/a.safetensors >$W/pipe 2>/dev/null &
+    refuse 1 "expected a file, not a pipe" ./sample $W/pipe
+else skip "no mkfifo"; fi
+check "--probe" ./sample $W/f.safetensors --probe "the red fig is hot."
+grep -q '"head_nll":\[' $W/out && ok || bad "--probe prints something else"
+refuse 1 "--probe: 'xyzzy' is not in the vocabulary" ./sample $W/f.safetensors --probe "xyzzy"
+# --init: other steps, another text, a larger vocabulary
+check "--init" ./train --init $W/small.safetensors --steps 5 --seed 9 --out $W/init.safetensors
+check "its text is the same" ./sample --info $W/init.safetensors
+grep -q "steps-done *5" $W/out && grep -q "init *$W/small.safetensors" $W/out && grep -q "text *$W/small-train.txt" $W/out && ok ||
+    bad "--init is not what --info says"
+START="--overwrite --steps 1 --lr 1e-9 --weight-decay 0"
+sed 's/ is / was /' $W/small-train.txt >$W/was.txt
+check "--init, another text" ./train $W/was.txt --init $W/a.safetensors $START --out $W/init.safetensors
+tensor() { build/peek tensor $W/$1.safetensors $2 | awk '{for (i = 1; i <= NF; i++) printf "%.5f ", $i; print ""}'; }
+tensor a word_embedding.weight >$W/words1
+tensor init raw.word_embedding.weight | cmp -s - $W/words1 && ok || bad "--init begins with other embeddings"
+check "--grow-vocab" ./train $W/was.txt --init $W/a.safetensors $START --grow-vocab --max-positions 13 --out $W/init.safetensors
+grep -q "1 words are new to" $W/err && ok || bad "--grow-vocab does not tell the new word"
+tensor init raw.word_embedding.weight >$W/words2
+head -n 152 $W/words2 | cmp -s - $W/words1 && [ "$(wc -l <$W/words2 | tr -d ' ')" = 153 ] && ok || bad "--grow-vocab does not append a row"
+check "sampling it" ./sample $W/init.safetensors -n 3 --steps 5
+refuse 1 "'position_embeddings.weight' has shape [11,16], expected [9,16]" \
+    ./train --init $W/a.safetensors --max-positions 9 --seq-len 9 --out $W/no.safetensors
+refuse 1 "--seq-len 11 cuts it" ./train $W/long.txt --init $W/a.safetensors --out $W/no.safetensors
+refuse 1 "'input_up_proj.0.weight' has shape [16,16], expected [16,8]" \
+    ./train --init $W/a.safetensors --recipe templates --out $W/no.safetensors
+refuse 1 "--grow-vocab is all that changes it" ./train --init $W/a.safetensors --vocab-size 100 --out $W/no.safetensors
+refuse 1 "the output would overwrite this input" ./train --init $W/a.safetensors --out $W/a.safetensors
+refuse 2 "--init has no effect with --resume" ./train --init $W/a.safetensors --resume $W/a.safetensors
+refuse 2 "--grow-vocab needs --init" ./train --grow-vocab
 
 # ---- the bound ---------------------------------------------------------------------------------------
 check "--eval" ./sample $W/f.safetensors --eval $W/small-test.txt
@@ -466,7 +602,7 @@ awk 'BEGIN {for (i = 1; i <= 60; i++) {for (k = 0; k < i; k++) printf "w%d ", k 
 for shape in 1 2 3 4; do
     check "corpus of shape $shape" ./train $TINY --steps 60 $W/shape$shape.txt --val $W/shape$shape.txt --out $W/shape.safetensors
     cp $W/shape.safetensors $W/whole.safetensors
-    check "in two parts" sh -c "./train $TINY --steps 60 $W/shape$shape.txt --stop-at 17 --out $W/shape.safetensors && ./train $W/shape$shape.txt --resume $W/shape.safetensors --threads 1"
+    check "in two parts" sh -c "./train $TINY --steps 60 $W/shape$shape.txt --val $W/shape$shape.txt --stop-at 17 --out $W/shape.safetensors && ./train $W/shape$shape.txt --resume $W/shape.safetensors --threads 1"
     same $W/whole.safetensors $W/shape.safetensors "shape $shape: stop and resume give other bytes"
     check "sampling it" ./sample $W/shape.safetensors -n 3 --steps 5
 done
@@ -514,6 +650,14 @@ check "README: sample" $CC $plain -o $W/sample sample.c tdiff.c tokenizer.c -lm
 check "README: tokenizer" $CC $plain -DTOKENIZER_MAIN -o $W/tokenizer tokenizer.c tdiff.c -lm
 check "plain train runs" $W/train $SMALL --out $W/plain.safetensors
 check "plain sample runs" $W/sample $W/plain.safetensors -n 2 --steps 5
+check "a run begun elsewhere" $W/train --resume $W/a.safetensors --steps 40 --stop-at 25 --out $W/classes.safetensors
+cp $W/err $W/err1
+check "and resumed" ./train --resume $W/classes.safetensors --stop-at 30
+if ./sample --info $W/a.safetensors | grep -q 'arithmetic *fma'; then
+    grep -q "begun by a build of class" $W/err1 && ok || bad "another class of machine is not told"
+    grep -q "begun by a build of class" $W/err && bad "another class of machine is told twice" || ok
+    check "it is in the checkpoint" sh -c "./sample --info $W/classes.safetensors | grep 'arithmetic *fma and plain'"
+else skip "this machine has no fused multiply-add"; fi
 check "plain tokenizer runs" sh -c "echo red | $W/tokenizer encode $W/t.json"
 
 # ---- one seed, one result: threads, optimisation, compilers -----------------------------------------

@@ -4,7 +4,9 @@
  *   build/peek class                arithmetic_class() of this build: fma or plain
  *   build/peek unicode              the tables of tokenizer.c
  *   build/peek names CKPT           the tensors of a checkpoint, with their shapes
- *   build/peek tensor CKPT NAME     the numbers of one, a row a line; NAME as in names */
+ *   build/peek tensor CKPT NAME     the numbers of one, a row a line; NAME as in names
+ *   build/peek gradients CKPT PROBE what training_losses makes of what ./sample CKPT --probe printed
+ *                                   into the file PROBE: a tensor a line, its name and numbers */
 #include "tdiff.h"
 #include <stdlib.h>
 #include <string.h>
@@ -18,29 +20,6 @@ static int hash_file(const char *path, Error *err)
     for (size_t i = 0; i < length; i++) hash = (hash ^ (unsigned char)bytes[i]) * 0x100000001b3u;
     printf("%08lx%08lx\n", (unsigned long)(hash >> 32), (unsigned long)(hash & 0xffffffff));
     free(bytes);
-    return 0;
-}
-
-/* Name and shape of the tensor whose name is the header's node key; its entry is the next node. */
-static int tensor_of(Tensor *x, const Checkpoint *c, int key, Error *err)
-{
-    const Json *j = &c->json;
-    const int dims = json_find(j, key + 1, "shape"); /* checkpoint_open has checked it */
-    int64_t size;
-    size_t length;
-    char *name = json_text(j, key, &length);
-    memset(x, 0, sizeof *x);
-    if (!name || length >= sizeof x->name) {
-        free(name);
-        return fail(err, "%s: a tensor's name is too long, or memory too short", c->path);
-    }
-    strcpy(x->name, name);
-    free(name);
-    x->rank = j->node[dims].size, x->shape[1] = 1, x->size = 1;
-    for (int i = 0; i < x->rank; i++) {
-        json_integer(j, dims + 1 + i, &size);
-        x->shape[i] = (int)size, x->size *= (size_t)size;
-    }
     return 0;
 }
 
@@ -58,11 +37,12 @@ static int print_tensor(Checkpoint *c, const Tensor *x, Error *err)
 static int peek_into(const char *path, const char *name, Error *err)
 {
     Checkpoint c;
-    Tensor x;
     int status = checkpoint_open(&c, path, err), found = 0;
-    for (int key = 1; !status && !found && key < c.json.count; key = c.json.node[key + 1].next) {
-        if (json_find(&c.json, key + 1, "data_offsets") < 0) continue; /* the metadata */
-        if ((status = tensor_of(&x, &c, key, err))) break;
+    for (int i = 0; !status && !found && i < c.count; i++) {
+        const Stored *s = &c.stored[i];
+        Tensor x = {.rank = s->rank, .shape = {(int)s->shape[0], (int)s->shape[1]},
+                    .size = (size_t)(s->shape[0] * s->shape[1])};
+        snprintf(x.name, sizeof x.name, "%s", s->name);
         if (!name && x.rank == 2) printf("%s %d %d\n", x.name, x.shape[0], x.shape[1]);
         else if (!name) printf("%s %d\n", x.name, x.shape[0]);
         else if ((found = !strcmp(x.name, name))) status = print_tensor(&c, &x, err);
@@ -70,6 +50,78 @@ static int peek_into(const char *path, const char *name, Error *err)
     if (!status && name && !found)
         status = fail(err, "%s: no tensor '%s'; build/peek names lists them", path, name);
     checkpoint_close(&c);
+    return status;
+}
+
+/* The numbers of a member of the JSON object, of which there must be n; the caller frees. */
+static real *member(const Json *j, const char *name, size_t n, Error *err)
+{
+    const int array = json_find(j, 0, name);
+    real *x = checked_alloc(n, sizeof *x, err);
+    if (x && (array < 0 || (size_t)j->node[array].size != n)) {
+        fail(err, "the probe has not %lu numbers '%s'", (unsigned long)n, name);
+        free(x);
+        return NULL;
+    }
+    for (size_t i = 0; x && i < n; i++)
+        x[i] = (real)strtod(j->text + j->node[array + 1 + i].begin, NULL);
+    return x;
+}
+
+/* The gradient of the mean loss of the probe's batch. */
+static int print_gradients(const char *path, const char *probe, Error *err)
+{
+    Checkpoint c;
+    Config config;
+    Tokenizer words = {0};
+    Model m = {0};
+    Workspace w = {0};
+    Diffusion d = {0};
+    Json j = {0};
+    size_t length;
+    int64_t B = 0, N = 0;
+    int steps_done, status = -1;
+    real *x[4] = {NULL};
+    char *text = read_file(probe, &length, err);
+    if (!checkpoint_open(&c, path, err) && text && !json_parse(&j, text, length, err) &&
+        !json_integer(&j, json_find(&j, 0, "B"), &B) &&
+        !json_integer(&j, json_find(&j, 0, "N"), &N) &&
+        !checkpoint_config(&c, &config, &words, &steps_done, err) && !model_init(&m, &config, err) &&
+        !checkpoint_tensors(&c, &m, "", m.params, err) &&
+        !diffusion_init(&d, config.noise_schedule, config.diffusion_steps, NULL, err) &&
+        !workspace_init(&w, &config, (int)B, (int)N, 1, err)) {
+        const size_t M = (size_t)(B * N), all = M * config.emb_dim;
+        int *ids = checked_alloc(M, sizeof *ids, err), *t = checked_alloc(B, sizeof *t, err);
+        double *terms = checked_alloc(B, 5 * sizeof *terms, err);
+        if (ids && t && terms && (x[0] = member(&j, "ids", M, err)) &&
+            (x[1] = member(&j, "t", B, err)) && (x[2] = member(&j, "noise_x0", all, err)) &&
+            (x[3] = member(&j, "noise_t", all, err))) {
+            const Losses losses = {terms, terms + B, terms + 2 * B, terms + 3 * B, terms + 4 * B};
+            const Dropout none = {0, 0, 0};
+            const Batch y = {ids, t, x[2], x[3], NULL, config.self_conditioning, (int)B, (int)N};
+            for (size_t i = 0; i < M; i++) ids[i] = (int)x[0][i];
+            for (int b = 0; b < B; b++) t[b] = (int)x[1][b];
+            training_losses(&m, &w, &losses, &d, &y, 1, none);
+            for (int i = 0; i < m.num_tensors; i++) {
+                printf("%s", m.tensors[i].name);
+                for (size_t k = 0; k < m.tensors[i].size; k++)
+                    printf(" %.9g", (double)m.tensors[i].grad[k]);
+                printf("\n");
+            }
+            status = 0;
+        }
+        free(ids);
+        free(t);
+        free(terms);
+    }
+    for (int i = 0; i < 4; i++) free(x[i]);
+    free(text);
+    json_free(&j);
+    checkpoint_close(&c);
+    tokenizer_free(&words);
+    model_free(&m);
+    workspace_free(&w);
+    diffusion_free(&d);
     return status;
 }
 
@@ -101,9 +153,11 @@ int main(int argc, char **argv)
     else if (!strcmp(what, "unicode") && argc == 2) status = peek_unicode(&err);
     else if (!strcmp(what, "names") && argc == 3) status = peek_into(argv[2], NULL, &err);
     else if (!strcmp(what, "tensor") && argc == 4) status = peek_into(argv[2], argv[3], &err);
+    else if (!strcmp(what, "gradients") && argc == 4)
+        status = print_gradients(argv[2], argv[3], &err);
     else
         status = fail(&err, "usage: peek hash FILE... | class | unicode | names CKPT | "
-                            "tensor CKPT NAME");
+                            "tensor CKPT NAME | gradients CKPT PROBE");
     if (status) fprintf(stderr, "peek: %s\n", err.text);
     return status ? 1 : 0;
 }

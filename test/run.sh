@@ -62,6 +62,18 @@ unicode() {
     echo "0 passed, 0 failed, 1 skipped"
 }
 
+# The network once more in PyTorch, by a python3 that has it.
+pytorch() {
+    rm -rf build/pytorch && mkdir build/pytorch
+    for python in python3 /usr/bin/python3; do
+        $python -c 'import torch' 2>/dev/null || continue
+        $python test/pytorch.py build/pytorch
+        return
+    done
+    echo "skipped: there is no python3 with torch"
+    echo "0 passed, 0 failed, 1 skipped"
+}
+
 suite "units, double precision" build/double-unit
 suite "units, single precision" build/unit
 mkdir -p build/text-files
@@ -75,6 +87,7 @@ suite "learning, the original's recipe" learning original 0.06 0.045 90 97
 suite "learning, the best recipe" learning best 0.60 0.52 93 97
 suite "golden bytes" sh test/golden.sh
 suite "what the options mean" sh test/behaviour.sh
+suite "the network rebuilt in PyTorch" pytorch
 suite "nothing lost, nothing half-done" sh test/safety.sh
 suite "command line, resume, the same bytes everywhere" sh test/cli.sh
 

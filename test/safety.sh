@@ -188,7 +188,9 @@ refuse 1 "'?[31mred'" ./sample $W/a.safetensors --guide $W/labels.clf.safetensor
 # ---- the standard input ---------------------------------------------------------------------------
 check "./train -" sh -c "./train - $TINY --steps 3 --out $W/stdin.safetensors <$W/text.txt"
 check "./train FILE" ./train $W/text.txt $TINY --steps 3 --out $W/file.safetensors
-same $W/stdin.safetensors $W/file.safetensors "./train - reads something else"
+for name in stdin file; do ./sample --info $W/$name.safetensors | grep checksum >$W/$name.sum; done
+same $W/stdin.sum $W/file.sum "./train - reads something else"
+refuse 1 "its text came from the standard input" ./train --resume $W/stdin.safetensors --steps 5
 refuse 1 "--out is needed" ./train -
 refuse 1 "the standard input cannot be the text and --val, too" ./train - --val - --out $W/x2
 check "./sample --eval -" sh -c "./sample $W/a.safetensors --eval - --eval-steps 5 <$W/text.txt"
