@@ -21,7 +21,7 @@
  * decoding: the blanks that `word` has learnt, it puts by ten fixed rules.
  *
  * Order: errors, memory, files, output, signals; Buffer, UTF-8, JSON, options; then the tokenizers:
- * vocabulary, pieces, words and characters, WordPiece, byte-level BPE, encoding and decoding;
+ * vocabulary, pieces, words and characters, WordPiece, byte-level BPE, encoding, blanks, decoding;
  * sentences of a file; tokenizer.json, other files; the Unicode tables; the program. */
 #if defined(__unix__) || defined(__APPLE__)
 /* For files and signals: names that are new, links, modes, locks, syncing; all works without. */
@@ -1705,7 +1705,7 @@ static int train_bytes(Tokenizer *t, const char *text, size_t n, int vocab_size,
     return status;
 }
 
-/* ---- encoding and decoding ------------------------------------------------------------------- */
+/* ---- encoding: [CLS], the ids of the pieces, [SEP] ------------------------------------------ */
 
 long tokenizer_encode(const Tokenizer *t, const char *text, size_t n, int *ids, long max)
 {
@@ -1731,11 +1731,14 @@ long tokenizer_encode(const Tokenizer *t, const char *text, size_t n, int *ids, 
     return status ? -1 : out.length + 1;
 }
 
-/* The blanks between words are no tokens, so decoding has to guess where they were. For a
- * vocabulary that is made here it is learnt, from the text: for every token, how often it stood
- * apart from what came before it, and behind it, and how often glued to that, by four kinds of
- * neighbours. So "." is glued to a word before it and apart from one behind it, but glued to a
- * digit; "(" the other way round; "s" is glued to a symbol before it, mostly.
+/* ---- the blanks between words -----------------------------------------------------------------
+ * They are no tokens, so decoding has to guess where they were. For the tokenizer `word` it is
+ * learnt, from the text: for every token, how often it stood apart from what came before it, and
+ * behind it, and how often glued to that, by four kinds of neighbours. So "." is glued to a word
+ * before it and apart from one behind it, but glued to a digit; "(" the other way round; "s" is
+ * glued to a symbol before it, mostly:
+ *
+ *   it ' s £ 4 . 5 ( or so ) .     it's £4.5 (or so).
  *
  * Two words are always apart, and so are two runs of symbols: otherwise they were one. Between
  * others both tokens have their say: the odds of "glued" after the left one times those before the
@@ -1846,6 +1849,8 @@ static int learn_blanks(Tokenizer *t, const char *text, size_t n, Error *err)
     free(all.times);
     return status ? fail(err, "out of memory") : 0;
 }
+
+/* ---- decoding ------------------------------------------------------------------------------- */
 
 /* By the original's rules each of these loses its blanks, one after the other through the whole
  * text: "hello , i ' m" is "hello, i'm". */
