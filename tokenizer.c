@@ -522,6 +522,14 @@ static size_t utf8_read(const char *s, size_t n, uint32_t *code)
                : length;
 }
 
+static size_t first_bad_byte(const char *s, size_t n) /* counted from 1; 0: all is UTF-8 */
+{
+    uint32_t code;
+    for (size_t at = 0, length; at < n; at += length)
+        if (!(length = utf8_read(s + at, n - at, &code))) return at + 1;
+    return 0;
+}
+
 static void utf8_add(Buffer *b, uint32_t c)
 {
     size_t n = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
@@ -1017,10 +1025,8 @@ static int find_specials(Tokenizer *t, Error *err)
 
 int tokenizer_add(Tokenizer *t, const char *token, Error *err)
 {
-    uint32_t code;
-    for (size_t at = 0, n = strlen(token), length; at < n; at += length)
-        if (!(length = utf8_read(token + at, n - at, &code)))
-            return fail(err, "byte %zu of '%.40s' is not UTF-8", at + 1, token);
+    const size_t bad = first_bad_byte(token, strlen(token));
+    if (bad) return fail(err, "byte %zu of '%.40s' is not UTF-8", bad, token);
     return t->size == 0 && add_specials(t, err) ? -1 : add_token(t, token, err);
 }
 
@@ -2704,36 +2710,30 @@ static const char *skip_byte_order_mark(const char *text, size_t *n)
     return text + mark;
 }
 
-/* BERT's vocab.txt: a token a line, the first is 0. If one has a capital letter, the model is a
- * cased one. */
+/* BERT's vocab.txt: a token a line, the first is 0. If one has a capital letter from A to Z,
+ * the model is a cased one. */
 static int read_vocab_txt(Tokenizer *t, const char *text, size_t n, Error *err)
 {
     const char *line;
     size_t length, at = 0;
     t->kind = TOKENIZER_WORDPIECE;
     t->rules = bert_rules;
-    t->rules.lower = 1;
-    if (unicode_init(t, err)) return -1;
     int cased = 0;
     for (int id = 0; next_line(text, n, &at, &line, &length); id++) {
         char *token = checked_alloc(length + 1, 1, err);
         if (!token) return -1;
         memcpy(token, line, length);
-        const int bad = length == 0 || strlen(token) != length || add_token(t, token, err) != id;
-        for (size_t i = 0, k; i < length && *token != '['; i += k) {
-            uint32_t c = 0;
-            k = utf8_read(token + i, length - i, &c);
-            cased |= t->unicode[c] >> 4 != c && class_of(t, c) == LETTER;
-            if (!k) k = 1;
-        }
+        const int bad = length == 0 || strlen(token) != length || first_bad_byte(token, length) ||
+                        add_token(t, token, err) != id;
+        for (size_t i = 0; i < length && *token != '['; i++) /* [CLS] tells nothing */
+            cased |= token[i] >= 'A' && token[i] <= 'Z';
         free(token);
-        if (bad) return fail(err, "line %d: expected a token that did not occur before", id + 1);
+        if (bad) return fail(err, "line %d: expected a token in UTF-8 that did not occur before", id + 1);
     }
     if (t->size == 0) return fail(err, "expected tokens, one a line");
     if (find_specials(t, err)) return -1;
     t->rules.lower = !cased;
     t->rules.marks = cased ? MARKS_KEPT : NONSPACING_DROPPED;
-    free(t->unicode);
     return unicode_init(t, err);
 }
 
