@@ -2728,7 +2728,9 @@ static int read_vocab_txt(Tokenizer *t, const char *text, size_t n, Error *err)
         for (size_t i = 0; i < length && *token != '['; i++) /* [CLS] tells nothing */
             cased |= token[i] >= 'A' && token[i] <= 'Z';
         free(token);
-        if (bad) return fail(err, "line %d: expected a token in UTF-8 that did not occur before", id + 1);
+        if (bad)
+            return fail(err, "line %d: expected a token in UTF-8 that did not occur before",
+                        id + 1);
     }
     if (t->size == 0) return fail(err, "expected tokens, one a line");
     if (find_specials(t, err)) return -1;
