@@ -21,7 +21,7 @@
  * decoding: the blanks that `word` has learnt, it puts by ten fixed rules.
  *
  * Order: errors, memory, files, output, signals; Buffer, UTF-8, JSON, options; then the tokenizers:
- * vocabulary, pieces, words and characters, WordPiece, byte-level BPE, encoding and decoding;
+ * vocabulary, pieces, words and characters, WordPiece, byte-level BPE, encoding, blanks, decoding;
  * sentences of a file; tokenizer.json, other files; the Unicode tables; the program. */
 #if defined(__unix__) || defined(__APPLE__)
 /* For files and signals: names that are new, links, modes, locks, syncing; all works without. */
@@ -522,6 +522,14 @@ static size_t utf8_read(const char *s, size_t n, uint32_t *code)
                : length;
 }
 
+static size_t first_bad_byte(const char *s, size_t n) /* counted from 1; 0: all is UTF-8 */
+{
+    uint32_t code;
+    for (size_t at = 0, length; at < n; at += length)
+        if (!(length = utf8_read(s + at, n - at, &code))) return at + 1;
+    return 0;
+}
+
 static void utf8_add(Buffer *b, uint32_t c)
 {
     size_t n = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
@@ -1017,10 +1025,8 @@ static int find_specials(Tokenizer *t, Error *err)
 
 int tokenizer_add(Tokenizer *t, const char *token, Error *err)
 {
-    uint32_t code;
-    for (size_t at = 0, n = strlen(token), length; at < n; at += length)
-        if (!(length = utf8_read(token + at, n - at, &code)))
-            return fail(err, "byte %zu of '%.40s' is not UTF-8", at + 1, token);
+    const size_t bad = first_bad_byte(token, strlen(token));
+    if (bad) return fail(err, "byte %zu of '%.40s' is not UTF-8", bad, token);
     return t->size == 0 && add_specials(t, err) ? -1 : add_token(t, token, err);
 }
 
@@ -1522,7 +1528,8 @@ typedef struct {
 } Candidate;
 typedef struct {
     Pairs pairs;
-    PairUse *use;   /* (pairs.num_slots / 2) */
+    PairUse *use; /* (room), of which pairs.count are taken */
+    size_t room;
     Buffer heap;    /* array of Candidate: none is larger than the one at half its place */
     Buffer changed; /* array of int: pairs whose count has grown */
 } BpeTraining;
@@ -1567,15 +1574,15 @@ static Candidate heap_pop(BpeTraining *r)
 /* The pair occurs `change` times more, or less, because of this piece. */
 static int count_pair(BpeTraining *r, int left, int right, int64_t change, int piece)
 {
-    const size_t before = r->pairs.num_slots;
     const int pair = pair_add(&r->pairs, left, right);
+    const size_t room = r->pairs.num_slots / 2;
     if (pair < 0) return -1;
-    if (r->pairs.num_slots != before) {
-        const size_t had = before / 2, room = r->pairs.num_slots / 2;
-        PairUse *use = realloc(r->use, room * sizeof *use);
-        if (!use) return -1;
-        r->use = use;
-        memset(use + had, 0, (room - had) * sizeof *use);
+    if (room > r->room) {
+        PairUse *grown = realloc(r->use, room * sizeof *grown);
+        if (!grown) return -1;
+        memset(grown + r->room, 0, (room - r->room) * sizeof *grown);
+        r->use = grown;
+        r->room = room;
     }
     PairUse *use = &r->use[pair];
     use->count += change;
@@ -1691,7 +1698,7 @@ static int train_bytes(Tokenizer *t, const char *text, size_t n, int vocab_size,
     if (!status)
         status = merge_most_frequent(t, &r, piece, vocab_size,
                                      min_frequency > 1 ? min_frequency : 1, err);
-    for (int i = 0; i < r.pairs.count; i++) free(r.use[i].pieces.text);
+    for (size_t i = 0; i < r.room; i++) free(r.use[i].pieces.text);
     free(r.use);
     free(r.heap.text);
     free(r.changed.text);
@@ -1704,7 +1711,7 @@ static int train_bytes(Tokenizer *t, const char *text, size_t n, int vocab_size,
     return status;
 }
 
-/* ---- encoding and decoding ------------------------------------------------------------------- */
+/* ---- encoding: [CLS], the ids of the pieces, [SEP] ------------------------------------------ */
 
 long tokenizer_encode(const Tokenizer *t, const char *text, size_t n, int *ids, long max)
 {
@@ -1730,11 +1737,14 @@ long tokenizer_encode(const Tokenizer *t, const char *text, size_t n, int *ids, 
     return status ? -1 : out.length + 1;
 }
 
-/* The blanks between words are no tokens, so decoding has to guess where they were. For a
- * vocabulary that is made here it is learnt, from the text: for every token, how often it stood
- * apart from what came before it, and behind it, and how often glued to that, by four kinds of
- * neighbours. So "." is glued to a word before it and apart from one behind it, but glued to a
- * digit; "(" the other way round; "s" is glued to a symbol before it, mostly.
+/* ---- the blanks between words -----------------------------------------------------------------
+ * They are no tokens, so decoding has to guess where they were. For the tokenizer `word` it is
+ * learnt, from the text: for every token, how often it stood apart from what came before it, and
+ * behind it, and how often glued to that, by four kinds of neighbours. So "." is glued to a word
+ * before it and apart from one behind it, but glued to a digit; "(" the other way round; "s" is
+ * glued to a symbol before it, mostly:
+ *
+ *   it ' s £ 4 . 5 ( or so ) .     it's £4.5 (or so).
  *
  * Two words are always apart, and so are two runs of symbols: otherwise they were one. Between
  * others both tokens have their say: the odds of "glued" after the left one times those before the
@@ -1780,20 +1790,21 @@ static int is_glued(const Tokenizer *t, int left, int right, int quotes)
 /* Neighbours of the text, and how often each pair of them stood [apart, glued]. */
 typedef struct {
     Pairs pairs;
-    int (*times)[2]; /* (pairs.num_slots / 2) */
+    int (*times)[2]; /* (room), of which pairs.count are taken */
+    size_t room;
 } Neighbours;
 
 static int count_neighbours(Neighbours *all, int left, int right, int glued)
 {
-    const size_t before = all->pairs.num_slots;
     const int pair = pair_add(&all->pairs, left, right);
+    const size_t room = all->pairs.num_slots / 2;
     if (pair < 0) return -1;
-    if (all->pairs.num_slots != before) {
-        const size_t had = before / 2, room = all->pairs.num_slots / 2;
-        int(*times)[2] = realloc(all->times, room * sizeof *times);
-        if (!times) return -1;
-        all->times = times;
-        memset(times + had, 0, (room - had) * sizeof *times);
+    if (room > all->room) {
+        int(*grown)[2] = realloc(all->times, room * sizeof *grown);
+        if (!grown) return -1;
+        memset(grown + all->room, 0, (room - all->room) * sizeof *grown);
+        all->times = grown;
+        all->room = room;
     }
     all->times[pair][glued]++;
     return 0;
@@ -1824,7 +1835,7 @@ static int learn_blanks(Tokenizer *t, const char *text, size_t n, Error *err)
     if (!(t->glue = checked_alloc((size_t)t->size, sizeof *t->glue, err))) return -1;
     while (!status && next_line(text, n, &at, &line, &length))
         status = see_neighbours(t, line, length, &all);
-    for (int i = 0; i < all.pairs.count; i++) {
+    for (int i = 0; i < all.pairs.count && !status; i++) {
         const int left = all.pairs.pair[i][0], right = all.pairs.pair[i][1];
         int *behind = t->glue[left].count[1][kind_of_neighbour(t, right)];
         int *before = t->glue[right].count[0][kind_of_neighbour(t, left)];
@@ -1844,6 +1855,8 @@ static int learn_blanks(Tokenizer *t, const char *text, size_t n, Error *err)
     free(all.times);
     return status ? fail(err, "out of memory") : 0;
 }
+
+/* ---- decoding ------------------------------------------------------------------------------- */
 
 /* By the original's rules each of these loses its blanks, one after the other through the whole
  * text: "hello , i ' m" is "hello, i'm". */
@@ -2697,36 +2710,32 @@ static const char *skip_byte_order_mark(const char *text, size_t *n)
     return text + mark;
 }
 
-/* BERT's vocab.txt: a token a line, the first is 0. If one has a capital letter, the model is a
- * cased one. */
+/* BERT's vocab.txt: a token a line, the first is 0. If one has a capital letter from A to Z,
+ * the model is a cased one. */
 static int read_vocab_txt(Tokenizer *t, const char *text, size_t n, Error *err)
 {
     const char *line;
     size_t length, at = 0;
     t->kind = TOKENIZER_WORDPIECE;
     t->rules = bert_rules;
-    t->rules.lower = 1;
-    if (unicode_init(t, err)) return -1;
     int cased = 0;
     for (int id = 0; next_line(text, n, &at, &line, &length); id++) {
         char *token = checked_alloc(length + 1, 1, err);
         if (!token) return -1;
         memcpy(token, line, length);
-        const int bad = length == 0 || strlen(token) != length || add_token(t, token, err) != id;
-        for (size_t i = 0, k; i < length && *token != '['; i += k) {
-            uint32_t c = 0;
-            k = utf8_read(token + i, length - i, &c);
-            cased |= t->unicode[c] >> 4 != c && class_of(t, c) == LETTER;
-            if (!k) k = 1;
-        }
+        const int bad = length == 0 || strlen(token) != length || first_bad_byte(token, length) ||
+                        add_token(t, token, err) != id;
+        for (size_t i = 0; i < length && *token != '['; i++) /* [CLS] tells nothing */
+            cased |= token[i] >= 'A' && token[i] <= 'Z';
         free(token);
-        if (bad) return fail(err, "line %d: expected a token that did not occur before", id + 1);
+        if (bad)
+            return fail(err, "line %d: expected a token in UTF-8 that did not occur before",
+                        id + 1);
     }
     if (t->size == 0) return fail(err, "expected tokens, one a line");
     if (find_specials(t, err)) return -1;
     t->rules.lower = !cased;
     t->rules.marks = cased ? MARKS_KEPT : NONSPACING_DROPPED;
-    free(t->unicode);
     return unicode_init(t, err);
 }
 
@@ -3170,7 +3179,8 @@ static int show(const char *path, Error *err)
     for (int role = 0; role < TOKEN_SPECIALS; role++)
         buffer_print(&out, "%s%s = %d", role ? ", " : "", t.token[t.special[role]],
                      t.special[role]);
-    buffer_print(&out, "\ntokens, of those made here the most frequent first:\n");
+    buffer_print(&out, "\nfirst and last tokens, in a vocabulary made here the most frequent and "
+                       "the rarest:\n");
     for (int id = 0; id < t.size; id++) {
         if (id == FEW && t.size > 2 * FEW) {
             buffer_print(&out, "     ...\n");

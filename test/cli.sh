@@ -461,6 +461,9 @@ for kind in word bpe char original wordpiece:$W/vocab.txt $W/word.json; do
     check "--prompt" ./sample $W/kind.safetensors -n 2 --steps 5 --prompt "the [MASK] is"
     [ "$(grep -c '^ *the.* is' $W/out)" = 2 ] && ok || bad "$kind: --prompt is lost"
 done
+check "bytes as tokens" ./train $TINY --tokenizer bpe --steps 1 $W/lines.txt --out $W/kind.safetensors
+check "200 samples" ./sample $W/kind.safetensors -n 200 --steps 2
+[ "$(wc -l <$W/out)" -eq 200 ] && ok || bad "a sample is more than a line"
 check "what was read is said" ./train $SMALL --tokenizer wordpiece:$W/vocab.txt --steps 1 --out $W/kind.safetensors
 grep -q "^--tokenizer wordpiece:$W/vocab.txt: WordPiece, lower-case, accents dropped as BERT does" $W/err && ok || bad "--tokenizer is not described"
 check "--keep-case" ./train $SMALL --keep-case --steps 3 --out $W/kind.safetensors

@@ -236,7 +236,8 @@ static void test_wordpiece(const char *folder)
     static const struct { const char *text, *message; } bad[] = {
         {"", "expected tokens, one a line"},
         {"[PAD]\n[UNK]\n[CLS]\n[SEP]\nthe\n", "no token [MASK] or <mask>"},
-        {"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\nthe\n", "line 7: expected a token that did not occur before"},
+        {"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\nthe\n", "line 7: expected a token in UTF-8 that did not occur before"},
+        {"[PAD]\ncaf\xE9\n", "line 2: expected a token in UTF-8"},
         {"[PAD]\n\n[UNK]\n", "line 2: expected a token"},
         {"The cat sat.\nThe dog ran.\n", "no token [UNK]"},
     };
