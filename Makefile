@@ -5,6 +5,7 @@
 # make bench [BLAS=-lopenblas]   speed, beside OpenBLAS and PyTorch where they are
 # make control CKPT=a.safetensors TRAIN=a.txt WORDS=b.txt   guidance towards sentences with one of these words, by scale
 # make portability   the programs by other compilers and on other machines, which emulators run: the same bytes?
+# make faults     every allocation, read and write of small runs fails once; 50 SIGKILLs
 # make golden     take the bytes that the programs make today as those that make test expects
 # make mutants [ONLY=name]   is every fault of test/mutants.txt noticed by the test that is there for it?
 # make sweep CKPT=a.safetensors TRAIN=a.txt   quality and seconds for 5 to 1000 sampling steps
@@ -102,6 +103,9 @@ golden: all build/peek build/evaluate plain
 portability:
 	@CC='$(CC)' sh test/portability.sh
 
+faults: all plain
+	@CC='$(CC)' sh test/faults.sh
+
 mutants:
 	@MAKE='$(MAKE)' CC='$(CC)' sh test/mutants.sh '$(ONLY)'
 
@@ -131,4 +135,4 @@ check:
 clean:
 	rm -rf build train sample tokenizer
 
-.PHONY: all demo data evaluate plain golden mutants portability control sweep bench parity test check clean FORCE
+.PHONY: all demo data evaluate plain golden faults mutants control sweep bench parity test check clean FORCE

@@ -471,7 +471,7 @@ typedef enum {
 } FileKind;
 FileKind file_kind(const char *path);
 extern const char *const file_kind_names[];      /* in this order, with their article */
-void file_date(const char *path, char out[20]);  /* of its last change; "": unknown */
+void file_date(const char *path, char out[20]);  /* of its last change, in words */
 int same_file(const char *a, const char *b);     /* under whatever names */
 double free_bytes(const char *path);             /* on the disk of this file; -1: unknown */
 double physical_memory(void); /* bytes that the machine has; HUGE_VAL: unknown */

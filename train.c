@@ -11,7 +11,7 @@
  * gradient of training_losses. Everything random is a hash of (seed, step, example), so a run that
  * was stopped and resumed writes the same bytes as one that was not. */
 #if defined(__unix__) || defined(__APPLE__)
-#define _POSIX_C_SOURCE 200112L /* a wall clock, in seconds only */
+#define _POSIX_C_SOURCE 200809L /* a wall clock, in seconds only */
 #define TDIFF_POSIX
 #endif
 #include "tdiff.h"
