@@ -961,6 +961,40 @@ static void test_epochs(void)
     near_uniform(blocks, 24, 23, DRAWS / 2 / 24.0, "orders of blocks", 4);
 }
 
+/* Steps as a Pace chooses their threads, on a machine of `cores`, of which another program takes one from step `from` to
+ * `to`: a step of more than one thread is then ten times slower. Returns their time over that of the best choice. */
+static double paced(int cores, int steps, int from, int to)
+{
+    Pace p;
+    double total = 0, best = 0;
+    pace_begin(&p, cores, 1);
+    for (int step = 0; step < steps; step++) {
+        const int threads = p.trial ? p.trial : p.threads, taken = step >= from && step < to;
+        const double time = taken && threads > 1 ? 10.0 / threads : 1.0 / threads;
+        check(threads >= 1 && threads <= cores, "%d threads", threads);
+        total += time;
+        best += taken ? 1 : 1.0 / cores;
+        pace_step(&p, 1, time);
+    }
+    return total / best;
+}
+
+static void test_pace(void)
+{
+    const double alone = paced(2, 4000, 0, 0), beside = paced(2, 4000, 0, 4000), many = paced(8, 4000, 0, 0);
+    const double between = paced(2, 8000, 2000, 4000);
+    check(alone < 1.02, "two threads alone take %g of the time of two", alone);
+    check(many < 1.02, "eight threads alone take %g of the time of eight", many);
+    check(beside < 1.05, "two threads beside another program take %g of the time of one", beside);
+    check(between < 1.15, "two threads, for a while beside another program, take %g of the best", between);
+    Pace fixed;
+    const int given = max_threads();
+    pace_begin(&fixed, given, 0);
+    for (int step = 0; step < 100; step++) pace_step(&fixed, 1, step < 50 ? 1 : 100);
+    check(fixed.threads == given && !fixed.trial, "a given number of threads is changed");
+    set_threads(given);
+}
+
 static void test_lengths(void)
 {
     enum { MOST = 9, DRAWS = 100000 };
@@ -2270,6 +2304,7 @@ int main(void)
     run("orders", test_shuffle);
     run("the largest table", test_largest_table);
     run("epochs", test_epochs);
+    run("how many threads", test_pace);
     run("lengths", test_lengths);
     run("noise schedules", test_schedules);
     run("respacing", test_respacing);
