@@ -602,7 +602,8 @@ static int train(Training *r, Error *err)
             told = 1;
         }
         if (!told && elapsed > 3) {
-            fprintf(stderr, "about %.1f hours to go\n", hours);
+            fprintf(stderr, hours < 1 ? "about %.0f minutes to go\n" : "about %.1f hours to go\n",
+                    hours < 1 ? ceil(60 * hours) : hours);
             told = 1;
         }
         if (r->done < s->stop_at &&

@@ -36,16 +36,17 @@ def read(path):
 
 
 def write(path, tensors, dtype="F32", metadata=None):
-    header, body = {"__metadata__": metadata} if metadata else {}, b""
+    header, body, size = {"__metadata__": metadata} if metadata else {}, [], 0
     for name, x in tensors.items():
         kind = "I64" if x.dtype == torch.int64 else dtype
         x = x.detach() if kind == "I64" else x.detach().to(DTYPES[dtype])
         numbers = x.contiguous().view(-1).view(torch.uint8).numpy().tobytes() if x.dim() else b""
         header[name] = {"dtype": kind, "shape": list(x.shape),
-                        "data_offsets": [len(body), len(body) + len(numbers)]}
-        body += numbers
+                        "data_offsets": [size, size + len(numbers)]}
+        body.append(numbers)
+        size += len(numbers)
     text = json.dumps(header).encode()
-    open(path, "wb").write(len(text).to_bytes(8, "little") + text + body)
+    open(path, "wb").write(b"".join([len(text).to_bytes(8, "little"), text] + body))
 
 
 # ---- the network -----------------------------------------------------------------------------------
