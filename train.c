@@ -947,7 +947,9 @@ static int make_vocabulary(Training *r, const char *path, Error *err)
     if (!before) status = tokenizer_make(&r->tokenizer, &s->text, c->text, c->length, &inner);
     if (before && s->grow_vocab) {
         status = tokenizer_grow(&r->tokenizer, c->text, c->length, &inner);
-        fprintf(stderr, "%s: %d words are new to %s\n", path, r->tokenizer.size - before, s->init);
+        if (!status)
+            fprintf(stderr, "%s: %d words are new to %s\n", path, r->tokenizer.size - before,
+                    s->init);
     }
     return status ? fail(err, "%s: %.400s", path, inner.text) : 0;
 }
@@ -959,7 +961,14 @@ static int init_weights(Training *r, Error *err)
     Checkpoint *from = &r->from;
     const Model *m = &r->model;
     real *params = r->model.params;
+    Config shapes = m->config;
     if (checkpoint_is_ours(from)) return checkpoint_part(from, m, "", "", 1, params, err);
+    if (checkpoint_shapes(from, &shapes, err)) return -1;
+    if (shapes.vocab != m->config.vocab && (s->pretrained_embeddings || !checkpoint_is_bert(from)))
+        return fail(err,
+                    "%s: has %d words, the vocabulary %d; expected the --tokenizer that it was "
+                    "trained with",
+                    s->init, shapes.vocab, m->config.vocab);
     if (!checkpoint_is_bert(from))
         return checkpoint_tensors(from, m, "", params, err) || checkpoint_rest(from, err) ? -1 : 0;
     if (s->init_pretrained && checkpoint_part(from, m, "", "input_transformers.", 0, params, err))
@@ -1088,7 +1097,7 @@ static int check_memory(const Training *r, Error *err)
 {
     double bytes[FAMILIES];
     count_memory(r, bytes);
-    if (file_size(&r->model) > LONG_MAX)
+    if (file_size(&r->model) > (double)LONG_MAX)
         return fail(err, "checkpoints would have %.1f GB; files can have %ld bytes here",
                     file_size(&r->model) * 1e-9, LONG_MAX);
     if (bytes[TOTAL] <= physical_memory()) return 0;

@@ -296,6 +296,8 @@ def from_bert(folder, text):
     old = weights_of(folder, text, "bert", *everything)
     for name, x in weights_of(folder, text, "new", *everything).items():
         agree(f"BERT, other names: {name}", x, old[name], 0)
+    refused(folder, text, "another vocabulary", {"word_embedding.weight": torch.zeros(3, 16)},
+            "has 3 words, the vocabulary 163; expected the --tokenizer")
     done = subprocess.run(["./train", text, "--init", f"{folder}/bert.safetensors", "--heads", "4"],
                           stderr=subprocess.PIPE, text=True)
     check("which part of BERT", "expected --init-pretrained" in done.stderr and done.returncode == 1)
