@@ -4,6 +4,8 @@
 # make evaluate   build/evaluate, the judge of samples: ./sample ... | build/evaluate TRAIN_FILE
 # make bench [BLAS=-lopenblas]   speed, beside OpenBLAS and PyTorch where they are
 # make control CKPT=a.safetensors TRAIN=a.txt WORDS=b.txt   guidance towards sentences with one of these words, by scale
+# make portability   the programs by other compilers and on other machines, which emulators run: the same bytes?
+# make faults     every allocation, read and write of small runs fails once; 50 SIGKILLs
 # make golden     take the bytes that the programs make today as those that make test expects
 # make mutants [ONLY=name]   is every fault of test/mutants.txt noticed by the test that is there for it?
 # make sweep CKPT=a.safetensors TRAIN=a.txt   quality and seconds for 5 to 1000 sampling steps
@@ -69,7 +71,7 @@ build/simple: data/simple.c build/flags
 	$(CC) $(FLAGS) -o $@ $<
 
 # Tests: the same objects as the programs, and the same sources in double precision.
-TESTS = unit fuzz judge evaluate peek replay
+TESTS = unit text fuzz judge evaluate peek replay
 PARITY_SOURCES = test/parity.c test/parity_text.c test/fixture.c
 build/parity: $(PARITY_SOURCES) test/fixture.h tdiff.h $(LIBRARY)
 	$(CC) $(FLAGS) $(LDFLAGS) -I. -Itest -o $@ $(PARITY_SOURCES) $(LIBRARY) -lm
@@ -97,6 +99,12 @@ evaluate: build/evaluate
 
 golden: all build/peek build/evaluate plain
 	@sh test/golden.sh --update
+
+portability:
+	@CC='$(CC)' sh test/portability.sh
+
+faults: all plain
+	@CC='$(CC)' sh test/faults.sh
 
 mutants:
 	@MAKE='$(MAKE)' CC='$(CC)' sh test/mutants.sh '$(ONLY)'
@@ -127,4 +135,4 @@ check:
 clean:
 	rm -rf build train sample tokenizer
 
-.PHONY: all demo data evaluate plain golden mutants control sweep bench parity test check clean FORCE
+.PHONY: all demo data evaluate plain golden faults mutants control sweep bench parity test check clean FORCE

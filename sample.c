@@ -417,6 +417,8 @@ static int sample_batch(Sampling *r, int length, Buffer *text, int first, Error 
     for (int b = 0; b < r->count; b++) {
         Buffer *out = &text[r->number[b] - first];
         tokenizer_decode(&r->tokenizer, r->ids + b * N, N, 0, out);
+        for (size_t i = 0; i < out->length; i++) /* a sample is a line, even of bytes */
+            if (out->text[i] == '\n') out->text[i] = ' ';
         buffer_add(out, "\n", 1);
         if (out->failed) return fail(err, "out of memory");
     }

@@ -471,7 +471,7 @@ typedef enum {
 } FileKind;
 FileKind file_kind(const char *path);
 extern const char *const file_kind_names[];      /* in this order, with their article */
-void file_date(const char *path, char out[20]);  /* of its last change; "": unknown */
+void file_date(const char *path, char out[20]);  /* of its last change, in words */
 int same_file(const char *a, const char *b);     /* under whatever names */
 double free_bytes(const char *path);             /* on the disk of this file; -1: unknown */
 double physical_memory(void); /* bytes that the machine has; HUGE_VAL: unknown */
@@ -606,6 +606,7 @@ struct Tokenizer {
     int special[TOKEN_SPECIALS]; /* ids */
     uint32_t *unicode; /* (0x110000) what the rules make of a code point << 4 | its class */
     Glue *glue;        /* (V) or NULL */
+    Pairs exceptions;  /* neighbours that are not glued where glue says so, or the reverse */
     Pairs merges;      /* BPE: in the order in which they are made */
     int *merged;       /* (merges.count) the id that a merge makes */
     int byte_id[324];  /* BPE: of the characters that stand for bytes */

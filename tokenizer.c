@@ -21,7 +21,7 @@
  * decoding: the blanks that `word` has learnt, it puts by ten fixed rules.
  *
  * Order: errors, memory, files, output, signals; Buffer, UTF-8, JSON, options; then the tokenizers:
- * vocabulary, pieces, words and characters, WordPiece, byte-level BPE, encoding and decoding;
+ * vocabulary, pieces, words and characters, WordPiece, byte-level BPE, encoding, blanks, decoding;
  * sentences of a file; tokenizer.json, other files; the Unicode tables; the program. */
 #if defined(__unix__) || defined(__APPLE__)
 /* For files and signals: names that are new, links, modes, locks, syncing; all works without. */
@@ -522,6 +522,14 @@ static size_t utf8_read(const char *s, size_t n, uint32_t *code)
                : length;
 }
 
+static size_t first_bad_byte(const char *s, size_t n) /* counted from 1; 0: all is UTF-8 */
+{
+    uint32_t code;
+    for (size_t at = 0, length; at < n; at += length)
+        if (!(length = utf8_read(s + at, n - at, &code))) return at + 1;
+    return 0;
+}
+
 static void utf8_add(Buffer *b, uint32_t c)
 {
     size_t n = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
@@ -529,6 +537,18 @@ static void utf8_add(Buffer *b, uint32_t c)
     for (size_t i = n - 1; i > 0; i--, c >>= 6) s[i] = (char)(0x80 | (c & 0x3F));
     s[0] = (char)(n == 1 ? c : (0xF00u >> n & 0xFF) | c);
     buffer_add(b, s, n);
+}
+
+/* The lines of a text, without what ends them: *at moves behind the line. 0: there is no more. */
+static int next_line(const char *text, size_t n, size_t *at, const char **line, size_t *length)
+{
+    if (*at >= n) return 0;
+    const char *newline = memchr(text + *at, '\n', n - *at);
+    *line = text + *at;
+    *length = (newline ? (size_t)(newline - text) : n) - *at;
+    *at += *length + 1;
+    if (*length && (*line)[*length - 1] == '\r') --*length;
+    return 1;
 }
 
 /* ---- JSON (RFC 8259) ------------------------------------------------------------------------ */
@@ -1005,10 +1025,8 @@ static int find_specials(Tokenizer *t, Error *err)
 
 int tokenizer_add(Tokenizer *t, const char *token, Error *err)
 {
-    uint32_t code;
-    for (size_t at = 0, n = strlen(token), length; at < n; at += length)
-        if (!(length = utf8_read(token + at, n - at, &code)))
-            return fail(err, "byte %zu of '%.40s' is not UTF-8", at + 1, token);
+    const size_t bad = first_bad_byte(token, strlen(token));
+    if (bad) return fail(err, "byte %zu of '%.40s' is not UTF-8", bad, token);
     return t->size == 0 && add_specials(t, err) ? -1 : add_token(t, token, err);
 }
 
@@ -1017,8 +1035,15 @@ static int unicode_init(Tokenizer *t, Error *err); /* t->unicode; see "Unicode" 
 void tokenizer_free(Tokenizer *t)
 {
     for (int id = 0; id < t->size; id++) free(t->token[id]);
-    free(t->token), free(t->slot), free(t->unicode), free(t->glue);
-    free(t->merges.pair), free(t->merges.slot), free(t->merged);
+    free(t->token);
+    free(t->slot);
+    free(t->unicode);
+    free(t->glue);
+    free(t->merges.pair);
+    free(t->merges.slot);
+    free(t->merged);
+    free(t->exceptions.pair);
+    free(t->exceptions.slot);
     memset(t, 0, sizeof *t);
 }
 
@@ -1031,7 +1056,10 @@ void tokenizer_free(Tokenizer *t)
  *   Café, 42 of them?!    cafe  ,  4  2  of  them  ?!
  */
 
-/* A word character is what \w means to a Unicode regular expression: the classes up to NUMBER. */
+/* A word character is what \w means to a Unicode regular expression: the classes up to NUMBER.
+ * CONNECTOR: '_' and its like. JOINER: the two of no width, in Indic scripts and emoji. MARK: an
+ * accent or vowel sign above or below its letter; SPACING_MARK: one that takes room. NUMBER: digits
+ * and Roman numerals; OTHER_NUMBER: fractions, superscripts. */
 typedef enum {
     LETTER, CIRCLED_LETTER, CONNECTOR, JOINER, MARK, SPACING_MARK, NUMBER,
     OTHER_NUMBER, BLANK, PUNCTUATION, SYMBOL, CONTROL
@@ -1060,7 +1088,7 @@ typedef struct {
     Buffer piece;         /* the one found last */
     int special;          /* its role, or -1 */
     const char *stop;     /* of bytes: where the next special token begins, or the text ends */
-    int apart;            /* a blank, or nothing, stands before it */
+    int apart;            /* a blank stands before it */
 } Splitter;
 
 /* The role of the special token that is spelt out at the splitter, and its length; -1: none is.
@@ -1079,7 +1107,8 @@ static int special_at(const Splitter *s, size_t *length)
     return -1;
 }
 
-/* How a character meets the one before it. Of one sort, they are in one piece. */
+/* How a character meets the one before it. Of one sort, they are in one piece, unless each is
+ * ALONE; a GAP is in none; what is ATTACHED goes with whatever stands before it. */
 typedef enum { GAP, ALONE, IN_WORD, IN_SYMBOLS, ATTACHED } Sort;
 
 static Sort sort_of(const Tokenizer *t, uint32_t c)
@@ -1296,16 +1325,17 @@ static int byte_of_character(uint32_t c) /* -1: it stands for none */
     return character_of_byte((unsigned char)c) == c ? (int)c : -1;
 }
 
-/* The length of the character at `at`, and its sort: of GPT-2's four, that of a blank is GAP. */
-static size_t byte_level_sort(const Splitter *s, const char *at, Sort *sort)
+/* The length of the character at `at`, and what it is to GPT-2: BLANK, LETTER, NUMBER or, all the
+ * rest, SYMBOL. */
+static size_t byte_level_class(const Splitter *s, const char *at, Class *class)
 {
     uint32_t c;
-    const size_t n = utf8_read(at, (size_t)(s->end - at), &c);
-    const Class class = n ? class_of(s->t, c) : SYMBOL;
-    *sort = class == BLANK     ? GAP
-            : class == LETTER  ? IN_WORD
-            : is_number(class) ? ALONE
-                               : IN_SYMBOLS;
+    const size_t n = utf8_read(at, (size_t)(s->stop - at), &c);
+    *class = n ? class_of(s->t, c) : SYMBOL;
+    if (is_number(*class))
+        *class = NUMBER;
+    else if (*class != BLANK && *class != LETTER)
+        *class = SYMBOL;
     return n ? n : 1;
 }
 
@@ -1314,25 +1344,25 @@ static size_t byte_level_sort(const Splitter *s, const char *at, Sort *sort)
 static const char *byte_level_end(const Splitter *s)
 {
     static const char *const endings[] = {"'s", "'t", "'re", "'ve", "'m", "'ll", "'d"};
-    const char *at = s->at, *last = at, *const stop = s->stop;
-    Sort first, sort;
+    const char *at = s->at, *last = at;
+    Class first, class;
     size_t n;
     for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
         n = strlen(endings[i]);
-        if ((size_t)(stop - at) >= n && memcmp(at, endings[i], n) == 0) return at + n;
+        if ((size_t)(s->stop - at) >= n && memcmp(at, endings[i], n) == 0) return at + n;
     }
-    n = byte_level_sort(s, at, &first);
-    if (*at == ' ' && at + 1 < stop) { /* one blank goes with what is behind it */
-        byte_level_sort(s, at + 1, &sort);
-        if (sort != GAP) first = sort;
+    n = byte_level_class(s, at, &first);
+    if (*at == ' ' && at + 1 < s->stop) { /* one blank goes with what is behind it */
+        byte_level_class(s, at + 1, &class);
+        if (class != BLANK) first = class;
     }
-    for (at += n; at < stop; at += n) {
-        n = byte_level_sort(s, at, &sort);
-        if (sort != first) break;
+    for (at += n; at < s->stop; at += n) {
+        n = byte_level_class(s, at, &class);
+        if (class != first) break;
         last = at;
     }
     /* of several blanks the last is left to what is behind them */
-    return first == GAP && at < stop && last > s->at ? last : at;
+    return first == BLANK && at < s->stop && last > s->at ? last : at;
 }
 
 static int next_byte_level_piece(Splitter *s)
@@ -1498,7 +1528,8 @@ typedef struct {
 } Candidate;
 typedef struct {
     Pairs pairs;
-    PairUse *use;   /* (pairs.num_slots / 2) */
+    PairUse *use; /* (room), of which pairs.count are taken */
+    size_t room;
     Buffer heap;    /* array of Candidate: none is larger than the one at half its place */
     Buffer changed; /* array of int: pairs whose count has grown */
 } BpeTraining;
@@ -1543,14 +1574,15 @@ static Candidate heap_pop(BpeTraining *r)
 /* The pair occurs `change` times more, or less, because of this piece. */
 static int count_pair(BpeTraining *r, int left, int right, int64_t change, int piece)
 {
-    const size_t before = r->pairs.num_slots;
     const int pair = pair_add(&r->pairs, left, right);
+    const size_t room = r->pairs.num_slots / 2;
     if (pair < 0) return -1;
-    if (r->pairs.num_slots != before) {
-        PairUse *use = realloc(r->use, r->pairs.num_slots / 2 * sizeof *use);
-        if (!use) return -1;
-        r->use = use;
-        memset(use + pair, 0, (r->pairs.num_slots / 2 - pair) * sizeof *use);
+    if (room > r->room) {
+        PairUse *grown = realloc(r->use, room * sizeof *grown);
+        if (!grown) return -1;
+        memset(grown + r->room, 0, (room - r->room) * sizeof *grown);
+        r->use = grown;
+        r->room = room;
     }
     PairUse *use = &r->use[pair];
     use->count += change;
@@ -1603,6 +1635,7 @@ static int merge_most_frequent(Tokenizer *t, BpeTraining *r, Piece *piece, int v
         const int left = r->pairs.pair[top.pair][0], right = r->pairs.pair[top.pair][1];
         PairUse *use = &r->use[top.pair];
         if (top.count > use->count) { /* it has become rarer */
+            use->queued = 0;
             if (use->count >= least) heap_push(r, top.pair);
             continue;
         }
@@ -1665,14 +1698,20 @@ static int train_bytes(Tokenizer *t, const char *text, size_t n, int vocab_size,
     if (!status)
         status = merge_most_frequent(t, &r, piece, vocab_size,
                                      min_frequency > 1 ? min_frequency : 1, err);
-    for (int i = 0; i < r.pairs.count; i++) free(r.use[i].pieces.text);
-    free(r.use), free(r.heap.text), free(r.changed.text), free(r.pairs.pair), free(r.pairs.slot);
-    free(piece), free(tokens), free(counts.text);
+    for (size_t i = 0; i < r.room; i++) free(r.use[i].pieces.text);
+    free(r.use);
+    free(r.heap.text);
+    free(r.changed.text);
+    free(r.pairs.pair);
+    free(r.pairs.slot);
+    free(piece);
+    free(tokens);
+    free(counts.text);
     tokenizer_free(&pieces);
     return status;
 }
 
-/* ---- encoding and decoding ------------------------------------------------------------------- */
+/* ---- encoding: [CLS], the ids of the pieces, [SEP] ------------------------------------------ */
 
 long tokenizer_encode(const Tokenizer *t, const char *text, size_t n, int *ids, long max)
 {
@@ -1693,19 +1732,24 @@ long tokenizer_encode(const Tokenizer *t, const char *text, size_t n, int *ids, 
     }
     ids[out.length < out.max ? out.length : out.max] = t->special[TOKEN_SEP];
     if (s.piece.failed) status = -1;
-    free(s.piece.text), free(scratch.text);
+    free(s.piece.text);
+    free(scratch.text);
     return status ? -1 : out.length + 1;
 }
 
-/* The blanks between words are no tokens, so decoding has to guess where they were. For a
- * vocabulary that is made here it is learnt, from the text: for every token, how often it stood
- * apart from what came before it, and behind it, and how often glued to that, by four kinds of
- * neighbours. So "." is glued to a word before it and apart from one behind it, but glued to a
- * digit; "(" the other way round; "s" is glued to a symbol before it, mostly.
+/* ---- the blanks between words -----------------------------------------------------------------
+ * They are no tokens, so decoding has to guess where they were. For the tokenizer `word` it is
+ * learnt, from the text: for every token, how often it stood apart from what came before it, and
+ * behind it, and how often glued to that, by four kinds of neighbours. So "." is glued to a word
+ * before it and apart from one behind it, but glued to a digit; "(" the other way round; "s" is
+ * glued to a symbol before it, mostly:
+ *
+ *   it ' s £ 4 . 5 ( or so ) .     it's £4.5 (or so).
  *
  * Two words are always apart, and so are two runs of symbols: otherwise they were one. Between
  * others both tokens have their say: the odds of "glued" after the left one times those before the
- * right one. A straight quotation mark alone opens and closes by turns. */
+ * right one. Pairs that most often stood otherwise are exceptions. A straight quotation mark alone
+ * opens and closes by turns. */
 
 static int kind_of_neighbour(const Tokenizer *t, int id)
 {
@@ -1724,42 +1768,95 @@ static int always_apart(int left, int right) /* two kinds of neighbours */
     return left == right && (left == BESIDE_WORD || left == BESIDE_SYMBOL);
 }
 
-static int learn_blanks(Tokenizer *t, const char *text, size_t n, Error *err)
-{
-    int failed = 0;
-    if (!(t->glue = checked_alloc((size_t)t->size, sizeof *t->glue, err))) return -1;
-    for (size_t at = 0, end; at < n && !failed; at = end + 1) {
-        const char *newline = memchr(text + at, '\n', n - at);
-        end = newline ? (size_t)(newline - text) : n;
-        Splitter s = {.t = t, .at = text + at, .end = text + end};
-        for (int last = -1; next_piece(&s);) {
-            int id = tokenizer_find(t, s.piece.text);
-            if (id < 0) id = t->special[TOKEN_UNK];
-            if (last >= 0) {
-                const int left = kind_of_neighbour(t, last), right = kind_of_neighbour(t, id);
-                t->glue[last].count[1][right][!s.apart] += !always_apart(left, right);
-                t->glue[id].count[0][left][!s.apart] += !always_apart(left, right);
-            }
-            last = id;
-        }
-        failed = s.piece.failed;
-        free(s.piece.text);
-    }
-    return failed ? fail(err, "out of memory") : 0;
-}
-
 static int is_quote(const Tokenizer *t, int id) { return strcmp(t->token[id], "\"") == 0; }
+
+static int odds_glue(const Tokenizer *t, int left, int right)
+{
+    const int *a = t->glue[left].count[1][kind_of_neighbour(t, right)];
+    const int *b = t->glue[right].count[0][kind_of_neighbour(t, left)];
+    return (a[1] + 0.5) * (b[1] + 0.5) > (a[0] + 0.5) * (b[0] + 0.5);
+}
 
 /* Does right follow left without a blank? quotes: how many quotation marks stand before right. */
 static int is_glued(const Tokenizer *t, int left, int right, int quotes)
 {
     const int before = kind_of_neighbour(t, left), behind = kind_of_neighbour(t, right);
-    const int *a = t->glue[left].count[1][behind], *b = t->glue[right].count[0][before];
     if (always_apart(before, behind)) return 0;
-    if (is_quote(t, right)) return quotes % 2 == 1 && b[1] > 0;
-    if (is_quote(t, left)) return quotes % 2 == 1 && a[1] > 0;
-    return (a[1] + 0.5) * (b[1] + 0.5) > (a[0] + 0.5) * (b[0] + 0.5);
+    if (is_quote(t, right)) return quotes % 2 == 1 && t->glue[right].count[0][before][1] > 0;
+    if (is_quote(t, left)) return quotes % 2 == 1 && t->glue[left].count[1][behind][1] > 0;
+    return odds_glue(t, left, right) != (pair_find(&t->exceptions, left, right) != NO_MERGE);
 }
+
+/* Neighbours of the text, and how often each pair of them stood [apart, glued]. */
+typedef struct {
+    Pairs pairs;
+    int (*times)[2]; /* (room), of which pairs.count are taken */
+    size_t room;
+} Neighbours;
+
+static int count_neighbours(Neighbours *all, int left, int right, int glued)
+{
+    const int pair = pair_add(&all->pairs, left, right);
+    const size_t room = all->pairs.num_slots / 2;
+    if (pair < 0) return -1;
+    if (room > all->room) {
+        int(*grown)[2] = realloc(all->times, room * sizeof *grown);
+        if (!grown) return -1;
+        memset(grown + all->room, 0, (room - all->room) * sizeof *grown);
+        all->times = grown;
+        all->room = room;
+    }
+    all->times[pair][glued]++;
+    return 0;
+}
+
+static int see_neighbours(const Tokenizer *t, const char *line, size_t n, Neighbours *all)
+{
+    Splitter s = {.t = t, .at = line, .end = line + n};
+    int status = 0;
+    for (int left = -1; !status && next_piece(&s);) {
+        int id = tokenizer_find(t, s.piece.text);
+        if (id < 0) id = t->special[TOKEN_UNK];
+        if (left >= 0 && !always_apart(kind_of_neighbour(t, left), kind_of_neighbour(t, id)))
+            status = count_neighbours(all, left, id, !s.apart);
+        left = id;
+    }
+    if (s.piece.failed) status = -1;
+    free(s.piece.text);
+    return status;
+}
+
+static int learn_blanks(Tokenizer *t, const char *text, size_t n, Error *err)
+{
+    Neighbours all = {0};
+    const char *line;
+    size_t length, at = 0;
+    int status = 0;
+    if (!(t->glue = checked_alloc((size_t)t->size, sizeof *t->glue, err))) return -1;
+    while (!status && next_line(text, n, &at, &line, &length))
+        status = see_neighbours(t, line, length, &all);
+    for (int i = 0; i < all.pairs.count && !status; i++) {
+        const int left = all.pairs.pair[i][0], right = all.pairs.pair[i][1];
+        int *behind = t->glue[left].count[1][kind_of_neighbour(t, right)];
+        int *before = t->glue[right].count[0][kind_of_neighbour(t, left)];
+        for (int glued = 0; glued < 2; glued++) {
+            behind[glued] += all.times[i][glued];
+            before[glued] += all.times[i][glued];
+        }
+    }
+    for (int i = 0; i < all.pairs.count && !status; i++) {
+        const int left = all.pairs.pair[i][0], right = all.pairs.pair[i][1];
+        const int apart = all.times[i][0], glued = all.times[i][1];
+        const int is_exception = odds_glue(t, left, right) ? apart > glued : glued > apart;
+        if (is_exception && pair_add(&t->exceptions, left, right) < 0) status = -1;
+    }
+    free(all.pairs.pair);
+    free(all.pairs.slot);
+    free(all.times);
+    return status ? fail(err, "out of memory") : 0;
+}
+
+/* ---- decoding ------------------------------------------------------------------------------- */
 
 /* By the original's rules each of these loses its blanks, one after the other through the whole
  * text: "hello , i ' m" is "hello, i'm". */
@@ -1902,8 +1999,9 @@ static int read_lines(Corpus *c, const char *path, const Tokenizer *t, int most,
         const char *newline = memchr(c->text + at, '\n', c->length - at);
         int unused[2];
         end = newline ? (size_t)(newline - c->text) : c->length;
-        long n = tokenizer_encode(t, c->text + at, end - at, c->ids ? c->ids + *tokens : unused,
-                                  c->ids ? most : 2);
+        const size_t cr = end > at && c->text[end - 1] == '\r'; /* a token, if all bytes are */
+        long n = tokenizer_encode(t, c->text + at, end - at - cr,
+                                  c->ids ? c->ids + *tokens : unused, c->ids ? most : 2);
         if (n < 0 || c->rows == INT32_MAX - 1)
             return fail(err, "%s: %s", path, n < 0 ? "out of memory" : "too many lines");
         if (n == 2) continue; /* blank */
@@ -2233,6 +2331,10 @@ void tokenizer_to_json(const Tokenizer *t, Buffer *out)
     if (t->glue) {
         buffer_print(out, ",\n\"glue\": [");
         print_glue(t, out);
+        buffer_print(out, "],\n\"glue_exceptions\": [");
+        for (int i = 0; i < t->exceptions.count; i++)
+            buffer_print(out, "%s[%d,%d]", i ? "," : "", t->exceptions.pair[i][0],
+                         t->exceptions.pair[i][1]);
         buffer_print(out, "]");
     }
     buffer_print(out, "}}\n");
@@ -2494,30 +2596,44 @@ static int read_merges(Tokenizer *t, const Json *j, int list, Error *err)
             status = read_merge(t, left, (size_t)(blank - left), blank + 1, strlen(blank + 1), err);
         else
             status = fail(err, "merge %d: expected two strings", t->merges.count);
-        free(left), free(right);
+        free(left);
+        free(right);
         if (status) return -1;
     }
     return 0;
 }
 
-static int read_glue(Tokenizer *t, const Json *j, int list, Error *err)
+/* The `most` integers at most, from 0 to `last`, of a list; how many there are, or -1. */
+static int read_integers(const Json *j, int list, int *out, int most, int last)
+{
+    int64_t value;
+    if (json_type(j, list) != JSON_ARRAY || j->node[list].size > most) return -1;
+    for (int i = 0; i < j->node[list].size; i++) {
+        if (json_integer(j, list + 1 + i, &value) || value < 0 || value > last) return -1;
+        out[i] = (int)value;
+    }
+    return j->node[list].size;
+}
+
+static int read_glue(Tokenizer *t, const Json *j, int model, Error *err)
 {
     enum { MOST = sizeof t->glue->count / sizeof(int) };
-    static const char wrong[] =
-        "\"glue\": expected a list of lists of at most %d counts, %d in all";
-    if (list < 0) return 0;
-    if (json_type(j, list) != JSON_ARRAY || j->node[list].size != t->size)
-        return fail(err, wrong, MOST, t->size);
+    const int list = json_find(j, model, "glue"), pairs = json_find(j, model, "glue_exceptions");
+    if (list < 0 && pairs < 0) return 0;
+    if (json_type(j, list) != JSON_ARRAY || j->node[list].size != t->size ||
+        (pairs >= 0 && json_type(j, pairs) != JSON_ARRAY))
+        return fail(err, "\"glue\", \"glue_exceptions\": expected two lists, the first of %d",
+                    t->size);
     if (!(t->glue = checked_alloc((size_t)t->size, sizeof *t->glue, err))) return -1;
-    for (int k = list + 1, id = 0; k < j->node[list].next; k = j->node[k].next, id++) {
-        if (json_type(j, k) != JSON_ARRAY || j->node[k].size > MOST)
-            return fail(err, wrong, MOST, t->size);
-        for (int i = 0; i < j->node[k].size; i++) {
-            int64_t count;
-            if (json_integer(j, k + 1 + i, &count) || count < 0 || count > INT_MAX)
-                return fail(err, wrong, MOST, t->size);
-            t->glue[id].count[0][0][i] = (int)count;
-        }
+    for (int k = list + 1, id = 0; k < j->node[list].next; k = j->node[k].next, id++)
+        if (read_integers(j, k, t->glue[id].count[0][0], MOST, INT_MAX) < 0)
+            return fail(err, "\"glue\": expected lists of at most %d counts", MOST);
+    for (int k = pairs + 1; pairs >= 0 && k < j->node[pairs].next; k = j->node[k].next) {
+        int pair[2];
+        if (read_integers(j, k, pair, 2, t->size - 1) != 2)
+            return fail(err, "\"glue_exceptions\": expected pairs of ids from 0 to %d",
+                        t->size - 1);
+        if (pair_add(&t->exceptions, pair[0], pair[1]) < 0) return fail(err, "out of memory");
     }
     return 0;
 }
@@ -2562,7 +2678,7 @@ int tokenizer_from_json(Tokenizer *t, const char *text, size_t n, Error *err)
         (read_rules(t, &j, err) || read_kind(t, &j, model, err) ||
          read_vocabulary(t, &j, json_find(&j, model, "vocab"), err) || find_specials(t, err) ||
          read_added_tokens(t, &j, err) || check_surroundings(t, &j, err) ||
-         read_glue(t, &j, json_find(&j, model, "glue"), err) || unicode_init(t, err)))
+         read_glue(t, &j, model, err) || unicode_init(t, err)))
         status = -1;
     if (!status && t->kind == TOKENIZER_BPE &&
         (index_bytes(t, err) || read_merges(t, &j, json_find(&j, model, "merges"), err)))
@@ -2594,48 +2710,32 @@ static const char *skip_byte_order_mark(const char *text, size_t *n)
     return text + mark;
 }
 
-/* The lines of a text, without what ends them: *at moves behind the line. 0: there is no more. */
-static int next_line(const char *text, size_t n, size_t *at, const char **line, size_t *length)
-{
-    if (*at >= n) return 0;
-    const char *newline = memchr(text + *at, '\n', n - *at);
-    *line = text + *at;
-    *length = (newline ? (size_t)(newline - text) : n) - *at;
-    *at += *length + 1;
-    if (*length && (*line)[*length - 1] == '\r') --*length;
-    return 1;
-}
-
-/* BERT's vocab.txt: a token a line, the first is 0. If one has a capital letter, the model is a
- * cased one. */
+/* BERT's vocab.txt: a token a line, the first is 0. If one has a capital letter from A to Z,
+ * the model is a cased one. */
 static int read_vocab_txt(Tokenizer *t, const char *text, size_t n, Error *err)
 {
     const char *line;
     size_t length, at = 0;
     t->kind = TOKENIZER_WORDPIECE;
     t->rules = bert_rules;
-    t->rules.lower = 1;
-    if (unicode_init(t, err)) return -1;
     int cased = 0;
     for (int id = 0; next_line(text, n, &at, &line, &length); id++) {
         char *token = checked_alloc(length + 1, 1, err);
         if (!token) return -1;
         memcpy(token, line, length);
-        const int bad = length == 0 || strlen(token) != length || add_token(t, token, err) != id;
-        for (size_t i = 0, k; i < length && *token != '['; i += k) {
-            uint32_t c = 0;
-            k = utf8_read(token + i, length - i, &c);
-            cased |= t->unicode[c] >> 4 != c && class_of(t, c) == LETTER;
-            if (!k) k = 1;
-        }
+        const int bad = length == 0 || strlen(token) != length || first_bad_byte(token, length) ||
+                        add_token(t, token, err) != id;
+        for (size_t i = 0; i < length && *token != '['; i++) /* [CLS] tells nothing */
+            cased |= token[i] >= 'A' && token[i] <= 'Z';
         free(token);
-        if (bad) return fail(err, "line %d: expected a token that did not occur before", id + 1);
+        if (bad)
+            return fail(err, "line %d: expected a token in UTF-8 that did not occur before",
+                        id + 1);
     }
     if (t->size == 0) return fail(err, "expected tokens, one a line");
     if (find_specials(t, err)) return -1;
     t->rules.lower = !cased;
     t->rules.marks = cased ? MARKS_KEPT : NONSPACING_DROPPED;
-    free(t->unicode);
     return unicode_init(t, err);
 }
 
@@ -2683,7 +2783,10 @@ int tokenizer_read(Tokenizer *t, const char *path, Error *err)
     memset(t, 0, sizeof *t);
     char *vocab = read_file_of(path, "vocab.json", &n, &inner), *file = NULL;
     if (vocab) {
-        if (!(file = read_file_of(path, "merges.txt", &m, err))) return free(vocab), -1;
+        if (!(file = read_file_of(path, "merges.txt", &m, err))) {
+            free(vocab);
+            return -1;
+        }
         const char *json = skip_byte_order_mark(vocab, &n);
         const char *merges = skip_byte_order_mark(file, &m);
         status = read_gpt2(t, json, n, merges, m, &inner);
@@ -2695,7 +2798,8 @@ int tokenizer_read(Tokenizer *t, const char *path, Error *err)
         else
             status = read_vocab_txt(t, text, n, &inner);
     }
-    free(vocab), free(file);
+    free(vocab);
+    free(file);
     if (!status) return 0;
     tokenizer_free(t);
     return fail(err, "%s: %.400s", path, inner.text);
@@ -2725,6 +2829,7 @@ int tokenizer_make(Tokenizer *t, const TokenizerOptions *o, const char *text, si
     static const char wordpiece[] = "wordpiece:";
     const size_t prefix = strlen(wordpiece);
     const int k = find_made(o->tokenizer), is_word = k < MADE && made[k].rules == &word_rules;
+    memset(t, 0, sizeof *t);
     if ((o->keep_case || o->keep_accents) && !is_word)
         return fail(err,
                     "--keep-case and --keep-accents are for the tokenizer word; %.80s has "
@@ -2734,7 +2839,6 @@ int tokenizer_make(Tokenizer *t, const TokenizerOptions *o, const char *text, si
         return tokenizer_read(t, o->tokenizer + prefix, err);
     if (k == MADE) return tokenizer_read(t, o->tokenizer, err);
 
-    memset(t, 0, sizeof *t);
     t->kind = made[k].kind;
     t->rules = *made[k].rules;
     if (o->keep_case) t->rules.lower = 0;
@@ -2974,7 +3078,9 @@ static int train(const char *path, const TokenizerOptions *options, const char *
     for (size_t i = 0; i < n; i++) lines += text[i] == '\n' || i + 1 == n;
     if (!status)
         fprintf(stderr, "tokenizer: wrote %s: vocabulary %d, %zu lines\n", out, t.size, lines);
-    tokenizer_free(&t), free(json.text), free(text);
+    tokenizer_free(&t);
+    free(json.text);
+    free(text);
     return status;
 }
 
@@ -3046,7 +3152,9 @@ static int convert(const char *path, int decode, int max_len, Error *err)
         status = fail(err, "cannot read the standard input: %s", strerror(errno));
     if (!status && (fflush(stdout) || ferror(stdout)))
         status = fail(err, "cannot write the standard output");
-    tokenizer_free(&t), free(line.text), free(out.text);
+    tokenizer_free(&t);
+    free(line.text);
+    free(out.text);
     return status;
 }
 
@@ -3071,7 +3179,8 @@ static int show(const char *path, Error *err)
     for (int role = 0; role < TOKEN_SPECIALS; role++)
         buffer_print(&out, "%s%s = %d", role ? ", " : "", t.token[t.special[role]],
                      t.special[role]);
-    buffer_print(&out, "\ntokens, of those made here the most frequent first:\n");
+    buffer_print(&out, "\nfirst and last tokens, in a vocabulary made here the most frequent and "
+                       "the rarest:\n");
     for (int id = 0; id < t.size; id++) {
         if (id == FEW && t.size > 2 * FEW) {
             buffer_print(&out, "     ...\n");

@@ -11,7 +11,7 @@
  * gradient of training_losses. Everything random is a hash of (seed, step, example), so a run that
  * was stopped and resumed writes the same bytes as one that was not. */
 #if defined(__unix__) || defined(__APPLE__)
-#define _POSIX_C_SOURCE 200112L /* a wall clock, in seconds only */
+#define _POSIX_C_SOURCE 200809L /* a wall clock, in seconds only */
 #define TDIFF_POSIX
 #endif
 #include "tdiff.h"
@@ -939,19 +939,24 @@ static int open_source(Training *r, Error *err)
 /* The vocabulary of the text, if there is none yet, or with --grow-vocab what it has more. */
 static int make_vocabulary(Training *r, const char *path, Error *err)
 {
-    const Settings *s = &r->s;
+    const TokenizerOptions *o = &r->s.text;
     const Corpus *c = &r->corpus;
-    const int before = r->tokenizer.size;
+    const int before = r->tokenizer.size, made = tokenizer_is_made(o->tokenizer);
+    Buffer what = {0};
     Error inner;
-    int status = 0;
-    if (!before) status = tokenizer_make(&r->tokenizer, &s->text, c->text, c->length, &inner);
-    if (before && s->grow_vocab) {
-        status = tokenizer_grow(&r->tokenizer, c->text, c->length, &inner);
-        if (!status)
-            fprintf(stderr, "%s: %d words are new to %s\n", path, r->tokenizer.size - before,
-                    s->init);
+    if (before && r->s.grow_vocab) {
+        if (tokenizer_grow(&r->tokenizer, c->text, c->length, &inner))
+            return fail(err, "%s: %.400s", path, inner.text);
+        fprintf(stderr, "%s: %d words are new to %s\n", path, r->tokenizer.size - before,
+                r->s.init);
     }
-    return status ? fail(err, "%s: %.400s", path, inner.text) : 0;
+    if (before) return 0;
+    if (tokenizer_make(&r->tokenizer, o, c->text, c->length, &inner))
+        return fail(err, "%.200s: %.280s", made ? path : "--tokenizer", inner.text);
+    tokenizer_describe(&r->tokenizer, &what);
+    if (!made && !what.failed) fprintf(stderr, "--tokenizer %s: %s\n", o->tokenizer, what.text);
+    free(what.text);
+    return 0;
 }
 
 /* The weights of --init, over random ones */
@@ -1190,8 +1195,8 @@ static int prepare(Training *r, const char *path, Error *err)
         fprintf(stderr, "%s: %d sentences, %d labels; ", path, corpus->rows,
                 c->vocab - TOKEN_SPECIALS);
     else
-        fprintf(stderr, "%s: %d sentences, %d words in the vocabulary; ", path, corpus->rows,
-                c->vocab);
+        fprintf(stderr, "%s: %d sentences, %d %s in the vocabulary; ", path, corpus->rows, c->vocab,
+                words->kind == TOKENIZER_WORD ? "words" : "tokens");
     fprintf(stderr, "the longest sentence has %d positions\n", corpus->longest);
     print_notes(corpus);
     if (!s->classifier && corpus->rows > 20 &&

@@ -3,6 +3,7 @@
  *   elements           nanoseconds per element of what is not a product
  *   step SIZE THREADS  milliseconds of a training and of a sampling step; SIZE: everyday, medium, large, or six numbers
  *                      B,N,C,L,H,V;  prints "SIZE THREADS train_ms sample_ms peak_MB GFLOP_of_training GFLOP_of_sampling"
+ *   text               seconds to make tokenizers of 10 MB of text, and MB/s of encoding it
  *   parts SIZE         where the time of these goes, on one thread
  * Every figure is the median of repetitions that take turns with what it is compared with; +- is half the distance of the
  * quartiles. Nothing here is a test: machines are noisy. */
@@ -542,17 +543,61 @@ static void bench_parts(const char *size)
            gflop(&b, 1) / whole[0], gflop(&b, 0) / whole[1]);
 }
 
+/* Made-up text: words of syllables, few of them frequent, as in a language (Zipf). */
+static void add_sentences(Buffer *out, size_t bytes)
+{
+    static const char *const syllables[] = {"ba", "ten", "lo", "ri", "sha", "mu", "e", "gan", "is", "do", "ly", "ver"};
+    enum { WORDS = 50000, SYLLABLES = sizeof syllables / sizeof *syllables };
+    for (uint32_t i = 0; out->length < bytes && !out->failed; i++) {
+        const double u = rng_u32(rng_key(3, RNG_T, 0, 0), i) / 4294967296.0;
+        uint32_t word = (uint32_t)exp(u * log(WORDS)), left = rng_u32(rng_key(4, RNG_T, 0, 0), word);
+        for (uint32_t k = 0; k < 1 + word % 4; k++, left /= SYLLABLES)
+            buffer_print(out, "%s", syllables[left % SYLLABLES]);
+        buffer_print(out, i % 11 == 10 ? ".\n" : " ");
+    }
+}
+
+static void bench_text(void)
+{
+    static const char *const kinds[] = {"word", "char", "bpe"};
+    Buffer text = {0};
+    add_sentences(&text, 10000000);
+    const double MB = 1e-6 * (double)text.length;
+    for (int k = 0; k < 3 && !text.failed; k++) {
+        const TokenizerOptions o = {.tokenizer = kinds[k], .vocab_size = 10000, .min_frequency = 1};
+        Tokenizer t;
+        Error err;
+        double begin = seconds();
+        if (tokenizer_make(&t, &o, text.text, text.length, &err)) fprintf(stderr, "bench: %s\n", err.text), exit(1);
+        const double making = seconds() - begin;
+        long tokens = 0;
+        begin = seconds();
+        for (const char *line = text.text, *end; line < text.text + text.length; line = end + 1) {
+            int ids[2];
+            end = strchr(line, '\n');
+            if (!end) end = text.text + text.length;
+            tokens += tokenizer_encode(&t, line, (size_t)(end - line), ids, 2) - 2;
+        }
+        printf("  %-5s a vocabulary of %5d from %.0f MB in %6.2f s; encoded at %5.1f MB/s, %.2f bytes a token\n", kinds[k], t.size,
+               MB, making, MB / (seconds() - begin), (double)text.length / (double)tokens);
+        tokenizer_free(&t);
+    }
+    free(text.text);
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 2 && !strcmp(argv[1], "matmul"))
         bench_matmul(1), bench_matmul(2);
     else if (argc == 2 && !strcmp(argv[1], "elements"))
         bench_elements();
+    else if (argc == 2 && !strcmp(argv[1], "text"))
+        bench_text();
     else if (argc == 4 && !strcmp(argv[1], "step"))
         bench_step(argv[2], atoi(argv[3]));
     else if (argc == 3 && !strcmp(argv[1], "parts"))
         bench_parts(argv[2]);
     else
-        return fprintf(stderr, "usage: bench matmul | elements | step SIZE THREADS | parts SIZE\n"), 1;
+        return fprintf(stderr, "usage: bench matmul | elements | text | step SIZE THREADS | parts SIZE\n"), 1;
     return 0;
 }

@@ -1,10 +1,10 @@
 #!/bin/sh
 # make bench: all that build/bench measures and, where a python3 has torch, the same steps there, in turns with ours.
-# SIZES="everyday medium" ROUNDS=5 PARTS="matmul elements steps" choose; PYTHON names another python3.
+# SIZES="everyday medium" ROUNDS=5 PARTS="matmul elements text steps" choose; PYTHON names another python3.
 # OPENBLAS_CORETYPE is passed on: where OpenBLAS does not know the processor, its figures are too low without it.
 SIZES=${SIZES-everyday medium large}
 ROUNDS=${ROUNDS-3}
-PARTS=${PARTS-matmul elements steps}
+PARTS=${PARTS-matmul elements text steps}
 cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 threads=1
 [ "$cores" -gt 1 ] && threads="1 2"

@@ -1,6 +1,6 @@
 # check.sh - called by "make check": no warning from gcc or clang, and the tests under AddressSanitizer and UBSan.
 status=0
-sources="tdiff.c tokenizer.c train.c sample.c data/simple.c test/unit.c test/parity.c test/parity_text.c test/fixture.c test/fuzz.c test/judge.c test/evaluate.c test/bench.c test/peek.c test/replay.c"
+sources="tdiff.c tokenizer.c train.c sample.c data/simple.c test/unit.c test/parity.c test/parity_text.c test/fixture.c test/fuzz.c test/judge.c test/evaluate.c test/bench.c test/peek.c test/replay.c test/faults.c"
 mkdir -p build
 for compiler in gcc clang; do
     if ! command -v $compiler >/dev/null 2>&1; then echo "warnings of $compiler: skipped, not installed"; continue; fi
@@ -26,6 +26,8 @@ run() { # NAME, sources and flags; then -- and the arguments
 }
 run double-unit test/unit.c -DTDIFF_DOUBLE --
 run unit test/unit.c --
+mkdir -p build/text-files
+run text test/text.c -- build/text-files
 run parity test/parity.c test/parity_text.c test/fixture.c -- test/golden
 run fuzz test/fuzz.c -- build/fuzz.safetensors
 # The programs, as the command-line tests use them

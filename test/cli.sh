@@ -427,6 +427,51 @@ check "decode" sh -c "./tokenizer decode $W/t.json <$W/ids"
 grep -q '^the red' $W/out && ok || bad "decode(encode(text))"
 [ -c /dev/full ] && refuse 1 "cannot write" sh -c "echo red | ./tokenizer encode $W/t.json >/dev/full"
 refuse 1 "line 1: '99999'" sh -c "echo 99999 | ./tokenizer decode $W/t.json"
+# Every kind: trained, shown, and back to what it was
+printf "Don't stop at 10:30, it's fine.\nThe red fig is \"hot\".\n" >$W/lines.txt
+for kind in word original bpe char word-level byte-level; do
+    check "train-$kind" ./tokenizer train-$kind $W/lines.txt --out $W/$kind.json
+    check "show $kind" ./tokenizer show $W/$kind.json
+    check "$kind: encode and decode" sh -c "./tokenizer encode $W/$kind.json <$W/lines.txt | ./tokenizer decode $W/$kind.json"
+    cp $W/out $W/$kind.txt
+done
+same $W/lines.txt $W/bpe.txt "bpe loses something"
+same $W/lines.txt $W/char.txt "char loses something"
+tr A-Z a-z <$W/lines.txt | cmp -s - $W/word.txt && ok || bad "word loses more than capital letters"
+same $W/original.json $W/word-level.json "word-level is not original"
+same $W/bpe.json $W/byte-level.json "byte-level is not bpe"
+check "--keep-case" ./tokenizer train-word $W/lines.txt --keep-case --out $W/cased.json
+check "and its lines" sh -c "./tokenizer encode $W/cased.json <$W/lines.txt | ./tokenizer decode $W/cased.json"
+same $W/lines.txt $W/out "--keep-case does not keep them"
+refuse 1 "are for the tokenizer word" ./tokenizer train-bpe $W/lines.txt --keep-case --out $W/no.json
+refuse 1 "a vocabulary of 100 is too small" ./tokenizer train-bpe $W/lines.txt --vocab-size 100 --out $W/no.json
+check "--max-len" sh -c "./tokenizer encode $W/word.json --max-len 4 <$W/lines.txt"
+[ "$(awk '{print NF}' $W/out | sort -u)" = 4 ] && ok || bad "--max-len 4 does not leave 4 ids"
+refuse 2 "--max-len belongs to encode" ./tokenizer decode $W/word.json --max-len 4
+refuse 2 "belong to train-KIND" ./tokenizer show $W/word.json --vocab-size 10
+refuse 1 "no-folder: cannot open" ./tokenizer show $W/no-folder
+printf '[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\nred\nfig\nis\nhot\n.\n##s\n' >$W/vocab.txt
+check "a vocab.txt" sh -c "echo 'The red figs.' | ./tokenizer encode $W/vocab.txt"
+[ "$(cat $W/out)" = "2 5 6 7 11 10 3" ] && ok || bad "WordPiece: $(cat $W/out)"
+# ./train --tokenizer: what the checkpoint has is what made it, and samples are words of it
+for kind in word bpe char original wordpiece:$W/vocab.txt $W/word.json; do
+    check "--tokenizer $kind" ./train $SMALL --tokenizer $kind --steps 3 --out $W/kind.safetensors
+    check "show" ./tokenizer show $W/kind.safetensors
+    check "sample" ./sample $W/kind.safetensors -n 3 --steps 5
+    check "--prompt" ./sample $W/kind.safetensors -n 2 --steps 5 --prompt "the [MASK] is"
+    [ "$(grep -c '^ *the.* is' $W/out)" = 2 ] && ok || bad "$kind: --prompt is lost"
+done
+check "bytes as tokens" ./train $TINY --tokenizer bpe --steps 1 $W/lines.txt --out $W/kind.safetensors
+check "200 samples" ./sample $W/kind.safetensors -n 200 --steps 2
+[ "$(wc -l <$W/out)" -eq 200 ] && ok || bad "a sample is more than a line"
+check "what was read is said" ./train $SMALL --tokenizer wordpiece:$W/vocab.txt --steps 1 --out $W/kind.safetensors
+grep -q "^--tokenizer wordpiece:$W/vocab.txt: WordPiece, lower-case, accents dropped as BERT does" $W/err && ok || bad "--tokenizer is not described"
+check "--keep-case" ./train $SMALL --keep-case --steps 3 --out $W/kind.safetensors
+refuse 1 "are for the tokenizer word" ./train $SMALL --tokenizer char --keep-accents --out $W/no.safetensors
+refuse 2 "have no effect with --tokenizer wordpiece" ./train --tokenizer wordpiece:$W/vocab.txt --vocab-size 20
+refuse 1 "train: --tokenizer: $W/none.json: cannot open" ./train $SMALL --tokenizer $W/none.json --out $W/no.safetensors
+refuse 1 "none.txt: cannot open" ./train $SMALL --tokenizer wordpiece:$W/none.txt --out $W/no.safetensors
+refuse 2 "--tokenizer has no effect with --resume" ./train --tokenizer bpe --resume $W/kind.safetensors
 
 # ---- classifiers and guidance -----------------------------------------------------------------------
 build/evaluate --label --judge test/words/colours.txt <$W/small-train.txt >$W/small.tsv

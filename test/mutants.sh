@@ -1,7 +1,7 @@
 # mutants.sh [ONLY] - called by "make mutants": would the tests notice? Each line of
 # test/mutants.txt is a fault,
 #   NAME <TAB> FILE <TAB> EDIT <TAB> TEST <TAB> MESSAGE
-# which EDIT (of sed -E) makes in FILE, in one line. Then TEST - unit, double-unit, parity,
+# which EDIT (of sed -E) makes in FILE, in one line. Then TEST - unit, double-unit, text, parity,
 # golden, behaviour or cli - must print a line with FAIL and this MESSAGE. With ONLY, the faults
 # whose NAME contains it (a pattern of the shell).
 . test/count.sh
@@ -12,7 +12,7 @@ MAKE=${MAKE:-make}
 # What a test needs to be made, and how it is run
 targets() {
     case $1 in
-    unit | double-unit) echo build/$1 ;;
+    unit | double-unit | text) echo build/$1 ;;
     parity) echo build/parity build/double-parity ;;
     golden) echo all build/peek build/evaluate plain ;;
     behaviour) echo all build/peek build/replay ;;
@@ -23,6 +23,7 @@ targets() {
 run() {
     case $1 in
     unit | double-unit) build/$1 ;;
+    text) build/text build ;;
     parity) build/double-parity test/golden; build/parity test/golden ;;
     *) sh test/$1.sh ;;
     esac

@@ -76,6 +76,8 @@ pytorch() {
 
 suite "units, double precision" build/double-unit
 suite "units, single precision" build/unit
+mkdir -p build/text-files
+suite "text: JSON, tokenizers, blanks" build/text build/text-files
 suite "the original's numbers, double precision" build/double-parity test/golden
 suite "the original's numbers, single precision" build/parity test/golden
 suite "checkpoint: round trip, truncation, byte flips" build/fuzz build/fuzz.safetensors

@@ -1,0 +1,92 @@
+# portability.sh - called by "make portability": the programs, built by other compilers and for other machines, which
+# an emulator runs where there is one. A training of 20 steps, the same with a stop and a resume from this machine's
+# own checkpoint, and 5 samples must have the bytes of their class, with or without fused multiply-add. What is not
+# installed is skipped; CI installs it (.ci/run has the names of the Debian packages).
+. test/count.sh
+W=build/portability
+P=$(pwd)/$W
+EXACT="-std=c99 -O2 -ffp-contract=off"
+SOURCES="tdiff.c tokenizer.c"
+TRAIN="--hidden 16 --layers 1 --heads 2 --ffn 24 --emb-dim 8 --time-dim 8 --batch 8 --diffusion-steps 50
+    --warmup 5 --steps 20 --threads 1 --val data/simple-test.txt data/simple-train.txt --overwrite"
+rm -rf $W && mkdir -p $W
+
+# build FOLDER COMPILER...
+build() {
+    folder=$1
+    shift
+    mkdir -p $folder
+    for program in train sample; do "$@" -o $folder/$program $program.c $SOURCES -lm 2>>$folder/cc.txt || return 1; done
+}
+
+# run FOLDER [EMULATOR...]: what it makes, into FOLDER
+run() {
+    folder=$1
+    shift
+    cp $reference/half.safetensors $folder/again.safetensors &&
+        "$@" $folder/train $TRAIN --out $folder/whole.safetensors >/dev/null 2>$folder/err.txt &&
+        "$@" $folder/train --resume $folder/again.safetensors --val data/simple-test.txt data/simple-train.txt \
+            --threads 1 >/dev/null 2>>$folder/err.txt &&
+        "$@" $folder/sample $folder/whole.safetensors -n 5 --threads 1 >$folder/samples.txt 2>>$folder/err.txt
+}
+
+# This machine, without and with fused multiply-add: what all others are compared with
+flags_plain="" flags_fma="-mfma"
+for class in plain fma; do
+    reference=$W/$class
+    build $reference ${CC:-cc} $EXACT $(eval echo \$flags_$class) &&
+        $reference/train $TRAIN --stop-at 10 --out $reference/half.safetensors 2>/dev/null &&
+        run $reference || { echo "$class: not to be had on this machine"; rm -rf $reference; }
+done
+
+# machine NAME CLASS "COMPILER..." "EMULATOR...": 1 passed if its bytes are those of the class
+machine() {
+    name=$1 reference=$W/$2
+    set -- "$3" "$4"
+    for tool in ${1%% *} ${2%% *}; do
+        command -v $tool >/dev/null 2>&1 || { skip "$name: there is no $tool"; return; }
+    done
+    [ -d $reference ] || { skip "$name: this machine has no such arithmetic"; return; }
+    if ! build $W/$name $1 $EXACT; then
+        bad "$name: does not compile"
+        head -n 5 $W/$name/cc.txt
+    elif ! run $W/$name $2; then
+        bad "$name: does not run"
+        tail -n 3 $W/$name/err.txt
+    else
+        for file in whole.safetensors again.safetensors samples.txt; do
+            cmp -s $W/$name/$file $reference/$file && ok || bad "$name: $file has not the bytes of $reference"
+        done
+        echo "$name: ${reference#$W/}"
+    fi
+}
+
+machine gcc plain "gcc" ""
+machine clang plain "clang" ""
+machine tcc plain "tcc" ""
+machine musl plain "musl-gcc -static" ""
+for standard in c99 c11 c17 c2x; do
+    machine $standard plain "gcc -pedantic-errors -Wall -Wextra -Wshadow -Werror -Wno-unknown-pragmas -std=$standard" ""
+done
+machine i686 plain "i686-linux-gnu-gcc -static -msse2 -mfpmath=sse" "qemu-i386"
+machine armhf plain "arm-linux-gnueabihf-gcc -static" "qemu-arm"
+machine aarch64 fma "aarch64-linux-gnu-gcc -static" "qemu-aarch64"
+machine riscv64 fma "riscv64-linux-gnu-gcc -static" "qemu-riscv64"
+machine s390x fma "s390x-linux-gnu-gcc -static -fexcess-precision=fast" "qemu-s390x" # big-endian
+
+# WebAssembly, run by node: a file system of this folder and no more
+cat >$W/wasi.mjs <<'EOF'
+import { WASI } from 'node:wasi';
+import { readFileSync } from 'node:fs';
+const wasi = new WASI({ version: 'preview1', args: process.argv.slice(2), preopens: { '.': '.' } });
+const code = await WebAssembly.compile(readFileSync(process.argv[2]));
+process.exit(wasi.start(await WebAssembly.instantiate(code, { wasi_snapshot_preview1: wasi.wasiImport })) ?? 0);
+EOF
+machine wasm32 plain "clang --target=wasm32-wasi -D_WASI_EMULATED_SIGNAL -lwasi-emulated-signal" "node --no-warnings $P/wasi.mjs"
+
+# Windows: compiled and linked; nothing here can run it
+if command -v x86_64-w64-mingw32-gcc >/dev/null 2>&1; then
+    build $W/mingw x86_64-w64-mingw32-gcc $EXACT && ok || { bad "mingw: does not compile"; head -n 5 $W/mingw/cc.txt; }
+else skip "mingw: there is no x86_64-w64-mingw32-gcc"; fi
+
+finish
