@@ -590,7 +590,8 @@ static int train(Training *r, Error *err)
             told = 1;
         }
         if (!told && elapsed > 3) {
-            fprintf(stderr, "about %.1f hours to go\n", hours);
+            fprintf(stderr, hours < 1 ? "about %.0f minutes to go\n" : "about %.1f hours to go\n",
+                    hours < 1 ? ceil(60 * hours) : hours);
             told = 1;
         }
         if (r->done < s->stop_at &&
@@ -953,7 +954,14 @@ static int init_weights(Training *r, Error *err)
     Checkpoint *from = &r->from;
     const Model *m = &r->model;
     real *params = r->model.params;
+    Config shapes = m->config;
     if (checkpoint_is_ours(from)) return checkpoint_part(from, m, "", "", 1, params, err);
+    if (checkpoint_shapes(from, &shapes, err)) return -1;
+    if (shapes.vocab != m->config.vocab && (s->pretrained_embeddings || !checkpoint_is_bert(from)))
+        return fail(err,
+                    "%s: has %d words, the vocabulary %d; expected the --tokenizer that it was "
+                    "trained with",
+                    s->init, shapes.vocab, m->config.vocab);
     if (!checkpoint_is_bert(from))
         return checkpoint_tensors(from, m, "", params, err) || checkpoint_rest(from, err) ? -1 : 0;
     if (s->init_pretrained && checkpoint_part(from, m, "", "input_transformers.", 0, params, err))

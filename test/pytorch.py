@@ -36,16 +36,17 @@ def read(path):
 
 
 def write(path, tensors, dtype="F32", metadata=None):
-    header, body = {"__metadata__": metadata} if metadata else {}, b""
+    header, body, size = {"__metadata__": metadata} if metadata else {}, [], 0
     for name, x in tensors.items():
         kind = "I64" if x.dtype == torch.int64 else dtype
         x = x.detach() if kind == "I64" else x.detach().to(DTYPES[dtype])
         numbers = x.contiguous().view(-1).view(torch.uint8).numpy().tobytes() if x.dim() else b""
         header[name] = {"dtype": kind, "shape": list(x.shape),
-                        "data_offsets": [len(body), len(body) + len(numbers)]}
-        body += numbers
+                        "data_offsets": [size, size + len(numbers)]}
+        body.append(numbers)
+        size += len(numbers)
     text = json.dumps(header).encode()
-    open(path, "wb").write(len(text).to_bytes(8, "little") + text + body)
+    open(path, "wb").write(b"".join([len(text).to_bytes(8, "little"), text] + body))
 
 
 # ---- the network -----------------------------------------------------------------------------------
@@ -295,6 +296,8 @@ def from_bert(folder, text):
     old = weights_of(folder, text, "bert", *everything)
     for name, x in weights_of(folder, text, "new", *everything).items():
         agree(f"BERT, other names: {name}", x, old[name], 0)
+    refused(folder, text, "another vocabulary", {"word_embedding.weight": torch.zeros(3, 16)},
+            "has 3 words, the vocabulary 163; expected the --tokenizer")
     done = subprocess.run(["./train", text, "--init", f"{folder}/bert.safetensors", "--heads", "4"],
                           stderr=subprocess.PIPE, text=True)
     check("which part of BERT", "expected --init-pretrained" in done.stderr and done.returncode == 1)
