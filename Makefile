@@ -11,7 +11,7 @@
 # make mutants [ONLY=name]   is every fault of test/mutants.txt noticed by the test that is there for it?
 # make sweep CKPT=a.safetensors TRAIN=a.txt   quality and seconds for 5 to 1000 sampling steps
 #
-# NATIVE=0: no -march=native. OMP=0: no threads. CC and CFLAGS (default -O3) are honoured. GNU make and a C compiler suffice.
+# MPI=1: with mpicc, for mpirun -n N ./train. NATIVE=0: no -march=native. OMP=0: no threads. CC and CFLAGS (default -O3) are honoured. GNU make and a C compiler suffice.
 
 CFLAGS ?= -O3
 NATIVE = 1
@@ -38,7 +38,11 @@ endif
 ifeq ($(OMP),1)
   THREADS := $(call try,-fopenmp)
 endif
-FLAGS = $(EXACT) $(CFLAGS) $(MARCH) $(THREADS)
+ifeq ($(MPI),1)
+  CC = mpicc
+  RANKS = -DTDIFF_MPI
+endif
+FLAGS = $(EXACT) $(CFLAGS) $(MARCH) $(THREADS) $(RANKS)
 
 all: train sample tokenizer
 	@echo "compiler: $(CC)   native: $(if $(strip $(MARCH)),yes ($(strip $(MARCH))),no)   threads: $(if $(THREADS),yes (OpenMP),no)"

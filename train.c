@@ -363,30 +363,85 @@ static int piece(const Settings *s, int count, int N)
     return s->microbatch && s->microbatch < most ? s->microbatch : most;
 }
 
+/* ---- several machines -------------------------------------------------------------------------
+ * Built by make MPI=1 and begun by mpirun, ./train is several processes, its ranks. All have the
+ * whole model and draw the same batch; each computes a part of every group's losses, the gradients
+ * are added up, and all take the same step. Rank 0 alone speaks, measures val, logs and saves. */
+static int rank = 0, ranks = 1;
+#ifdef TDIFF_MPI
+#include <mpi.h>
+
+static void begin_ranks(int *argc, char ***argv)
+{
+    MPI_Init(argc, argv);
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &ranks);
+    if (rank > 0 && !freopen("/dev/null", "w", stderr)) MPI_Abort(MPI_COMM_WORLD, 1);
+}
+
+/* One that fails ends all. */
+static int end_ranks(int status)
+{
+    if (ranks > 1 && (status == 1 || status == 2)) MPI_Abort(MPI_COMM_WORLD, status);
+    MPI_Finalize();
+    return status;
+}
+
+/* The gradients and losses of all ranks together */
+static void add_up_ranks(Training *r)
+{
+    const MPI_Datatype type = sizeof(real) == 4 ? MPI_FLOAT : MPI_DOUBLE;
+    const size_t most = 1 << 28, n = ranks > 1 ? r->model.num_params : 0;
+    for (size_t i = 0; i < n; i += most)
+        MPI_Allreduce(MPI_IN_PLACE, r->model.grads + i, (int)(n - i < most ? n - i : most), type,
+                      MPI_SUM, MPI_COMM_WORLD);
+    if (ranks > 1)
+        MPI_Allreduce(MPI_IN_PLACE, r->terms.mse, 5 * r->s.batch, MPI_DOUBLE, MPI_SUM,
+                      MPI_COMM_WORLD);
+}
+
+static int stopping(void) /* has a signal come to any of them? */
+{
+    int signal = stop_signal();
+    MPI_Allreduce(MPI_IN_PLACE, &signal, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
+    return signal;
+}
+#else
+static void begin_ranks(int *argc, char ***argv) { (void)argc, (void)argv; }
+static int end_ranks(int status) { return status; }
+static void add_up_ranks(Training *r) { (void)r; }
+static int stopping(void) { return stop_signal(); }
+#endif
+
 /* The mean loss of the batch and, with backward, its gradient, group by group: of the denoiser or
  * of the classifier. Every position counts alike, whatever the length of its sentence. */
 static double losses(Training *r, int self_conditioned, int backward, Dropout drop)
 {
     const size_t D = r->s.config.emb_dim;
+    const int parts = backward ? ranks : 1, part = backward ? rank : 0;
     double mean = 0, loss;
     Error never;
+    if (parts > 1) memset(r->terms.mse, 0, 5 * (size_t)r->s.batch * sizeof *r->terms.mse);
     for (int k = 0; k < r->groups; k++) {
         const Group *g = &r->group[k];
-        const int first = g->first;
+        const int from = g->count * part / parts, count = g->count * (part + 1) / parts - from;
+        const int first = g->first + from;
+        const size_t at = g->at + (size_t)from * g->N;
         const Losses terms = losses_at(&r->terms, first);
-        const Dropout own = {drop.key + ((uint64_t)k << 48), drop.rate,
-                             0}; /* a piece of a group adds to the bits below */
-        const double share = (double)g->count * g->N / r->positions;
-        for (int b = first; b < first + g->count; b++) r->scaled[b] = r->weight[b] * (real)share;
-        const Batch y = {r->ids + g->at,
+        /* a piece of a group adds to the bits from 32 on, too */
+        const Dropout own = {drop.key + ((uint64_t)k << 48) + ((uint64_t)from << 32), drop.rate, 0};
+        const double share = (double)count * g->N / r->positions;
+        if (count == 0) continue;
+        for (int b = first; b < first + count; b++) r->scaled[b] = r->weight[b] * (real)share;
+        const Batch y = {r->ids + at,
                          r->t + first,
-                         r->noise_x0 + g->at * D,
-                         r->noise_t + g->at * D,
+                         r->noise_x0 + at * D,
+                         r->noise_t + at * D,
                          r->scaled + first,
                          self_conditioned,
-                         g->count,
+                         count,
                          g->N};
-        workspace_fit(&r->work, &r->s.config, piece(&r->s, g->count, g->N), g->N,
+        workspace_fit(&r->work, &r->s.config, piece(&r->s, count, g->N), g->N,
                       &never); /* it was as large before */
         loss =
             !r->label
@@ -395,6 +450,7 @@ static double losses(Training *r, int self_conditioned, int backward, Dropout dr
                                     &r->diffusion, &y, r->labels + first, backward, own);
         mean += loss * share;
     }
+    if (backward) add_up_ranks(r);
     return mean;
 }
 
@@ -506,7 +562,8 @@ static int report(Training *r, Sums *sums, double lr, double norm, double elapse
 
 static int save(Training *r, Error *err)
 {
-    if (checkpoint_save(r->s.out, &r->model, &r->optimizer, r->extra, r->extras, &r->tokenizer,
+    if (rank == 0 &&
+        checkpoint_save(r->s.out, &r->model, &r->optimizer, r->extra, r->extras, &r->tokenizer,
                         r->options, r->done, err))
         return -1;
     r->saved = r->done;
@@ -564,11 +621,11 @@ static int train(Training *r, Error *err)
     int log_status = 0, told = 0;
     double saved_at = 0;
     Pace pace;
-    pace_begin(&pace, s->threads, !option_given(r->options, &s->threads));
+    pace_begin(&pace, s->threads, ranks == 1 && !option_given(r->options, &s->threads));
     r->saved = first;
     stop_note("stopping after this step, then saving\n");
     catch_signals();
-    while (r->done < s->stop_at && !stop_signal()) {
+    while (r->done < s->stop_at && !stopping()) {
         const int step = r->done;
         const double begun = seconds();
         const Step last = train_step(r);
@@ -584,7 +641,8 @@ static int train(Training *r, Error *err)
         const double hours = per_step * (s->stop_at - r->done) / 3600;
         stop_note("%sstopping after this step, about %.0f s, then saving\n", terminal ? "\n" : "",
                   ceil(per_step));
-        if (r->done % s->log_interval == 0 || r->done == s->stop_at || stop_signal()) {
+        const int due = r->done % s->log_interval == 0 || r->done == s->stop_at || stop_signal();
+        if (due && rank == 0) {
             log_status = report(r, &sums, last.lr, last.norm, elapsed, r->done - first, err);
             if (log_status) complain(r, err);
             told = 1;
@@ -1393,6 +1451,7 @@ int main(int argc, char **argv)
                                                   NULL};
     begin_program();
     ignore_closed_pipes();
+    begin_ranks(&argc, &argv);
     Training run = {0};
     Settings *s = &run.s;
     const char *path = NULL;
@@ -1420,13 +1479,13 @@ int main(int argc, char **argv)
         const int status = operands < 0 ? 2 : print_help(s, run.options);
         if (operands < 0) fprintf(stderr, "train: %s\n", err.text);
         free(run.options);
-        return status;
+        return end_ranks(status);
     }
     if (s->export) {
         const int status = export_checkpoint(s->export, path, &err);
         if (status) fprintf(stderr, "train: %s\n", err.text);
         free(run.options);
-        return status ? 1 : 0;
+        return end_ranks(status ? 1 : 0);
     }
     if (s->classifier && !option_given(run.options, &s->steps)) s->steps = CLASSIFIER_STEPS;
     if (s->classifier && !option_given(run.options, &s->lr)) s->lr = CLASSIFIER_LR;
@@ -1465,11 +1524,11 @@ int main(int argc, char **argv)
     for (int i = 0; i < 4 && !status; i++)
         if (output_spares(s->out, inputs[i], &err) || output_spares(log.text, inputs[i], &err))
             status = -1;
-    if (!status && !s->dry_run) status = claim_output(&run, log.text, 0, &err);
+    if (!status && !s->dry_run && rank == 0) status = claim_output(&run, log.text, 0, &err);
     if (!status) status = prepare(&run, path, &err);
     if (!status && s->dry_run) {
         if (dry_run(&run)) status = fail(&err, "standard output: cannot write");
-    } else if (!status)
+    } else if (!status && rank == 0)
         status = claim_output(&run, log.text, 1, &err);
     if (!status && !s->dry_run) {
         note_room(&run);
@@ -1480,5 +1539,5 @@ int main(int argc, char **argv)
     release(&run);
     free(out.text);
     free(log.text);
-    return status < 0 ? 1 : status > 1 ? status : 0;
+    return end_ranks(status < 0 ? 1 : status > 1 ? status : 0);
 }

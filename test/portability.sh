@@ -84,6 +84,33 @@ process.exit(wasi.start(await WebAssembly.instantiate(code, { wasi_snapshot_prev
 EOF
 machine wasm32 plain "clang --target=wasm32-wasi -D_WASI_EMULATED_SIGNAL -lwasi-emulated-signal" "node --no-warnings $P/wasi.mjs"
 
+# Several processes: the losses of one within rounding, and the same bytes when they do it again
+several() {
+    for tool in mpicc mpirun; do command -v $tool >/dev/null 2>&1 || { skip "MPI: there is no $tool"; return; }; done
+    build $W/mpi mpicc $EXACT -DTDIFF_MPI || { bad "MPI: does not compile"; head -n 5 $W/mpi/cc.txt; return; }
+    mpi="mpirun --allow-run-as-root --oversubscribe"
+    long="$TRAIN --recipe best --schedule-sampler loss-second-moment --steps 40 --log-interval 40"
+    $W/mpi/train $long --out $W/mpi/1.safetensors 2>/dev/null
+    for n in 2 4; do
+        for again in "" again; do $mpi -n $n $W/mpi/train $long --out $W/mpi/$n$again.safetensors 2>$W/mpi/err.txt; done
+        cmp -s $W/mpi/$n.safetensors $W/mpi/${n}again.safetensors && ok || bad "MPI: $n processes do not do the same twice"
+        cat $W/mpi/1.jsonl $W/mpi/$n.jsonl | sed -n 's/.*"loss":\([0-9.]*\).*"val_loss":\([0-9.]*\).*/\1 \2/p' | awk '
+            NR == 1 { loss = $1; val = $2; next }
+            { off = ($1 / loss - 1)^2 + ($2 / val - 1)^2 }
+            END { exit !(NR == 2 && off < 1e-8) }' && ok || bad "MPI: $n processes learn something else than one"
+    done
+    # a process that dies ends all, and what was saved stays
+    $mpi -n 2 $W/mpi/train $long --steps 1000000 --save-interval 10 --out $W/mpi/dead.safetensors >$W/mpi/err.txt 2>&1 &
+    all=$!
+    for i in 1 2 3 4 5 6 7 8 9 10; do [ -s $W/mpi/dead.safetensors ] && break; sleep 1; done
+    one=$(ps -ef | awk -v "program=$W/mpi/train" '$8 == program { print $2; exit }')
+    kill -KILL $one
+    wait $all && bad "MPI: a process that dies is not noticed" || ok
+    $W/mpi/sample $W/mpi/dead.safetensors -n 1 --threads 1 >/dev/null 2>&1 && ok || bad "MPI: what was saved is lost"
+    echo "MPI: 2 and 4 processes"
+}
+several
+
 # Windows: compiled and linked; nothing here can run it
 if command -v x86_64-w64-mingw32-gcc >/dev/null 2>&1; then
     build $W/mingw x86_64-w64-mingw32-gcc $EXACT && ok || { bad "mingw: does not compile"; head -n 5 $W/mingw/cc.txt; }
