@@ -6,6 +6,7 @@
 # make control CKPT=a.safetensors TRAIN=a.txt WORDS=b.txt   guidance towards sentences with one of these words, by scale
 # make portability   the programs by other compilers and on other machines, which emulators run: the same bytes?
 # make faults     every allocation, read and write of small runs fails once; 50 SIGKILLs
+# make fuzz [SECONDS=60]   hostile checkpoints, tokenizers, texts and command lines, each for so long
 # make golden     take the bytes that the programs make today as those that make test expects
 # make mutants [ONLY=name]   is every fault of test/mutants.txt noticed by the test that is there for it?
 # make sweep CKPT=a.safetensors TRAIN=a.txt   quality and seconds for 5 to 1000 sampling steps
@@ -18,6 +19,7 @@ OMP = 1
 DIR = test/golden
 CKPT = simple.safetensors
 TRAIN = data/simple-train.txt
+SECONDS = 60
 N = 1000
 WARNINGS = -std=c99 -pedantic -Wall -Wextra -Wshadow -Wno-unknown-pragmas
 
@@ -99,6 +101,9 @@ evaluate: build/evaluate
 
 golden: all build/peek build/evaluate plain
 	@sh test/golden.sh --update
+
+fuzz: all
+	@CC='$(CC)' sh test/hostile.sh $(SECONDS)
 
 portability:
 	@CC='$(CC)' sh test/portability.sh

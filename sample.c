@@ -39,6 +39,8 @@ typedef struct {
     int num_guides;
     int start;
     int written; /* sentences */
+    Pace pace;
+    double begun; /* the diffusion step that is being computed, in seconds() */
     Tokenizer tokenizer;
     Model model;
     Workspace work;
@@ -72,16 +74,20 @@ static real redraw(void *context)
 
 static void draw_noise(void *context, real *out, int t)
 {
-    const Sampling *r = context;
+    Sampling *r = context;
     const size_t n = (size_t)r->N * r->model.config.emb_dim;
-    const int step =
-        t < r->diffusion.T ? r->diffusion.timestep_map[t] : r->diffusion.total; /* T: x_T itself */
+    const int T = r->diffusion.T, is_begin = t == T; /* x_T itself */
+    const int step = is_begin ? r->diffusion.total : r->diffusion.timestep_map[t];
+    const double now = seconds();
+    if (!is_begin && t < (r->start ? r->start : T) - 1)
+        pace_step(&r->pace, (double)r->count * r->N, now - r->begun);
+    r->begun = now;
 #pragma omp parallel for
     for (int b = 0; b < r->count; b++) {
         Redraw more = {
             rng_key((uint64_t)r->seed, RNG_SAMPLE, (uint64_t)step, (uint64_t)r->number[b]), 0};
         rng_gaussian(out + b * n, n, more.key);
-        if (r->top_p > 0 && t < r->diffusion.T)
+        if (r->top_p > 0 && !is_begin)
             truncate_noise(out + b * n, n, r->top_p, redraw, &more);
     }
 }
@@ -496,8 +502,10 @@ static int add_bound(Sampling *r, Bits *sum, const Corpus *text, const int *orde
             rng_gaussian(noise + values + b * n, n,
                          rng_key((uint64_t)r->seed, RNG_NOISE_T, 1 + (uint64_t)t[b], order[b]));
         }
+        const double begun = seconds();
         variational_bound(&r->model, &r->work, &losses, kl, prior, d, &batch, (Variance)r->variance,
                           r->clip_denoised);
+        pace_step(&r->pace, (double)count * N, seconds() - begun);
         for (int b = 0; b < count; b++) {
             double of_all = kl[b] * T / K / log(2), rest = prior[b] + losses.decoder_nll[b];
             if (!(of_all - of_all + rest - rest == 0))
@@ -772,7 +780,7 @@ int main(int argc, char **argv)
         return 2;
     }
     if (run.eval && !option_given(options, &run.evidence_above)) run.evidence_above = 0.5;
-    set_threads(run.threads);
+    pace_begin(&run.pace, run.threads, !option_given(options, &run.threads));
     if (!floats_are_exact())
         fprintf(stderr, "note: this build computes with more than float precision; another build "
                         "may give other sentences\n");

@@ -1703,6 +1703,52 @@ int max_threads(void)
 #endif
 }
 
+/* Threads wait for each other by spinning. When another program takes one of the cores, all wait
+ * for the thread on it, ten times longer than the work takes; one thread alone is then faster. So
+ * now and then a few steps are done by half as many threads, or twice, and the faster number stays:
+ * seldom while it stays the same, at once when steps have become slow. No result depends on it. */
+enum { TRIAL = 4, WINDOW = 8, SHORTEST_WAIT = 4, LONGEST_WAIT = 2048 }; /* steps */
+
+void pace_begin(Pace *p, int threads, int may_change)
+{
+    *p = (Pace){.most = may_change ? threads : 1, .threads = threads};
+    p->wait = p->left = SHORTEST_WAIT;
+    set_threads(threads);
+}
+
+void pace_step(Pace *p, double work, double time)
+{
+    if (p->most == 1) return;
+    p->work += work;
+    p->time += time;
+    p->left--;
+    const double rate = p->work / (p->time > 1e-9 ? p->time : 1e-9);
+    if (p->trial) {
+        if (p->left > 0 && rate > p->rate / 2) return;
+        const int faster = rate > 1.05 * p->rate;
+        if (faster) p->threads = p->trial;
+        if (faster) p->wait = SHORTEST_WAIT;
+        else if (p->wait < LONGEST_WAIT) p->wait *= 2;
+        p->left = p->wait;
+        p->trial = 0;
+        p->rate = 0; /* of this number of threads it is not known yet */
+    } else {
+        const int whole = p->left % WINDOW == 0, slowed = whole && rate < 0.7 * p->rate;
+        if (p->left > 0 && !slowed) {
+            if (!whole) return;
+            p->rate = rate;
+        } else {
+            p->rate = rate;
+            p->up = p->threads < p->most && (!p->up || p->threads == 1);
+            p->trial = p->up ? 2 * p->threads : p->threads / 2;
+            if (p->trial > p->most) p->trial = p->most;
+            p->left = TRIAL;
+        }
+    }
+    set_threads(p->trial ? p->trial : p->threads);
+    p->work = p->time = 0;
+}
+
 /* ---- 10. parameters, memory, threads ----------------------------------------------------------
  * What: where the numbers are, and how threads share the work. Who: the programs at their start;
  * training_losses and denoiser_forward in every step. May be skipped but for list_tensors, which

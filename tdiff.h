@@ -332,6 +332,17 @@ void matmul(real *c, int add, const real *bias, const real *a, int ta, const rea
 void set_threads(int n); /* does nothing in a build without OpenMP */
 int max_threads(void);   /* that a call from here may use: 1 inside a parallel region */
 
+/* How many threads are fastest, found out while the work goes on. */
+typedef struct {
+    int most, threads, trial; /* that may be, that there are, that are being tried or 0 */
+    int up;                   /* the last trial was one of more threads */
+    int wait, left;           /* steps between trials, steps until the next decision */
+    double work, time, rate;  /* since the last decision; work a second before it */
+} Pace;
+void pace_begin(Pace *p, int threads, int may_change);
+/* After each step: its work, in any unit, and its seconds. Sets the threads of the next step. */
+void pace_step(Pace *p, double work, double time);
+
 /* ---- 10. parameters, memory, threads -------------------------------------------------------- */
 
 int config_check(const Config *c, Error *err);         /* can there be such a model? */
@@ -516,6 +527,7 @@ void ignore_closed_pipes(void); /* writing to one fails and does not end the pro
  * stream that the program was started without will not be the next file that it opens. */
 void begin_program(void);
 int on_terminal(FILE *f);
+double seconds(void); /* of a clock that is never set */
 
 /* ---- text, JSON ----------------------------------------------------------------------------- */
 

@@ -446,6 +446,17 @@ void begin_program(void)
 #endif
 }
 
+double seconds(void)
+{
+#ifdef TDIFF_POSIX
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+#else
+    return (double)time(NULL);
+#endif
+}
+
 int on_terminal(FILE *f)
 {
 #ifdef TDIFF_POSIX

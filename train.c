@@ -10,28 +10,12 @@
  * A step draws a batch of sentences, a diffusion step t and noise for each, and follows the
  * gradient of training_losses. Everything random is a hash of (seed, step, example), so a run that
  * was stopped and resumed writes the same bytes as one that was not. */
-#if defined(__unix__) || defined(__APPLE__)
-#define _POSIX_C_SOURCE 200809L /* a wall clock, in seconds only */
-#define TDIFF_POSIX
-#endif
 #include "tdiff.h"
 #include <ctype.h>
 #include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-static double seconds(void)
-{
-#ifdef TDIFF_POSIX
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec + 1e-9 * now.tv_nsec;
-#else
-    return (double)time(NULL);
-#endif
-}
 
 /* ---- options -------------------------------------------------------------------------------- */
 
@@ -579,12 +563,16 @@ static int train(Training *r, Error *err)
     const double start = seconds();
     int log_status = 0, told = 0;
     double saved_at = 0;
+    Pace pace;
+    pace_begin(&pace, s->threads, !option_given(r->options, &s->threads));
     r->saved = first;
     stop_note("stopping after this step, then saving\n");
     catch_signals();
     while (r->done < s->stop_at && !stop_signal()) {
         const int step = r->done;
+        const double begun = seconds();
         const Step last = train_step(r);
+        pace_step(&pace, (double)r->positions, seconds() - begun);
         if (r->done == step) /* do not save over the last good state */
             return fail(err, "step %d: %s is not finite; a lower --lr may help. %s %s", step + 1,
                         not_finite(r),

@@ -417,24 +417,25 @@ static double world_loss(void *world) /* what the gradient is of: each example w
 /* vocab seq_len max_positions emb_dim hidden layers heads ffn time_dim T schedule, B, t, dropout. Schedule 5 (pw_lin)
  * of few steps keeps much of x_start in x_{T-1}: tT_loss and route 1 then weigh as much as the rest. */
 static const Setup setups[] = {
-    {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5, 0, 0, 0}, 3, {0, 5, 2, 0}, 0, 0},
-    {{9, 4, 4, 5, 6, 1, 3, 7, 4, 8, 5, 0, 0, 0}, 2, {7, 0, 0, 0}, 0, 0},
-    {{6, 3, 3, 2, 5, 2, 1, 3, 2, 5, 0, 0, 0, 0}, 3, {4, 0, 1, 0}, 0, 0},
-    {{6, 3, 3, 4, 5, 1, 5, 6, 5, 7, 5, 0, 0, 0}, 2, {0, 6, 0, 0}, 0, 0},
-    {{8, 1, 2, 3, 6, 1, 2, 5, 3, 6, 5, 0, 0, 0}, 2, {0, 5, 0, 0}, 0, 0},
-    {{8, 1, 1, 1, 3, 1, 1, 1, 2, 6, 5, 0, 0, 0}, 1, {3, 0, 0, 0}, 0, 0},
-    {{7, 3, 3, 3, 4, 1, 2, 5, 3, 6, 5, 0, 0, 0}, 1, {0, 0, 0, 0}, 0, 0},
-    {{7, 3, 3, 3, 4, 1, 2, 5, 3, 6, 5, 0, 0, 0}, 1, {5, 0, 0, 0}, 0, 0},
-    {{9, 4, 5, 3, 6, 2, 2, 5, 3, 6, 5, 0, 0, 0}, 4, {0, 5, 0, 3}, 0.2, 0},
-    {{6, 3, 3, 2, 5, 2, 1, 3, 2, 5, 0, 0, 0, 0}, 3, {4, 0, 1, 0}, 0.2, 0},
-    {{20, 18, 18, 17, 18, 1, 1, 34, 18, 9, 5, 0, 0, 0}, 2, {0, 8, 0, 0}, 0, 0}, /* beyond 16 lanes; more than 200 elements */
+    {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5, 0, 0, 0, 0}, 3, {0, 5, 2, 0}, 0, 0},
+    {{7, 3, 4, 4, 4, 2, 1, 5, 3, 6, 5, 0, 0, 0, 1}, 3, {0, 5, 2, 0}, 0, 0}, /* projections are identities */
+    {{9, 4, 4, 5, 6, 1, 3, 7, 4, 8, 5, 0, 0, 0, 0}, 2, {7, 0, 0, 0}, 0, 0},
+    {{6, 3, 3, 2, 5, 2, 1, 3, 2, 5, 0, 0, 0, 0, 0}, 3, {4, 0, 1, 0}, 0, 0},
+    {{6, 3, 3, 4, 5, 1, 5, 6, 5, 7, 5, 0, 0, 0, 0}, 2, {0, 6, 0, 0}, 0, 0},
+    {{8, 1, 2, 3, 6, 1, 2, 5, 3, 6, 5, 0, 0, 0, 0}, 2, {0, 5, 0, 0}, 0, 0},
+    {{8, 1, 1, 1, 3, 1, 1, 1, 2, 6, 5, 0, 0, 0, 0}, 1, {3, 0, 0, 0}, 0, 0},
+    {{7, 3, 3, 3, 4, 1, 2, 5, 3, 6, 5, 0, 0, 0, 0}, 1, {0, 0, 0, 0}, 0, 0},
+    {{7, 3, 3, 3, 4, 1, 2, 5, 3, 6, 5, 0, 0, 0, 0}, 1, {5, 0, 0, 0}, 0, 0},
+    {{9, 4, 5, 3, 6, 2, 2, 5, 3, 6, 5, 0, 0, 0, 0}, 4, {0, 5, 0, 3}, 0.2, 0},
+    {{6, 3, 3, 2, 5, 2, 1, 3, 2, 5, 0, 0, 0, 0, 0}, 3, {4, 0, 1, 0}, 0.2, 0},
+    {{20, 18, 18, 17, 18, 1, 1, 34, 18, 9, 5, 0, 0, 0, 0}, 2, {0, 8, 0, 0}, 0, 0}, /* beyond 16 lanes; more than 200 elements */
     /* behind the schedule: what is predicted, self-conditioning, norm of the embeddings; at the end: weighted examples */
-    {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5, PREDICT_EPSILON, 0, 0}, 3, {0, 5, 2, 0}, 0, 0},
-    {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5, PREDICT_SOFTMAX, 0, 1}, 3, {0, 5, 2, 0}, 0, 0},
-    {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5, PREDICT_XSTART, 1, 0}, 3, {0, 5, 2, 0}, 0, 0},
-    {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5, PREDICT_XSTART, 0, 1.5}, 3, {0, 5, 2, 0}, 0, 1},
-    {{9, 4, 5, 5, 6, 1, 3, 7, 4, 8, 5, PREDICT_EPSILON, 1, 2}, 3, {7, 0, 2, 0}, 0.2, 1},
-    {{9, 4, 5, 5, 6, 1, 3, 7, 4, 8, 5, PREDICT_SOFTMAX, 1, 2}, 3, {7, 0, 2, 0}, 0.2, 1},
+    {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5, PREDICT_EPSILON, 0, 0, 0}, 3, {0, 5, 2, 0}, 0, 0},
+    {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5, PREDICT_SOFTMAX, 0, 1, 0}, 3, {0, 5, 2, 0}, 0, 0},
+    {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5, PREDICT_XSTART, 1, 0, 0}, 3, {0, 5, 2, 0}, 0, 0},
+    {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5, PREDICT_XSTART, 0, 1.5, 0}, 3, {0, 5, 2, 0}, 0, 1},
+    {{9, 4, 5, 5, 6, 1, 3, 7, 4, 8, 5, PREDICT_EPSILON, 1, 2, 0}, 3, {7, 0, 2, 0}, 0.2, 1},
+    {{9, 4, 5, 5, 6, 1, 3, 7, 4, 8, 5, PREDICT_SOFTMAX, 1, 2, 0}, 3, {7, 0, 2, 0}, 0.2, 1},
 };
 enum { SETUPS = sizeof setups / sizeof *setups };
 
@@ -959,6 +960,40 @@ static void test_epochs(void)
     check(!unsorted, "sort_by_length: %d times a shorter sentence behind a longer one", unsorted);
     near_uniform(first, 24, 23, DRAWS / 2 / 24.0, "orders within a length", 4);
     near_uniform(blocks, 24, 23, DRAWS / 2 / 24.0, "orders of blocks", 4);
+}
+
+/* Steps as a Pace chooses their threads, on a machine of `cores`, of which another program takes one from step `from` to
+ * `to`: a step of more than one thread is then ten times slower. Returns their time over that of the best choice. */
+static double paced(int cores, int steps, int from, int to)
+{
+    Pace p;
+    double total = 0, best = 0;
+    pace_begin(&p, cores, 1);
+    for (int step = 0; step < steps; step++) {
+        const int threads = p.trial ? p.trial : p.threads, taken = step >= from && step < to;
+        const double time = taken && threads > 1 ? 10.0 / threads : 1.0 / threads;
+        check(threads >= 1 && threads <= cores, "%d threads", threads);
+        total += time;
+        best += taken ? 1 : 1.0 / cores;
+        pace_step(&p, 1, time);
+    }
+    return total / best;
+}
+
+static void test_pace(void)
+{
+    const double alone = paced(2, 4000, 0, 0), beside = paced(2, 4000, 0, 4000), many = paced(8, 4000, 0, 0);
+    const double between = paced(2, 8000, 2000, 4000);
+    check(alone < 1.02, "two threads alone take %g of the time of two", alone);
+    check(many < 1.02, "eight threads alone take %g of the time of eight", many);
+    check(beside < 1.05, "two threads beside another program take %g of the time of one", beside);
+    check(between < 1.15, "two threads, for a while beside another program, take %g of the best", between);
+    Pace fixed;
+    const int given = max_threads();
+    pace_begin(&fixed, given, 0);
+    for (int step = 0; step < 100; step++) pace_step(&fixed, 1, step < 50 ? 1 : 100);
+    check(fixed.threads == given && !fixed.trial, "a given number of threads is changed");
+    set_threads(given);
 }
 
 static void test_lengths(void)
@@ -2270,6 +2305,7 @@ int main(void)
     run("orders", test_shuffle);
     run("the largest table", test_largest_table);
     run("epochs", test_epochs);
+    run("how many threads", test_pace);
     run("lengths", test_lengths);
     run("noise schedules", test_schedules);
     run("respacing", test_respacing);
