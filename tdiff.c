@@ -2872,7 +2872,9 @@ void guide(const Sampler *s, const Workspace *w, const Diffusion *d, real *x, in
  *   - betas are .999 at most; x_start has variance 1 - alphas_cumprod[0] around the embeddings.
  *   - predict says what the output is: `x-start` itself, the noise (`epsilon`), or, with `softmax`,
  *     a point out whose guess is softmax(lm_head(out)) @ embeddings.
- *   - A point becomes the word whose lm_head(x) is largest; special tokens are left out. */
+ *   - A point becomes the word whose lm_head(x) is largest; special tokens are left out.
+ *   - With projections `identity` there is no input_up_proj and no output_down_proj.
+ *   - Who writes a file elsewhere leaves the metadata's checksum out: then it is not checked. */
 
 static const char *const predict_names[] = {"x-start", "epsilon", "softmax",
                                             NULL}; /* in the order of Predict */

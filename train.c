@@ -1183,8 +1183,8 @@ static double largest_group(Training *r)
 
 static int dry_run(Training *r)
 {
-    static const char *const names[] = {"parameters",  "gradients", "moments", "average",
-                                        "activations", "text",      "total"};
+    static const char *const names[] = {"parameters",  "gradients",     "moments", "average",
+                                        "activations", "text, program", "total"};
     enum { TRIALS = 5 };
     const int steps = r->s.stop_at - r->done;
     const double start = seconds();

@@ -2,7 +2,7 @@
 # test/mutants.txt is a fault,
 #   NAME <TAB> FILE <TAB> EDIT <TAB> TEST <TAB> MESSAGE
 # which EDIT (of sed -E) makes in FILE, in one line. Then TEST - unit, double-unit, text, parity,
-# golden, behaviour or cli - must print a line with FAIL and this MESSAGE. With ONLY, the faults
+# golden, behaviour, pytorch or cli - must print a line with FAIL and this MESSAGE. With ONLY, the faults
 # whose NAME contains it (a pattern of the shell).
 . test/count.sh
 W=build/mutants
@@ -16,6 +16,7 @@ targets() {
     parity) echo build/parity build/double-parity ;;
     golden) echo all build/peek build/evaluate plain ;;
     behaviour) echo all build/peek build/replay ;;
+    pytorch) echo all build/peek ;;
     cli) echo all build/evaluate ;;
     *) return 1 ;;
     esac
@@ -24,6 +25,7 @@ run() {
     case $1 in
     unit | double-unit) build/$1 ;;
     text) build/text build ;;
+    pytorch) mkdir -p build/pytorch && ${PYTHON:-/usr/bin/python3} test/pytorch.py build/pytorch ;;
     parity) build/double-parity test/golden; build/parity test/golden ;;
     *) sh test/$1.sh ;;
     esac
