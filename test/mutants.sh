@@ -2,7 +2,7 @@
 # test/mutants.txt is a fault,
 #   NAME <TAB> FILE <TAB> EDIT <TAB> TEST <TAB> MESSAGE
 # which EDIT (of sed -E) makes in FILE, in one line. Then TEST - unit, double-unit, text, parity,
-# golden, behaviour or cli - must print a line with FAIL and this MESSAGE. With ONLY, the faults
+# golden, behaviour, safety or cli - must print a line with FAIL and this MESSAGE. With ONLY, the faults
 # whose NAME contains it (a pattern of the shell).
 . test/count.sh
 W=build/mutants
@@ -17,6 +17,7 @@ targets() {
     golden) echo all build/peek build/evaluate plain ;;
     behaviour) echo all build/peek build/replay ;;
     cli) echo all build/evaluate ;;
+    safety) echo all ;;
     *) return 1 ;;
     esac
 }
