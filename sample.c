@@ -29,8 +29,8 @@ typedef struct {
 } Guide; /* a classifier and what it is to say */
 
 typedef struct {
-    int n, seed, threads, show, info, variance, help, clip_denoised, clamp_from, eval_steps, go_on,
-        allow_unk;
+    int n, first, seed, threads, show, info, variance, help, clip_denoised, clamp_from, eval_steps,
+        go_on, allow_unk;
     double guide_scale, top_p, eta, strength, evidence_above;
     const char *steps /* NULL: the default, which depends on the model */, *out, *prompt, *length,
         *edit, *eval, *probe;
@@ -87,8 +87,7 @@ static void draw_noise(void *context, real *out, int t)
         Redraw more = {
             rng_key((uint64_t)r->seed, RNG_SAMPLE, (uint64_t)step, (uint64_t)r->number[b]), 0};
         rng_gaussian(out + b * n, n, more.key);
-        if (r->top_p > 0 && !is_begin)
-            truncate_noise(out + b * n, n, r->top_p, redraw, &more);
+        if (r->top_p > 0 && !is_begin) truncate_noise(out + b * n, n, r->top_p, redraw, &more);
     }
 }
 
@@ -437,8 +436,8 @@ static int sample(Sampling *r, FILE *out, Error *err)
 {
     Buffer text[WINDOW] = {{0}};
     int length[WINDOW], status = 0, terminal = on_terminal(out);
-    for (int first = 0; first < r->n && !status; first += WINDOW) {
-        const int window = r->n - first < WINDOW ? r->n - first : WINDOW;
+    for (int done = 0; done < r->n && !status; done += WINDOW) {
+        const int first = r->first + done, window = r->n - done < WINDOW ? r->n - done : WINDOW;
         for (int i = 0; i < window; i++) length[i] = length_of(r, first + i), text[i].length = 0;
         for (int N = r->shortest; N <= r->longest && !status; N++) {
             const int most = piece_of_batch(BATCH, r->length_count ? N : r->model.config.seq_len);
@@ -683,6 +682,9 @@ int main(int argc, char **argv)
     Option options[] = {
         {"n", OPT_INT, &run.n, .min = 1, .max = 1e8, .help = "sentences to draw",
          .excludes = "eval"},
+        {"first", OPT_INT, &run.first, .max = 1e9,
+         .help = "the number of the first one: several runs can share the sentences of a seed",
+         .excludes = "eval"},
         {"steps", OPT_TEXT, &run.steps,
          .help = "diffusion steps to take: N of those trained, a,b,c for sections, or ddimN",
          .deflt = "50, if it has as many; all with --eval"},
@@ -727,7 +729,7 @@ int main(int argc, char **argv)
         {"probe", OPT_TEXT, &run.probe,
          .help = "in place of sampling: what the network and the loss make of this sentence, as "
                  "JSON, to check a network rebuilt elsewhere by",
-         .excludes = "n steps prompt length edit guide eta top-p clamp-from clip-denoised variance "
+         .excludes = "n first steps prompt length edit guide eta top-p clamp-from clip-denoised variance "
                      "eval evidence-above allow-unk show"},
         {"info", OPT_FLAG, &run.info,
          .help = "in place of sampling: what this checkpoint or other safetensors file is",

@@ -587,6 +587,8 @@ check "a model that has learnt nothing" ./train $TINY --steps 1 $W/one.txt --out
 check "its samples" ./sample $W/fresh.safetensors -n 100 --steps 5 --length 5
 words $W/out | awk '$1 != 5 {bad++} END {exit !(NR == 100 && !bad)}' && ok ||
     bad "an open position is read as a special token: not all of 100 have 5 words"
+check "--first" ./sample $W/a.safetensors -n 5 --first 20 --steps 8 --length 7 --threads 1
+sed -n 21,25p $W/seven.txt | cmp -s - $W/out && ok || bad "--first 20 does not begin with sample 20"
 check "--length, fewer" ./sample $W/a.safetensors -n 3 --steps 8 --length 7 --threads 1
 head -n 3 $W/seven.txt | cmp -s - $W/out && ok || bad "sample i of one length depends on -n"
 refuse 1 "with its prompt a sentence has 3 words at least" ./sample $W/a.safetensors --prompt "the red" --length 2

@@ -2,6 +2,7 @@
  * usage: fuzz FILE (a scratch file, removed at the end). A load is valid if everything in it is finite
  * and of the right shape; what is not valid must be refused with one line that names the file. */
 #include "tdiff.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -109,6 +110,18 @@ int main(int argc, char **argv)
         free(second);
     }
     release(&y);
+
+    /* what is not finite is not saved, and what was there stays */
+    for (int k = 0; k < 2; k++) {
+        real *number = k ? &x.state.adam_v[x.model.num_params - 1] : &x.model.params[0], was = *number;
+        *number = (real)(k ? HUGE_VAL : HUGE_VAL - HUGE_VAL);
+        check(checkpoint_save(path, &x.model, &x.state, NULL, 0, &x.tokenizer, options, x.steps, &err) &&
+              strstr(err.text, k ? "of adam_v." : "after step 7 a number of raw."), "inf or nan is saved", k);
+        *number = was;
+        char *kept = read_file(path, &m, &err);
+        check(kept && n == m && !memcmp(first, kept, n), "inf or nan replaces the last checkpoint", k);
+        free(kept);
+    }
 
     /* a setting that the checkpoint does not know has its default */
     for (size_t i = 8; i + 10 < n; i++)

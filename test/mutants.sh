@@ -2,8 +2,8 @@
 # test/mutants.txt is a fault,
 #   NAME <TAB> FILE <TAB> EDIT <TAB> TEST <TAB> MESSAGE
 # which EDIT (of sed -E) makes in FILE, in one line. Then TEST - unit, double-unit, text, parity,
-# golden, behaviour, pytorch or cli - must print a line with FAIL and this MESSAGE. With ONLY, the faults
-# whose NAME contains it (a pattern of the shell).
+# golden, behaviour, safety, pytorch or cli - must print a line with FAIL and this MESSAGE. With
+# ONLY, the faults whose NAME contains it (a pattern of the shell).
 . test/count.sh
 W=build/mutants
 LIST=test/mutants.txt
@@ -18,6 +18,7 @@ targets() {
     behaviour) echo all build/peek build/replay ;;
     pytorch) echo all build/peek ;;
     cli) echo all build/evaluate ;;
+    safety) echo all ;;
     *) return 1 ;;
     esac
 }

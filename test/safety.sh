@@ -1,6 +1,7 @@
 # safety.sh - nothing lost, nothing half-done: what is there already, what cuts a run off, what an
 # output does to its neighbours. Runs in the project's folder after make; needs only POSIX tools.
 . test/count.sh
+CC=${CC:-cc}
 W=build/safety
 rm -rf $W && mkdir -p $W/kept
 OMP_NUM_THREADS=1 # networks as small as these are faster without threads
@@ -56,6 +57,17 @@ for file in $W/kept/*; do same $file $W/${file##*/} "${file##*/} was taken away"
 check "--overwrite" $RUN --steps 10 --out $W/a.safetensors --overwrite
 [ "$(steps $W/a.safetensors)" -eq 10 ] && [ "$(wc -l <$W/a.jsonl)" -eq 2 ] && ok ||
     bad "--overwrite does not begin anew"
+
+# ---- a build that must not be, and one that must not warn -------------------------------------------
+echo 'int main(void) { return 0; }' >$W/probe.c
+if $CC -ffast-math -c -o $W/probe.o $W/probe.c 2>/dev/null; then
+    refuse 1 "" $CC -std=c99 -O2 -ffast-math -c -o $W/no.o tokenizer.c
+    grep -q 'error.*-ffast-math removes the checks' $W/err && ok || blame "-ffast-math is not refused"
+else skip "$CC has no -ffast-math"; fi
+if $CC -Wall -c -o $W/probe.o $W/probe.c 2>/dev/null; then
+    check "-Wall" $CC -Wall -std=c99 -O2 -o $W/plain train.c tdiff.c tokenizer.c -lm
+    [ -s $W/err ] && blame "-Wall without OpenMP warns" || ok
+fi
 
 # ---- what can be known at once is said at once: there is no such corpus --------------------------
 refuse 1 "hidden 100 is not a multiple of heads 3" ./train $W/none.txt --hidden 100 --heads 3
@@ -124,7 +136,7 @@ log=$(cut -d , -f 1 $W/log.jsonl | sed 's/{"step"://' | tr '\n' ' ')
 # ---- two at once ---------------------------------------------------------------------------------
 $LONG --out $W/two.safetensors 2>$W/err1 &
 there $W/two.jsonl
-refuse 1 "another run is writing it" $LONG --overwrite --out $W/two.safetensors
+refuse 1 "another run is writing it" $RUN --steps 20 --overwrite --out $W/two.safetensors
 kill -TERM $!
 ends 143 "the first of two runs"
 for i in 1 2 3 4 5 6; do
