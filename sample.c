@@ -729,8 +729,9 @@ int main(int argc, char **argv)
         {"probe", OPT_TEXT, &run.probe,
          .help = "in place of sampling: what the network and the loss make of this sentence, as "
                  "JSON, to check a network rebuilt elsewhere by",
-         .excludes = "n first steps prompt length edit guide eta top-p clamp-from clip-denoised variance "
-                     "eval evidence-above allow-unk show"},
+         .excludes =
+             "n first steps prompt length edit guide eta top-p clamp-from clip-denoised variance "
+             "eval evidence-above allow-unk show"},
         {"info", OPT_FLAG, &run.info,
          .help = "in place of sampling: what this checkpoint or other safetensors file is",
          .excludes = "*"},

@@ -354,8 +354,7 @@ void p_sample(real *x_prev, const real *pred_xstart, const real *x_t, const real
     q_posterior_mean(x_prev, pred_xstart, x_t, t, d, B, n);
     for (int b = 0; b < B; b++) {
         const real sigma = t[b] == 0 ? 0 : (real)sqrt(p_variance(d, t[b], kind));
-        for (size_t i = b * n; i < (b + 1) * n; i++)
-            x_prev[i] = fmadd(sigma, noise[i], x_prev[i]);
+        for (size_t i = b * n; i < (b + 1) * n; i++) x_prev[i] = fmadd(sigma, noise[i], x_prev[i]);
     }
 }
 
@@ -466,7 +465,8 @@ static void softmax_head_forward(const Model *m, const Workspace *w, real *pred,
 {
     const int V = m->config.vocab, D = m->config.emb_dim, M = B * N;
     lm_head_forward(m, w->head, out, M);
-    if (head_nll) cross_entropy(head_nll, w->head, ids, B, N, V);
+    if (head_nll)
+        cross_entropy(head_nll, w->head, ids, B, N, V);
     else
         for (int i = 0; i < M; i++) softmax(w->head + (size_t)i * V, V);
     matmul(pred, SET, NULL, w->head, 0, m->embedding, 0, M, D, V);
@@ -502,8 +502,10 @@ static void predict_xstart(const Model *m, const Workspace *w, real *pred, doubl
         if (d->evidence_above < HUGE_VAL) add_evidence(out, x_t, d, t, B, n);
         softmax_head_forward(m, w, pred, head_nll, out, ids, B, N);
     } else {
-        if (m->config.predict == PREDICT_XSTART) memcpy(pred, out, B * n * sizeof *pred);
-        else xstart_from_epsilon(pred, x_t, out, t, d, B, n);
+        if (m->config.predict == PREDICT_XSTART)
+            memcpy(pred, out, B * n * sizeof *pred);
+        else
+            xstart_from_epsilon(pred, x_t, out, t, d, B, n);
         for (int b = 0; head_nll && b < B; b++) head_nll[b] = 0;
     }
 }
@@ -551,8 +553,10 @@ static void losses_of_examples(const Model *m, const Workspace *w, const Losses 
                      w->timesteps, B, N, drop);
     predict_xstart(m, w, w->pred_xstart, terms->head_nll, w->model_out, w->x_t, y->ids, y->t, d, B,
                    N);
-    if (epsilon) noise_mse_forward(w, terms->mse, y, n);
-    else mse_forward(terms->mse, w->target, w->pred_xstart, B, n);
+    if (epsilon)
+        noise_mse_forward(w, terms->mse, y, n);
+    else
+        mse_forward(terms->mse, w->target, w->pred_xstart, B, n);
     decoder_nll_forward(terms->decoder_nll, w->logits, m, w->x_start, y->ids, B, N);
     tT_loss_forward(terms->tT_loss, w->x_start, d, B, n);
     for (int b = 0; b < B; b++)
@@ -563,13 +567,16 @@ static void losses_of_examples(const Model *m, const Workspace *w, const Losses 
     memset(w->dx_start, 0, B * n * sizeof *w->dx_start);
     memset(w->dmodel_out, 0, B * n * sizeof *w->dmodel_out);
     memset(w->dpred, 0, B * n * sizeof *w->dpred);
-    tT_loss_backward(w->dx_start, w->x_start, d, weight, B, n);                      /* route 3 */
-    decoder_nll_backward(w->dx_start, w->logits, m, y->ids, weight, B, N);           /* route 4 */
-    if (epsilon) noise_mse_backward(w, y, d, weight, n);
-    else mse_backward(w->dx_start, w->dpred, w->target, w->pred_xstart, weight, B, n); /* route 2 */
+    tT_loss_backward(w->dx_start, w->x_start, d, weight, B, n);            /* route 3 */
+    decoder_nll_backward(w->dx_start, w->logits, m, y->ids, weight, B, N); /* route 4 */
+    if (epsilon)
+        noise_mse_backward(w, y, d, weight, n);
+    else
+        mse_backward(w->dx_start, w->dpred, w->target, w->pred_xstart, weight, B, n); /* route 2 */
     if (m->config.predict == PREDICT_SOFTMAX)
         softmax_head_backward(m, w, w->dmodel_out, w->dpred, y->ids, weight, B, N);
-    else if (!epsilon) add_to(w->dmodel_out, w->dpred, B * n);
+    else if (!epsilon)
+        add_to(w->dmodel_out, w->dpred, B * n);
     backward_examples(m, w, w->dx_t, w->dmodel_out, B, N, drop);
     if (epsilon) past_the_network(w, y, d, n);
     for (int b = 0; b < B; b++) { /* route 1: x_t holds sqrt(alphas_cumprod) x_start */
@@ -586,12 +593,12 @@ static void weight_gradients(Model *m, Workspace *w, const Batch *y)
 {
     const int M = y->B * y->N;
     backward_weights(m, w, w->dmodel_out, w->x_t, y->B, y->N);
-    embeddings_as_weight(m, m->lm_head_bias->grad, w->logits, w->x_start, M);         /* route 5 */
+    embeddings_as_weight(m, m->lm_head_bias->grad, w->logits, w->x_start, M); /* route 5 */
     if (m->config.predict == PREDICT_SOFTMAX) {
-        embeddings_as_weight(m, m->lm_head_bias->grad, w->dhead, w->model_out, M);    /* route 6 */
-        embeddings_as_weight(m, NULL, w->head, w->dpred, M);                          /* route 7 */
+        embeddings_as_weight(m, m->lm_head_bias->grad, w->dhead, w->model_out, M); /* route 6 */
+        embeddings_as_weight(m, NULL, w->head, w->dpred, M);                       /* route 7 */
     }
-    embedding_backward(m->dembedding, w->dx_start, y->ids, M, m->config.emb_dim);  /* routes 1-4 */
+    embedding_backward(m->dembedding, w->dx_start, y->ids, M, m->config.emb_dim); /* routes 1-4 */
 }
 
 /* ---- 4. the denoiser --------------------------------------------------------------------------
@@ -666,8 +673,10 @@ static const real *network_input(const Workspace *w, const real *x_t, const real
     for (size_t row = 0; row < (size_t)M; row++) {
         real *to = w->input + 2 * row * D;
         memcpy(to, x_t + row * D, D * sizeof *to);
-        if (estimate) memcpy(to + D, estimate + row * D, D * sizeof *to);
-        else memset(to + D, 0, D * sizeof *to);
+        if (estimate)
+            memcpy(to + D, estimate + row * D, D * sizeof *to);
+        else
+            memset(to + D, 0, D * sizeof *to);
     }
     return w->input;
 }
@@ -769,8 +778,7 @@ static void backward_examples(const Model *m, const Workspace *w, real *dx_t, co
             memcpy(dx_t + row * D, w->dinput + 2 * row * D, D * sizeof *dx_t);
 
     memset(w->dtime, 0, (size_t)B * C * sizeof *w->dtime); /* time was added at every position */
-    for (int b = 0; b < B; b++)
-        add_rows(w->dtime + (size_t)b * C, dh + (size_t)b * N * C, C, N, C);
+    for (int b = 0; b < B; b++) add_rows(w->dtime + (size_t)b * C, dh + (size_t)b * N * C, C, N, C);
     linear_of_backward(w->dtime_act, m->time_out, w->dtime, B);
     silu_backward(w->dtime_act, w->dtime_act, w->time_hidden, (size_t)B * T4);
 }
@@ -1207,8 +1215,10 @@ int p_sample_loop(const Model *m, Workspace *w, const Diffusion *d, const Sample
                         d->timestep_map[t], d->total);
         if (s->clip_denoised) clip(w->pred_xstart, B * n);
         if (d->timestep_map[t] < s->clamp_from) clamp_to_words(m, w, w->pred_xstart, B * N);
-        if (s->ddim) ddim_sample(x, w->pred_xstart, x, w->noise, w->t, d, s->eta, B, n);
-        else p_sample(x, w->pred_xstart, x, w->noise, w->t, d, s->variance, B, n);
+        if (s->ddim)
+            ddim_sample(x, w->pred_xstart, x, w->noise, w->t, d, s->eta, B, n);
+        else
+            p_sample(x, w->pred_xstart, x, w->noise, w->t, d, s->variance, B, n);
         if (s->gradient && is_guided(d, t)) guide(s, w, d, x, t, B * n);
         if (s->known && t == 0) keep_known_words(s, x, B * N, D);
         if (s->show) s->show(s->context, t, w->pred_xstart);
@@ -1727,8 +1737,10 @@ void pace_step(Pace *p, double work, double time)
         if (p->left > 0 && rate > p->rate / 2) return;
         const int faster = rate > 1.05 * p->rate;
         if (faster) p->threads = p->trial;
-        if (faster) p->wait = SHORTEST_WAIT;
-        else if (p->wait < LONGEST_WAIT) p->wait *= 2;
+        if (faster)
+            p->wait = SHORTEST_WAIT;
+        else if (p->wait < LONGEST_WAIT)
+            p->wait *= 2;
         p->left = p->wait;
         p->trial = 0;
         p->rate = 0; /* of this number of threads it is not known yet */
@@ -1848,8 +1860,10 @@ int config_check(const Config *c, Error *err)
     if (c->hidden % c->heads)
         return fail(err, "hidden %d is not a multiple of heads %d", c->hidden, c->heads);
     if (c->identity_projections && (c->emb_dim != c->hidden || c->self_conditioning))
-        return fail(err, "without projections emb-dim %d must be hidden %d, and self-conditioning "
-                         "off", c->emb_dim, c->hidden);
+        return fail(err,
+                    "without projections emb-dim %d must be hidden %d, and self-conditioning "
+                    "off",
+                    c->emb_dim, c->hidden);
     if (c->predict == PREDICT_SOFTMAX && c->emb_norm <= 0)
         return fail(err, "predict softmax weighs words by their distance and needs them at one "
                          "norm: emb-norm must be above 0");
@@ -2288,11 +2302,15 @@ static int check_betas(const double *betas, const char *name, int total, Error *
     for (int t = 0; t < total; t++) {
         left *= 1 - betas[t];
         if (!(betas[t] > 0 && betas[t] <= 1))
-            return fail(err, "noise schedule %s cannot have %d steps: beta[%d] would be %g, "
-                             "outside (0, 1]", name, total, t, betas[t]);
+            return fail(err,
+                        "noise schedule %s cannot have %d steps: beta[%d] would be %g, "
+                        "outside (0, 1]",
+                        name, total, t, betas[t]);
         if (!(1 / left <= FLT_MAX))
-            return fail(err, "noise schedule %s cannot have %d steps: at t = %d nothing is left of "
-                             "x_start (alphas_cumprod %g)", name, total, t, left);
+            return fail(err,
+                        "noise schedule %s cannot have %d steps: at t = %d nothing is left of "
+                        "x_start (alphas_cumprod %g)",
+                        name, total, t, left);
     }
     return 0;
 }
@@ -2420,8 +2438,10 @@ static int even_strides(unsigned char *kept, int total, const char *p, const cha
     }
     if (count < 2 || count > total)
         return fail(err, "steps '%s': %d steps allow ddim2 to ddim%d", sections, total, total);
-    return fail(err, "steps '%s': no whole stride takes %d of %d steps; the nearest it takes are "
-                     "%d and %d", sections, count, total, fewer, more);
+    return fail(err,
+                "steps '%s': no whole stride takes %d of %d steps; the nearest it takes are "
+                "%d and %d",
+                sections, count, total, fewer, more);
 }
 
 int space_timesteps(unsigned char *kept, int total, const char *sections, Error *err)
@@ -2524,8 +2544,10 @@ void p_mean_variance(real *mean, double *variance, double *log_variance, const r
 static void noise_mse_forward(const Workspace *w, double *mse, const Batch *y, size_t n)
 {
     for (int b = 0; b < y->B; b++)
-        if (y->t[b] > 0) mse_forward(mse + b, y->noise_t + b * n, w->model_out + b * n, 1, n);
-        else mse_forward(mse + b, w->target + b * n, w->pred_xstart + b * n, 1, n);
+        if (y->t[b] > 0)
+            mse_forward(mse + b, y->noise_t + b * n, w->model_out + b * n, 1, n);
+        else
+            mse_forward(mse + b, w->target + b * n, w->pred_xstart + b * n, 1, n);
 }
 
 /* At t = 0, as pred = (x_t - sqrt(1 - a) out) / sqrt(a), dpred goes to out, and past the network to

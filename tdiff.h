@@ -28,7 +28,8 @@
 #error "-ffast-math removes the checks for numbers that are not finite, and one seed, one result"
 #endif
 #if defined(__GNUC__) && !defined(_OPENMP)
-#pragma GCC diagnostic ignored "-Wunknown-pragmas" /* those of OpenMP, in a build without threads */
+/* those of OpenMP, in a build without threads */
+#pragma GCC diagnostic ignored "-Wunknown-pragmas"
 #endif
 
 #ifdef TDIFF_DOUBLE
@@ -37,7 +38,9 @@ typedef double real; /* the parity and gradient tests build the same sources in 
 typedef float real;
 #endif
 
-typedef struct { char text[512]; } Error;
+typedef struct {
+    char text[512];
+} Error;
 typedef struct Corpus Corpus; /* these are described with tokenizer.c */
 typedef struct Tokenizer Tokenizer;
 typedef struct Option Option;
@@ -69,7 +72,9 @@ typedef struct {
     int fan_in; /* INIT_UNIFORM: within 1 / sqrt(fan_in) of 0 */
 } Tensor;
 
-typedef struct { Tensor *weight, *bias; } Pair; /* a Linear or a LayerNorm */
+typedef struct {
+    Tensor *weight, *bias;
+} Pair; /* a Linear or a LayerNorm */
 typedef struct {
     Pair query, key, value; /* their weights lie behind each other, and so do the biases: */
                             /* one product with (3C,C) */
@@ -116,8 +121,8 @@ typedef struct { /* every array that a batch needs, in one arena */
     real *pred_xstart, *estimate, *noise, *target, *x_start, *x_t, *model_out; /* (B,N,D) */
     real *timesteps /*(B)*/, *logits /*(B,N,V)*/, *weight /*(B)*/;
     /* gradients; training only */
-    real *dmodel_out, *dx_start, *dx_t, *dpred; /* (B,N,D) */
-    real *ddown, *dh, *dbranch, *dcontext, *dup;          /* (B,N,C) */
+    real *dmodel_out, *dx_start, *dx_t, *dpred;  /* (B,N,D) */
+    real *ddown, *dh, *dbranch, *dcontext, *dup; /* (B,N,C) */
     real *dqkv /*(B,N,3C)*/, *dscores /*(B,N,N)*/, *dffn /*(B,N,F)*/, *demb_ln /*(B,2,C)*/;
     real *dtime /*(B,C)*/, *dtime_act /*(B,4 time_dim)*/;
     real *dinput /*(B,N,2D)*/, *dhead /*(B,N,V)*/;
@@ -148,7 +153,9 @@ typedef struct { /* everything random of a step is here, as data */
     int self_condition;             /* 1: the network is given an estimate of its own, 0: none */
     int B, N;
 } Batch;
-typedef struct { double *mse, *decoder_nll, *tT_loss, *head_nll, *loss; } Losses; /* (B) each */
+typedef struct {
+    double *mse, *decoder_nll, *tT_loss, *head_nll, *loss;
+} Losses; /* (B) each */
 
 /* ==== PART ONE: THE ALGORITHM ================================================================ */
 
@@ -313,8 +320,16 @@ real real_cos(real x);
 
 /* Random numbers: a hash of (key, index), so that any element can be drawn by itself. */
 typedef enum {
-    RNG_INIT, RNG_SHUFFLE, RNG_T, RNG_NOISE_X0, RNG_NOISE_T, RNG_DROPOUT, RNG_SAMPLE,
-    RNG_VALIDATION, RNG_SELF_CONDITION, RNG_LENGTH
+    RNG_INIT,
+    RNG_SHUFFLE,
+    RNG_T,
+    RNG_NOISE_X0,
+    RNG_NOISE_T,
+    RNG_DROPOUT,
+    RNG_SAMPLE,
+    RNG_VALIDATION,
+    RNG_SELF_CONDITION,
+    RNG_LENGTH
 } RngStream;
 uint64_t rng_key(uint64_t seed, RngStream stream, uint64_t step, uint64_t item);
 uint32_t rng_u32(uint64_t key, uint32_t index);
@@ -363,7 +378,7 @@ size_t workspace_size(const Workspace *w, const Config *c, int B, int N);
 int workspace_fit(Workspace *w, const Config *c, int B, int N, Error *err);
 void workspace_free(Workspace *w);
 LayerActs layer_acts(const Workspace *w, const Config *c, int l); /* those of layer l */
-Losses losses_at(const Losses *terms, int first); /* those from example `first` on */
+Losses losses_at(const Losses *terms, int first);             /* those from example `first` on */
 int optimizer_init(Optimizer *o, const Model *m, Error *err); /* moments 0, ema = weights */
 void optimizer_free(Optimizer *o);
 
@@ -478,14 +493,19 @@ char *read_file(const char *path, size_t *length, Error *err);
 /* What a file is, by its first bytes. FILE_NEW: there is none, or it is empty or no regular file,
  * so that nothing can be lost by writing it. */
 typedef enum {
-    FILE_NEW, FILE_CHECKPOINT, FILE_LOG, FILE_TOKENIZER, FILE_TEXT, FILE_BINARY
+    FILE_NEW,
+    FILE_CHECKPOINT,
+    FILE_LOG,
+    FILE_TOKENIZER,
+    FILE_TEXT,
+    FILE_BINARY
 } FileKind;
 FileKind file_kind(const char *path);
-extern const char *const file_kind_names[];      /* in this order, with their article */
-void file_date(const char *path, char out[20]);  /* of its last change, in words */
-int same_file(const char *a, const char *b);     /* under whatever names */
-double free_bytes(const char *path);             /* on the disk of this file; -1: unknown */
-double physical_memory(void); /* bytes that the machine has; HUGE_VAL: unknown */
+extern const char *const file_kind_names[];     /* in this order, with their article */
+void file_date(const char *path, char out[20]); /* of its last change, in words */
+int same_file(const char *a, const char *b);    /* under whatever names */
+double free_bytes(const char *path);            /* on the disk of this file; -1: unknown */
+double physical_memory(void);                   /* bytes that the machine has; HUGE_VAL: unknown */
 
 /* A file that replaces path, or what path is a symbolic link to, only when it is whole: it is
  * written beside it under a name of its own and then renamed. The old file's mode is kept; a
@@ -544,7 +564,13 @@ void buffer_json_string(Buffer *b, const char *bytes, size_t n); /* quoted and e
 /* JSON. Nodes lie in document order: a container's children follow it (in an object: key, value,
  * key, ...). */
 typedef enum {
-    JSON_NULL, JSON_FALSE, JSON_TRUE, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT
+    JSON_NULL,
+    JSON_FALSE,
+    JSON_TRUE,
+    JSON_NUMBER,
+    JSON_STRING,
+    JSON_ARRAY,
+    JSON_OBJECT
 } JsonType;
 typedef struct {
     JsonType type;
@@ -606,15 +632,17 @@ typedef struct {
 /* How often a token stood [apart from, glued to] what came [before, behind] it, by what kind of
  * token that was: see "the blanks between words" in tokenizer.c. */
 enum { BESIDE_WORD, BESIDE_NUMBER, BESIDE_CJK, BESIDE_SYMBOL, BESIDES };
-typedef struct { int count[2][BESIDES][2]; } Glue;
+typedef struct {
+    int count[2][BESIDES][2];
+} Glue;
 
 struct Tokenizer {
     TokenizerKind kind;
     Rules rules;
-    int size;         /* V */
-    char **token;     /* (V) UTF-8 */
-    int *slot;        /* hash table of ids, -1: empty */
-    size_t num_slots; /* a power of two */
+    int size;                    /* V */
+    char **token;                /* (V) UTF-8 */
+    int *slot;                   /* hash table of ids, -1: empty */
+    size_t num_slots;            /* a power of two */
     int special[TOKEN_SPECIALS]; /* ids */
     uint32_t *unicode; /* (0x110000) what the rules make of a code point << 4 | its class */
     Glue *glue;        /* (V) or NULL */
@@ -632,8 +660,7 @@ typedef struct {
     int vocab_size, min_frequency; /* of what is made: tokens at most, all in all; occurrences */
 } TokenizerOptions;
 /* Words and characters: the most frequent, ties by byte order. bpe: see "byte-level BPE". */
-int tokenizer_make(Tokenizer *t, const TokenizerOptions *o, const char *text, size_t n,
-                   Error *err);
+int tokenizer_make(Tokenizer *t, const TokenizerOptions *o, const char *text, size_t n, Error *err);
 /* A tokenizer.json, BERT's vocab.txt, or a folder with GPT-2's vocab.json and merges.txt. */
 int tokenizer_read(Tokenizer *t, const char *path, Error *err);
 int tokenizer_from_json(Tokenizer *t, const char *text, size_t n, Error *err);
@@ -690,9 +717,9 @@ typedef enum { OPT_INT, OPT_REAL, OPT_TEXT, OPT_FLAG, OPT_CHOICE } OptionKind;
 struct Option {
     const char *name; /* without dashes; one letter: a short option; NULL ends the table */
     OptionKind kind;
-    void *value; /* int *, double *, const char **, int *, int * (index into choices) */
-    double min, max;            /* of a number */
-    int times;                  /* OPT_TEXT: value is an array, for so many; 0: one */
+    void *value;     /* int *, double *, const char **, int *, int * (index into choices) */
+    double min, max; /* of a number */
+    int times;       /* OPT_TEXT: value is an array, for so many; 0: one */
     const char *const *choices; /* of OPT_CHOICE: NULL-terminated names */
     const char *help;           /* NULL: not offered, only kept in the checkpoint */
     const char *deflt;          /* what --help shows as the default; NULL: *value */
@@ -729,7 +756,7 @@ int checkpoint_save(const char *path, const Model *m, const Optimizer *o, const 
 enum { STORED_RANK = 8 };
 typedef struct { /* a tensor as it lies in a file */
     char *name;
-    int dtype, rank; /* dtype: an index into dtypes, tdiff.c */
+    int dtype, rank;            /* dtype: an index into dtypes, tdiff.c */
     int64_t shape[STORED_RANK]; /* 1 behind rank */
     uint64_t begin, bytes;
     int wanted; /* it was read */

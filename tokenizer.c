@@ -926,8 +926,10 @@ void options_help(const Option *table, FILE *out)
             option_print(o, &value);
         if (value.length) fprintf(out, " (default %s)", value.text);
         if (o->needs) fprintf(out, " (needs --%s)", o->needs);
-        if (o->excludes && *o->excludes == '*') fprintf(out, " (takes no other option)");
-        else if (o->excludes) fprintf(out, " (not with: %s)", o->excludes);
+        if (o->excludes && *o->excludes == '*')
+            fprintf(out, " (takes no other option)");
+        else if (o->excludes)
+            fprintf(out, " (not with: %s)", o->excludes);
         fputc('\n', out);
         free(value.text);
     }
@@ -1072,8 +1074,18 @@ void tokenizer_free(Tokenizer *t)
  * accent or vowel sign above or below its letter; SPACING_MARK: one that takes room. NUMBER: digits
  * and Roman numerals; OTHER_NUMBER: fractions, superscripts. */
 typedef enum {
-    LETTER, CIRCLED_LETTER, CONNECTOR, JOINER, MARK, SPACING_MARK, NUMBER,
-    OTHER_NUMBER, BLANK, PUNCTUATION, SYMBOL, CONTROL
+    LETTER,
+    CIRCLED_LETTER,
+    CONNECTOR,
+    JOINER,
+    MARK,
+    SPACING_MARK,
+    NUMBER,
+    OTHER_NUMBER,
+    BLANK,
+    PUNCTUATION,
+    SYMBOL,
+    CONTROL
 } Class;
 
 static Class class_of(const Tokenizer *t, uint32_t c) { return (Class)(t->unicode[c] & 15); }

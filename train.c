@@ -562,9 +562,8 @@ static int report(Training *r, Sums *sums, double lr, double norm, double elapse
 
 static int save(Training *r, Error *err)
 {
-    if (rank == 0 &&
-        checkpoint_save(r->s.out, &r->model, &r->optimizer, r->extra, r->extras, &r->tokenizer,
-                        r->options, r->done, err))
+    if (rank == 0 && checkpoint_save(r->s.out, &r->model, &r->optimizer, r->extra, r->extras,
+                                     &r->tokenizer, r->options, r->done, err))
         return -1;
     r->saved = r->done;
     return 0;

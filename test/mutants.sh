@@ -17,7 +17,7 @@ targets() {
     golden) echo all build/peek build/evaluate plain ;;
     behaviour) echo all build/peek build/replay ;;
     pytorch) echo all build/peek ;;
-    cli) echo all build/evaluate ;;
+    cli) echo all build/evaluate build/peek ;;
     safety) echo all ;;
     *) return 1 ;;
     esac
