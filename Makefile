@@ -37,6 +37,11 @@ ifeq ($(NATIVE),1)
 endif
 ifeq ($(OMP),1)
   THREADS := $(call try,-fopenmp)
+  # Apple's clang with Homebrew's libomp
+  BREW := $(firstword $(wildcard /opt/homebrew/opt/libomp /usr/local/opt/libomp))
+  ifeq ($(THREADS),)
+    THREADS := $(if $(BREW),$(call try,-Xclang -fopenmp -I$(BREW)/include -L$(BREW)/lib -lomp))
+  endif
 endif
 ifeq ($(MPI),1)
   CC = mpicc

@@ -40,7 +40,9 @@ typedef struct {
     int start;
     int written; /* sentences */
     Pace pace;
-    double begun; /* the diffusion step that is being computed, in seconds() */
+    double begun;         /* the diffusion step that is being computed, in seconds() */
+    double started, told; /* the run; the last line of progress, or 0 */
+    int finished;         /* sentences, not all of them written */
     Tokenizer tokenizer;
     Model model;
     Workspace work;
@@ -72,6 +74,21 @@ static real redraw(void *context)
     return pair[0];
 }
 
+/* For people who wait: a line on stderr, if that is a terminal, after a few seconds. */
+static void tell_progress(Sampling *r, double now)
+{
+    if (r->show || now - r->started < 3 || now - r->told < 0.2 || !on_terminal(stderr)) return;
+    fprintf(stderr, "\r%d of %d sentences\x1b[K", r->finished, r->n);
+    fflush(stderr);
+    r->told = now;
+}
+
+static void end_progress(Sampling *r)
+{
+    if (r->told > 0) fprintf(stderr, "\r\x1b[K");
+    r->told = 0;
+}
+
 static void draw_noise(void *context, real *out, int t)
 {
     Sampling *r = context;
@@ -82,6 +99,7 @@ static void draw_noise(void *context, real *out, int t)
     if (!is_begin && t < (r->start ? r->start : T) - 1)
         pace_step(&r->pace, (double)r->count * r->N, now - r->begun);
     r->begun = now;
+    tell_progress(r, now);
 #pragma omp parallel for
     for (int b = 0; b < r->count; b++) {
         Redraw more = {
@@ -436,6 +454,7 @@ static int sample(Sampling *r, FILE *out, Error *err)
 {
     Buffer text[WINDOW] = {{0}};
     int length[WINDOW], status = 0, terminal = on_terminal(out);
+    r->started = seconds();
     for (int done = 0; done < r->n && !status; done += WINDOW) {
         const int first = r->first + done, window = r->n - done < WINDOW ? r->n - done : WINDOW;
         for (int i = 0; i < window; i++) length[i] = length_of(r, first + i), text[i].length = 0;
@@ -447,10 +466,12 @@ static int sample(Sampling *r, FILE *out, Error *err)
                 if (r->count == most || (r->count && i == window - 1)) {
                     status = stop_signal() ? fail(err, "stopped by a signal")
                                            : sample_batch(r, N, text, first, err);
+                    r->finished += r->count;
                     r->count = 0;
                 }
             }
         }
+        end_progress(r);
         for (int i = 0; i < window && !status; i++) {
             if (terminal) hide_controls(text[i].text);
             fwrite(text[i].text, 1, text[i].length, out);
