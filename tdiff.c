@@ -1626,15 +1626,12 @@ static void pack(real *out, const int R, Matrix x, int n, int K)
     if (done < n) pack_edge(out + done * K, R, x.x + done * x.row, x.row, x.col, n - done, K);
 }
 
-/* A block of B, for each thread: too large for the stack of a thread under some C libraries. It
- * begins on a line of the cache, or half of all loads would touch two lines: 10 % slower. */
-static real b_space[NC * KC + LINE];
-#pragma omp threadprivate(b_space)
-
 /* C = A B + bias, a row added to every row (NULL: 0), or C += A B; on one thread. A block of B is
- * packed once for all rows of C. MR rows of A are read where they lie, if they lie along memory. */
-static void product_and_bias(real *c, size_t apart, int add, const real *bias, Matrix a, Matrix b,
-                             int M, int N, int K)
+ * packed once for all rows of C. MR rows of A are read where they lie, if they lie along memory.
+ * b_space: room for NC * KC + LINE numbers. What is packed begins on a line of the cache, or half
+ * of all loads would touch two lines: 10 % slower. */
+static void product_in(real *b_space, real *c, size_t apart, int add, const real *bias, Matrix a,
+                       Matrix b, int M, int N, int K)
 {
     real a_pack[MR * KC], tile[MR * NR] = {0}; /* tile: for what hangs over the edge of C */
     real *b_pack = b_space + (LINE - (uintptr_t)b_space / sizeof(real) % LINE) % LINE;
@@ -1668,6 +1665,28 @@ static void product_and_bias(real *c, size_t apart, int add, const real *bias, M
                 }
             }
         }
+}
+
+/* A block of B for each thread: too large for the stacks that some systems give to threads, so each
+ * allocates its own, once. Where there is no memory left the threads take turns with the last. */
+static real last_block[NC * KC + LINE];
+#ifdef _OPENMP
+static real *own_block;
+#pragma omp threadprivate(own_block)
+#endif
+
+static void product_and_bias(real *c, size_t apart, int add, const real *bias, Matrix a, Matrix b,
+                             int M, int N, int K)
+{
+#ifdef _OPENMP
+    if (!own_block) own_block = malloc(sizeof last_block);
+    if (own_block) {
+        product_in(own_block, c, apart, add, bias, a, b, M, N, K);
+        return;
+    }
+#endif
+#pragma omp critical(last_block)
+    product_in(last_block, c, apart, add, bias, a, b, M, N, K);
 }
 
 static void product(real *c, size_t apart, int add, Matrix a, Matrix b, int M, int N, int K)

@@ -670,6 +670,8 @@ for threads in 1 2 3; do
     check "$threads threads" ./train $SMALL --threads $threads --out $W/threads.safetensors
     check "$threads threads: the same bytes" cmp $W/a.safetensors $W/threads.safetensors
 done
+check "threads with small stacks" sh -c "ulimit -s 512; OMP_STACKSIZE=256k ./train $SMALL --threads 2 --out $W/threads.safetensors"
+check "small stacks: the same bytes" cmp $W/a.safetensors $W/threads.safetensors
 # same_bytes NAME REFERENCE command...: a build gives the bytes of the reference
 same_bytes() {
     name=$1 reference=$2
