@@ -3509,7 +3509,7 @@ void denoiser_fingerprint(const Model *m, char out[20])
 int checkpoint_is(const Checkpoint *c, const Model *denoiser, Error *err)
 {
     Error none;
-    char expected[20], *of = checkpoint_metadata(c, "denoiser-is", &none);
+    char expected[20] = "", *of = checkpoint_metadata(c, "denoiser-is", &none);
     const int classifier = of && *of;
     int status = 0;
     if (denoiser) denoiser_fingerprint(denoiser, expected);

@@ -1391,7 +1391,7 @@ static const char *byte_level_end(const Splitter *s)
 static int next_byte_level_piece(Splitter *s)
 {
     size_t n;
-    const char *end = s->at;
+    const char *end;
     s->piece.length = 0;
     s->apart = 0;
     if (s->at == s->end) return 0;
@@ -1776,7 +1776,7 @@ long tokenizer_encode(const Tokenizer *t, const char *text, size_t n, int *ids, 
 
 static int kind_of_neighbour(const Tokenizer *t, int id)
 {
-    uint32_t c;
+    uint32_t c = 0;
     if (tokenizer_is_special(t, id)) return BESIDE_WORD; /* [UNK], which mostly is one */
     utf8_read(t->token[id], strlen(t->token[id]), &c);
     const Class class = class_of(t, c);

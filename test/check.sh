@@ -1,4 +1,4 @@
-# check.sh - called by "make check": no warning from gcc or clang, the layout of .clang-format, and the tests under
+# check.sh - called by "make check": no warning from gcc, clang or cppcheck, the layout of .clang-format, and the tests under
 # AddressSanitizer and UBSan.
 status=0
 sources="tdiff.c tokenizer.c train.c sample.c data/simple.c test/unit.c test/parity.c test/parity_text.c test/fixture.c test/fuzz.c test/judge.c test/evaluate.c test/bench.c test/peek.c test/replay.c test/faults.c test/text.c test/hostile.c"
@@ -12,6 +12,11 @@ for compiler in gcc clang; do
 done
 if ! command -v clang-format >/dev/null 2>&1; then echo "layout: skipped, there is no clang-format"
 elif clang-format --dry-run -Werror tdiff.h tdiff.c tokenizer.c train.c sample.c; then echo "layout: that of .clang-format"
+else status=1; fi
+# cppcheck takes an output parameter for an uninitialised argument: ctuuninitvar
+if ! command -v cppcheck >/dev/null 2>&1; then echo "cppcheck: skipped, not installed"
+elif cppcheck -q --enable=warning,performance,portability --std=c99 --suppress=missingIncludeSystem \
+    --suppress=ctuuninitvar --error-exitcode=1 -I. tdiff.c tokenizer.c train.c sample.c; then echo "cppcheck: no finding"
 else status=1; fi
 flags="-std=c99 -g -O2 -ffp-contract=off -fsanitize=address,undefined -fno-sanitize-recover=all"
 if ! $CC $flags -o build/probe build/probe.c >/dev/null 2>&1; then
