@@ -8,14 +8,15 @@
  *                            1 if the colour is red, blue, green or white, else 0
  *   ./simple --words    prints the three lists, a line `colour|food|state TAB word(s)` each
  *
- * 10 colours * 90 foods * 54 states = 48,600 sentences, all equally likely: log2(48,600) = 15.57 bits
- * each. The test sentences are among the 28,600 that are not for training, so the least that a model can
- * need for one of them is log2(28,600) = 14.80 bits. One shuffle orders them all, the first 20,000 are the
- * training set and the next 500 the test set, so that no sentence occurs twice. The output is the
- * same on every machine. No colour word occurs in a food or a state, so every sentence has one reading.
+ * 10 colours * 90 foods * 54 states = 48,600 sentences, all equally likely: log2(48,600) = 15.57
+ * bits each. The test sentences are among the 28,600 that are not for training, so the least that a
+ * model can need for one of them is log2(28,600) = 14.80 bits. One shuffle orders them all, the
+ * first 20,000 are the training set and the next 500 the test set, so that no sentence occurs
+ * twice. The output is the same on every machine. No colour word occurs in a food or a state, so
+ * every sentence has one reading.
  *
- * Beside it lie greetings-train.txt (300 lines) and greetings-test.txt (100 others): short greetings
- * written by hand for this project. */
+ * Beside it lie greetings-train.txt (300 lines) and greetings-test.txt (100 others): short
+ * greetings written by hand for this project. */
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -24,30 +25,114 @@
 enum { COLOURS = 10, LABEL_ONE = 4, FOODS = 90, STATES = 54 };
 enum { SENTENCES = COLOURS * FOODS * STATES, TRAIN = 20000, TEST = 500 };
 
-static const char *const colours[COLOURS] = { /* the first LABEL_ONE have label 1 */
+static const char *const colours[COLOURS] = {
+    /* the first LABEL_ONE have label 1 */
     "red", "blue", "green", "white", "black", "yellow", "orange", "purple", "pink", "brown",
 };
 
 static const char *const foods[FOODS] = {
-    "apple", "apricot", "artichoke", "asparagus", "avocado", "banana", "bean", "beet", "broccoli", "cabbage",
-    "carrot", "cauliflower", "celery", "chard", "cherry", "chestnut", "chickpea", "chicory", "clementine", "coconut",
-    "corn", "cranberry", "cucumber", "currant", "date", "eggplant", "endive", "fennel", "fig", "garlic",
-    "ginger", "gooseberry", "grape", "grapefruit", "guava", "kale", "kiwi", "kohlrabi", "leek", "lemon",
-    "lentil", "lettuce", "lime", "lychee", "mandarin", "mango", "melon", "mulberry", "mushroom", "nectarine",
-    "okra", "olive", "onion", "papaya", "parsnip", "pea", "peach", "pear", "pepper", "persimmon",
-    "pineapple", "plum", "pomegranate", "potato", "pumpkin", "quince", "radish", "raspberry", "rhubarb", "rutabaga",
-    "shallot", "spinach", "squash", "strawberry", "tomato", "turnip", "watermelon", "zucchini",
-    "bean sprout", "bell pepper", "bok choy", "broad bean", "brussels sprout", "passion fruit",
-    "runner bean", "snap pea", "spring onion", "star fruit", "sweet corn", "sweet potato",
+    "apple",
+    "apricot",
+    "artichoke",
+    "asparagus",
+    "avocado",
+    "banana",
+    "bean",
+    "beet",
+    "broccoli",
+    "cabbage",
+    "carrot",
+    "cauliflower",
+    "celery",
+    "chard",
+    "cherry",
+    "chestnut",
+    "chickpea",
+    "chicory",
+    "clementine",
+    "coconut",
+    "corn",
+    "cranberry",
+    "cucumber",
+    "currant",
+    "date",
+    "eggplant",
+    "endive",
+    "fennel",
+    "fig",
+    "garlic",
+    "ginger",
+    "gooseberry",
+    "grape",
+    "grapefruit",
+    "guava",
+    "kale",
+    "kiwi",
+    "kohlrabi",
+    "leek",
+    "lemon",
+    "lentil",
+    "lettuce",
+    "lime",
+    "lychee",
+    "mandarin",
+    "mango",
+    "melon",
+    "mulberry",
+    "mushroom",
+    "nectarine",
+    "okra",
+    "olive",
+    "onion",
+    "papaya",
+    "parsnip",
+    "pea",
+    "peach",
+    "pear",
+    "pepper",
+    "persimmon",
+    "pineapple",
+    "plum",
+    "pomegranate",
+    "potato",
+    "pumpkin",
+    "quince",
+    "radish",
+    "raspberry",
+    "rhubarb",
+    "rutabaga",
+    "shallot",
+    "spinach",
+    "squash",
+    "strawberry",
+    "tomato",
+    "turnip",
+    "watermelon",
+    "zucchini",
+    "bean sprout",
+    "bell pepper",
+    "bok choy",
+    "broad bean",
+    "brussels sprout",
+    "passion fruit",
+    "runner bean",
+    "snap pea",
+    "spring onion",
+    "star fruit",
+    "sweet corn",
+    "sweet potato",
 };
 
 static const char *const states[STATES] = {
-    "baked", "bitter", "blanched", "boiled", "braised", "bruised", "burnt", "candied", "canned", "chilled",
-    "chopped", "cold", "cooked", "crisp", "crushed", "delicious", "dried", "fermented", "fresh", "fried",
-    "frozen", "glazed", "grated", "grilled", "halved", "hot", "juicy", "marinated", "mashed", "moldy",
-    "peeled", "pickled", "poached", "raw", "ripe", "roasted", "rotten", "salted", "sliced", "smoked",
-    "soft", "steamed", "stewed", "stuffed", "tender", "toasted",
-    "deep-fried", "freeze-dried", "half-eaten", "oven-baked", "pan-fried", "slow-cooked", "stir-fried", "sun-dried",
+    "baked",      "bitter",     "blanched",  "boiled",      "braised",    "bruised",
+    "burnt",      "candied",    "canned",    "chilled",     "chopped",    "cold",
+    "cooked",     "crisp",      "crushed",   "delicious",   "dried",      "fermented",
+    "fresh",      "fried",      "frozen",    "glazed",      "grated",     "grilled",
+    "halved",     "hot",        "juicy",     "marinated",   "mashed",     "moldy",
+    "peeled",     "pickled",    "poached",   "raw",         "ripe",       "roasted",
+    "rotten",     "salted",     "sliced",    "smoked",      "soft",       "steamed",
+    "stewed",     "stuffed",    "tender",    "toasted",     "deep-fried", "freeze-dried",
+    "half-eaten", "oven-baked", "pan-fried", "slow-cooked", "stir-fried", "sun-dried",
 };
 
 static int order[SENTENCES]; /* (colour * FOODS + food) * STATES + state, shuffled */
@@ -79,9 +164,12 @@ static int write_file(const char *dir, const char *name, int first, int count, i
     FILE *f = fopen(path, "wb"); /* "wb": \n alone ends a line everywhere */
     int ok = f != NULL;
     for (int i = first; ok && i < first + count; i++) {
-        int colour = order[i] / (FOODS * STATES), food = order[i] / STATES % FOODS, state = order[i] % STATES;
+        int colour = order[i] / (FOODS * STATES), food = order[i] / STATES % FOODS,
+            state = order[i] % STATES;
         ok = fprintf(f, "The %s %s is %s.%s\n", colours[colour], foods[food], states[state],
-                     !labeled ? "" : colour < LABEL_ONE ? "\t1" : "\t0") > 0;
+                     !labeled             ? ""
+                     : colour < LABEL_ONE ? "\t1"
+                                          : "\t0") > 0;
     }
     int error = errno; /* of the first failure; fclose may set another */
     if (f && fclose(f) != 0 && ok) {

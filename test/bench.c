@@ -1,12 +1,12 @@
 /* The benchmark: make bench, or build/bench PART ... with PART one of
- *   matmul             GFLOP/s of the products of training; beside OpenBLAS when built with BLAS=-lopenblas
- *   elements           nanoseconds per element of what is not a product
- *   step SIZE THREADS  milliseconds of a training and of a sampling step; SIZE: everyday, medium, large, or six numbers
- *                      B,N,C,L,H,V;  prints "SIZE THREADS train_ms sample_ms peak_MB GFLOP_of_training GFLOP_of_sampling"
- *   text               seconds to make tokenizers of 10 MB of text, and MB/s of encoding it
- *   parts SIZE         where the time of these goes, on one thread
- * Every figure is the median of repetitions that take turns with what it is compared with; +- is half the distance of the
- * quartiles. Nothing here is a test: machines are noisy. */
+ *   matmul             GFLOP/s of the products of training; beside OpenBLAS when built with
+ * BLAS=-lopenblas elements           nanoseconds per element of what is not a product step SIZE
+ * THREADS  milliseconds of a training and of a sampling step; SIZE: everyday, medium, large, or six
+ * numbers B,N,C,L,H,V;  prints "SIZE THREADS train_ms sample_ms peak_MB GFLOP_of_training
+ * GFLOP_of_sampling" text               seconds to make tokenizers of 10 MB of text, and MB/s of
+ * encoding it parts SIZE         where the time of these goes, on one thread Every figure is the
+ * median of repetitions that take turns with what it is compared with; +- is half the distance of
+ * the quartiles. Nothing here is a test: machines are noisy. */
 #define _XOPEN_SOURCE 600
 #include "../tdiff.c"
 
@@ -14,8 +14,8 @@
 #include <time.h>
 
 #ifdef BLAS
-void cblas_sgemm(int order, int ta, int tb, int M, int N, int K, float alpha, const float *a, int lda, const float *b, int ldb,
-                 float beta, float *c, int ldc);
+void cblas_sgemm(int order, int ta, int tb, int M, int N, int K, float alpha, const float *a,
+                 int lda, const float *b, int ldb, float beta, float *c, int ldc);
 void openblas_set_num_threads(int n);
 #endif
 
@@ -34,7 +34,8 @@ typedef struct {
 static Figure figure(double *x, int n)
 {
     qsort(x, n, sizeof *x, by_value);
-    Figure f = {n % 2 ? x[n / 2] : (x[n / 2 - 1] + x[n / 2]) / 2, (x[n - 1 - n / 4] - x[n / 4]) / 2};
+    Figure f = {n % 2 ? x[n / 2] : (x[n / 2 - 1] + x[n / 2]) / 2,
+                (x[n - 1 - n / 4] - x[n / 4]) / 2};
     return f;
 }
 
@@ -67,7 +68,7 @@ static Figure measure(Work work, void *context)
     return figure(x, repeat);
 }
 
-/* ---- matmul -------------------------------------------------------------------------------------- */
+/* ---- matmul ---------------------------------------------------------------------------------- */
 
 typedef struct {
     real *a, *b, *c;
@@ -84,17 +85,19 @@ static void ours(void *context)
 static void theirs(void *context)
 {
     const Product *p = context;
-    cblas_sgemm(101, 111 + p->ta, 111 + p->tb, p->M, p->N, p->K, 1, p->a, p->ta ? p->M : p->K, p->b, p->tb ? p->K : p->N, 1, p->c,
-                p->N);
+    cblas_sgemm(101, 111 + p->ta, 111 + p->tb, p->M, p->N, p->K, 1, p->a, p->ta ? p->M : p->K, p->b,
+                p->tb ? p->K : p->N, 1, p->c, p->N);
 }
 #endif
 
-/* With two threads beside our own single one, not beside OpenBLAS: its threads go on spinning after a product, on our cores. */
+/* With two threads beside our own single one, not beside OpenBLAS: its threads go on spinning after
+ * a product, on our cores. */
 static void bench_matmul(int threads)
 {
     static double alone[64];
     static const int tokens[] = {64, 640, 4096},
-                     sizes[][2] = {{128, 128}, {256, 256}, {1024, 256}, {256, 1024}, {768, 768}, {3072, 768}};
+                     sizes[][2] = {{128, 128},  {256, 256}, {1024, 256},
+                                   {256, 1024}, {768, 768}, {3072, 768}};
     static const char *const layouts[] = {"x W^T", "dy W", "dy^T x"};
     double logs = 0, worst = HUGE_VAL;
     int count = 0, line = 0;
@@ -102,7 +105,8 @@ static void bench_matmul(int threads)
 #ifdef BLAS
     openblas_set_num_threads(1);
 #endif
-    printf("matmul, %d thread%s: GFLOP/s%s\n", threads, threads > 1 ? "s" : "", sizeof(real) == 4 ? "" : " in double");
+    printf("matmul, %d thread%s: GFLOP/s%s\n", threads, threads > 1 ? "s" : "",
+           sizeof(real) == 4 ? "" : " in double");
     for (size_t t = 0; t < sizeof tokens / sizeof *tokens; t++)
         for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
             for (int layout = 0; layout < 3; layout++) {
@@ -118,7 +122,8 @@ static void bench_matmul(int threads)
                              : layout == 1 ? out
                                            : m};
                 double x[REPEAT], y[REPEAT], flop = 2e-9 * p.M * p.N * p.K;
-                p.a = need((size_t)p.M * p.K), p.b = need((size_t)p.K * p.N), p.c = need((size_t)p.M * p.N);
+                p.a = need((size_t)p.M * p.K), p.b = need((size_t)p.K * p.N),
+                p.c = need((size_t)p.M * p.N);
                 ours(&p);
                 for (int r = 0; r < REPEAT; r++) {
                     x[r] = flop / time_of(ours, &p, 0.01);
@@ -129,9 +134,12 @@ static void bench_matmul(int threads)
 #endif
                 }
                 Figure own = figure(x, REPEAT), other = figure(y, REPEAT);
-                printf("  %4d tokens %4d x %4d  %-7s %7.1f +- %.1f", m, out, in, layouts[layout], own.median, own.spread);
-                if (threads == 1) alone[line] = own.median;
-                else printf("   %.2f of 1 thread", own.median / alone[line]);
+                printf("  %4d tokens %4d x %4d  %-7s %7.1f +- %.1f", m, out, in, layouts[layout],
+                       own.median, own.spread);
+                if (threads == 1)
+                    alone[line] = own.median;
+                else
+                    printf("   %.2f of 1 thread", own.median / alone[line]);
                 line++;
                 if (other.median > 0) {
                     double ratio = own.median / other.median;
@@ -142,10 +150,11 @@ static void bench_matmul(int threads)
                 printf("\n");
                 free(p.a), free(p.b), free(p.c);
             }
-    if (count) printf("  ratio to BLAS: geometric mean %.3f, smallest %.2f\n", exp(logs / count), worst);
+    if (count)
+        printf("  ratio to BLAS: geometric mean %.3f, smallest %.2f\n", exp(logs / count), worst);
 }
 
-/* ---- element by element -------------------------------------------------------------------------- */
+/* ---- element by element ---------------------------------------------------------------------- */
 
 enum { N_ELEMENTS = 16384, ROW = 64, WIDTH = 256 };
 typedef struct {
@@ -190,7 +199,8 @@ static void do_layernorm(void *v)
 static void do_layernorm_backward(void *v)
 {
     Elements *e = v;
-    layernorm_backward(e->y, e->g, e->g + WIDTH, e->x, e->z, e->g + 2 * WIDTH, e->x, N_ELEMENTS / WIDTH, WIDTH);
+    layernorm_backward(e->y, e->g, e->g + WIDTH, e->x, e->z, e->g + 2 * WIDTH, e->x,
+                       N_ELEMENTS / WIDTH, WIDTH);
 }
 static void do_adamw(void *v)
 {
@@ -213,8 +223,10 @@ static int model_of(Model *m, const Config *c)
 
 static void bench_elements(void)
 {
-    static const Config small = {165, 12, 12, 64, 64, 1, 4, 256, 64, 2000, 0, PREDICT_XSTART, 0, 0, 0};
-    static const Config big = {2000, 32, 32, 128, 256, 6, 8, 1024, 128, 2000, 0, PREDICT_XSTART, 0, 0, 0};
+    static const Config small = {165, 12, 12, 64, 64, 1, 4, 256, 64, 2000, 0, PREDICT_XSTART,
+                                 0,   0,  0};
+    static const Config big = {2000,           32, 32, 128, 256, 6, 8, 1024, 128, 2000, 0,
+                               PREDICT_XSTART, 0,  0,  0};
     static const struct {
         const char *name;
         Work work;
@@ -234,7 +246,8 @@ static void bench_elements(void)
     printf("element by element, 1 thread: nanoseconds per element\n");
     for (size_t i = 0; i < sizeof works / sizeof *works; i++) {
         Figure f = measure(works[i].work, &e);
-        printf("  %-28s %6.3f +- %.3f\n", works[i].name, 1e9 * f.median / N_ELEMENTS, 1e9 * f.spread / N_ELEMENTS);
+        printf("  %-28s %6.3f +- %.3f\n", works[i].name, 1e9 * f.median / N_ELEMENTS,
+               1e9 * f.spread / N_ELEMENTS);
     }
     for (int k = 0; k < 2; k++) {
         model_of(&e.m, k ? &big : &small);
@@ -248,7 +261,7 @@ static void bench_elements(void)
     free(all);
 }
 
-/* ---- whole steps --------------------------------------------------------------------------------- */
+/* ---- whole steps ----------------------------------------------------------------------------- */
 
 typedef struct {
     Config c;
@@ -269,7 +282,9 @@ static Config size_of(const char *name, int *B)
 {
     static const struct {
         const char *name, *numbers;
-    } sizes[] = {{"everyday", "64,12,128,4,4,165"}, {"medium", "64,32,256,6,8,2000"}, {"large", "64,64,768,12,12,10000"}};
+    } sizes[] = {{"everyday", "64,12,128,4,4,165"},
+                 {"medium", "64,32,256,6,8,2000"},
+                 {"large", "64,64,768,12,12,10000"}};
     int N, C, L, H, V;
     const char *text = name;
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
@@ -291,15 +306,18 @@ static void open_bench(Bench *b, const char *size)
     b->N = b->c.seq_len, b->M = b->B * b->N;
     model_of(&b->m, &b->c);
     model_random(&b->m, 1);
-    if (workspace_init(&b->w, &b->c, piece_of_batch(b->B, b->N), b->N, 1, &err) || diffusion_init(&b->d, 0, 2000, NULL, &err) ||
+    if (workspace_init(&b->w, &b->c, piece_of_batch(b->B, b->N), b->N, 1, &err) ||
+        diffusion_init(&b->d, 0, 2000, NULL, &err) ||
         diffusion_init(&b->few, 0, 2000, first, &err) || optimizer_init(&b->o, &b->m, &err))
         fprintf(stderr, "bench: %s\n", err.text), exit(1);
-    b->decay = calloc(b->m.num_tensors, 1), b->ids = calloc(b->M, sizeof *b->ids), b->t = calloc(b->B, sizeof *b->t);
+    b->decay = calloc(b->m.num_tensors, 1), b->ids = calloc(b->M, sizeof *b->ids),
+    b->t = calloc(b->B, sizeof *b->t);
     b->lines = calloc(5 * (size_t)b->B, sizeof *b->lines);
     if (!b->decay || !b->ids || !b->t || !b->lines) exit(1);
     b->noise_x0 = need((size_t)b->M * b->c.emb_dim), b->noise_t = need((size_t)b->M * b->c.emb_dim),
     b->x = need((size_t)b->M * b->c.emb_dim);
-    b->terms = (Losses){b->lines, b->lines + b->B, b->lines + 2 * b->B, b->lines + 3 * b->B, b->lines + 4 * b->B};
+    b->terms = (Losses){b->lines, b->lines + b->B, b->lines + 2 * b->B, b->lines + 3 * b->B,
+                        b->lines + 4 * b->B};
 }
 
 static void data(void *v)
@@ -353,7 +371,8 @@ static void sampler_noise(void *v, real *out, int t)
     const size_t n = (size_t)b->N * b->c.emb_dim;
     (void)t;
 #pragma omp parallel for
-    for (int i = 0; i < b->w.B; i++) rng_gaussian(out + i * n, n, rng_key(1, RNG_NOISE_T, b->step, i));
+    for (int i = 0; i < b->w.B; i++)
+        rng_gaussian(out + i * n, n, rng_key(1, RNG_NOISE_T, b->step, i));
 }
 
 static void sampling_step(void *v)
@@ -363,7 +382,8 @@ static void sampling_step(void *v)
     const size_t n = (size_t)b->N * b->c.emb_dim;
     Error err;
     for (int i = 0; i < b->B; i += b->w.B)
-        if (p_sample_loop(&b->m, &b->w, &b->few, &sampler, b->x + i * n, b->B - i < b->w.B ? b->B - i : b->w.B, b->N, &err))
+        if (p_sample_loop(&b->m, &b->w, &b->few, &sampler, b->x + i * n,
+                          b->B - i < b->w.B ? b->B - i : b->w.B, b->N, &err))
             fprintf(stderr, "bench: %s\n", err.text), exit(1);
     b->step++;
 }
@@ -372,8 +392,10 @@ static void sampling_step(void *v)
 static double gflop(const Bench *b, int training)
 {
     const Config *c = &b->c;
-    double C = c->hidden, D = c->emb_dim, T4 = 4.0 * c->time_dim, token, example = c->time_dim * T4 + T4 * C;
-    token = 2 * C * D + 2 * C * C + c->layers * (4 * C * C + 2 * C * c->ffn + 2 * C * b->N) + (training ? D * c->vocab : 0);
+    double C = c->hidden, D = c->emb_dim, T4 = 4.0 * c->time_dim, token,
+           example = c->time_dim * T4 + T4 * C;
+    token = 2 * C * D + 2 * C * C + c->layers * (4 * C * C + 2 * C * c->ffn + 2 * C * b->N) +
+            (training ? D * c->vocab : 0);
     return 2e-9 * (training ? 3 : 1) * (b->M * token + b->B * example);
 }
 
@@ -393,10 +415,11 @@ static void bench_step(const char *size, int threads)
     }
     getrusage(RUSAGE_SELF, &use);
     printf("%s %d %.3f %.3f %.0f %.4g %.4g\n", size, threads, 1e3 * figure(train, rounds).median,
-           1e3 * figure(sample, rounds).median, (double)use.ru_maxrss / 1024, gflop(&b, 1), gflop(&b, 0));
+           1e3 * figure(sample, rounds).median, (double)use.ru_maxrss / 1024, gflop(&b, 1),
+           gflop(&b, 0));
 }
 
-/* ---- the parts of a step ------------------------------------------------------------------------- */
+/* ---- the parts of a step --------------------------------------------------------------------- */
 
 typedef struct {
     real *a, *b, *c, *d, *e;
@@ -413,7 +436,8 @@ static void backward_linear(void *v)
     Part *p = v;
     linear_backward_input(p->b, p->a, p->c, p->M, p->O, p->I);
     for (int from = 0; from < p->O; from += ROWS)
-        linear_backward_weights(p->d, p->e, p->a, p->b, p->M, p->O, p->I, from, from + ROWS < p->O ? from + ROWS : p->O);
+        linear_backward_weights(p->d, p->e, p->a, p->b, p->M, p->O, p->I, from,
+                                from + ROWS < p->O ? from + ROWS : p->O);
 }
 static Dropout no_dropout;
 static void forward_attention(void *v)
@@ -467,14 +491,16 @@ static void word_softmax(void *v)
     for (int m = 0; m < p->M; m++) softmax(p->a + (size_t)m * p->O, p->O);
 }
 
-/* The parts timed one by one on one thread, each on warm arrays of its own as large as a piece of the batch: what the step
- * takes beyond their sum is the rest, which includes what memory costs when the parts push each other out of the caches. */
+/* The parts timed one by one on one thread, each on warm arrays of its own as large as a piece of
+ * the batch: what the step takes beyond their sum is the rest, which includes what memory costs
+ * when the parts push each other out of the caches. */
 static void bench_parts(const char *size)
 {
     Bench b;
     set_threads(1);
     open_bench(&b, size);
-    const int C = b.c.hidden, D = b.c.emb_dim, F = b.c.ffn, V = b.c.vocab, L = b.c.layers, M = b.w.B * b.N;
+    const int C = b.c.hidden, D = b.c.emb_dim, F = b.c.ffn, V = b.c.vocab, L = b.c.layers,
+              M = b.w.B * b.N;
     const double pieces = (double)b.B / b.w.B;
     if (C > 512) repeat = 1;
     const struct {
@@ -494,11 +520,13 @@ static void bench_parts(const char *size)
                  {"other", 5, C, C, 2, forward_tanh, backward_tanh},
                  {"other", 5, C, C, 2 * L, residual, residual},
                  {"other", 1, V, V, 1, word_softmax, NULL}};
-    static const char *const kinds[] = {"linear layers",  "words: lm_head and softmax", "attention", "LayerNorm", "GELU",
-                                        "tanh, residuals"};
+    static const char *const kinds[] = {"linear layers", "words: lm_head and softmax",
+                                        "attention",     "LayerNorm",
+                                        "GELU",          "tanh, residuals"};
     double train[9] = {0}, sample[9] = {0}, sum[2] = {0, 0}, whole[2];
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        const int O = parts[i].O, I = parts[i].I, wide = (O > I ? O : I) > 3 * C ? (O > I ? O : I) : 3 * C;
+        const int O = parts[i].O, I = parts[i].I,
+                  wide = (O > I ? O : I) > 3 * C ? (O > I ? O : I) : 3 * C;
         Part p = {need((size_t)M * wide),
                   need((size_t)M * wide),
                   need(2 * ((size_t)M + O) * wide),
@@ -512,12 +540,16 @@ static void bench_parts(const char *size)
                   C,
                   b.c.heads};
         double forward = pieces * parts[i].count * measure(parts[i].forward, &p).median;
-        train[parts[i].kind] += forward + (parts[i].backward ? pieces * parts[i].count * measure(parts[i].backward, &p).median : 0);
+        train[parts[i].kind] +=
+            forward + (parts[i].backward
+                           ? pieces * parts[i].count * measure(parts[i].backward, &p).median
+                           : 0);
         if (parts[i].kind != 1) sample[parts[i].kind] += forward;
         free(p.a), free(p.b), free(p.c), free(p.d), free(p.e);
     }
     training_step(&b);
-    train[6] = measure(optimiser, &b).median, train[7] = measure(noise, &b).median, train[8] = measure(data, &b).median;
+    train[6] = measure(optimiser, &b).median, train[7] = measure(noise, &b).median,
+    train[8] = measure(data, &b).median;
     sample[7] = train[7] / 2;
     whole[0] = measure(training_step, &b).median, whole[1] = measure(sampling_step, &b).median;
     printf("%s, 1 thread: milliseconds of a    training step        sampling step\n", size);
@@ -527,23 +559,26 @@ static void bench_parts(const char *size)
                : k == 6 ? "optimiser"
                : k == 7 ? "noise"
                         : "data",
-               1e3 * train[k], 100 * train[k] / whole[0], 1e3 * sample[k], 100 * sample[k] / whole[1]);
+               1e3 * train[k], 100 * train[k] / whole[0], 1e3 * sample[k],
+               100 * sample[k] / whole[1]);
         sum[0] += train[k], sum[1] += sample[k];
     }
-    printf("  %-30s %10.3f %5.1f %%  %10.3f %5.1f %%\n", "the rest", 1e3 * (whole[0] - sum[0]), 100 - 100 * sum[0] / whole[0],
-           1e3 * (whole[1] - sum[1]), 100 - 100 * sum[1] / whole[1]);
-    printf("  %-30s %10.3f          %10.3f   (%.1f and %.1f GFLOP/s)\n", "in all", 1e3 * whole[0], 1e3 * whole[1],
-           gflop(&b, 1) / whole[0], gflop(&b, 0) / whole[1]);
+    printf("  %-30s %10.3f %5.1f %%  %10.3f %5.1f %%\n", "the rest", 1e3 * (whole[0] - sum[0]),
+           100 - 100 * sum[0] / whole[0], 1e3 * (whole[1] - sum[1]), 100 - 100 * sum[1] / whole[1]);
+    printf("  %-30s %10.3f          %10.3f   (%.1f and %.1f GFLOP/s)\n", "in all", 1e3 * whole[0],
+           1e3 * whole[1], gflop(&b, 1) / whole[0], gflop(&b, 0) / whole[1]);
 }
 
 /* Made-up text: words of syllables, few of them frequent, as in a language (Zipf). */
 static void add_sentences(Buffer *out, size_t bytes)
 {
-    static const char *const syllables[] = {"ba", "ten", "lo", "ri", "sha", "mu", "e", "gan", "is", "do", "ly", "ver"};
+    static const char *const syllables[] = {"ba", "ten", "lo", "ri", "sha", "mu",
+                                            "e",  "gan", "is", "do", "ly",  "ver"};
     enum { WORDS = 50000, SYLLABLES = sizeof syllables / sizeof *syllables };
     for (uint32_t i = 0; out->length < bytes && !out->failed; i++) {
         const double u = rng_u32(rng_key(3, RNG_T, 0, 0), i) / 4294967296.0;
-        uint32_t word = (uint32_t)exp(u * log(WORDS)), left = rng_u32(rng_key(4, RNG_T, 0, 0), word);
+        uint32_t word = (uint32_t)exp(u * log(WORDS)),
+                 left = rng_u32(rng_key(4, RNG_T, 0, 0), word);
         for (uint32_t k = 0; k < 1 + word % 4; k++, left /= SYLLABLES)
             buffer_print(out, "%s", syllables[left % SYLLABLES]);
         buffer_print(out, i % 11 == 10 ? ".\n" : " ");
@@ -561,7 +596,8 @@ static void bench_text(void)
         Tokenizer t;
         Error err;
         double begin = seconds();
-        if (tokenizer_make(&t, &o, text.text, text.length, &err)) fprintf(stderr, "bench: %s\n", err.text), exit(1);
+        if (tokenizer_make(&t, &o, text.text, text.length, &err))
+            fprintf(stderr, "bench: %s\n", err.text), exit(1);
         const double making = seconds() - begin;
         long tokens = 0;
         begin = seconds();
@@ -571,8 +607,10 @@ static void bench_text(void)
             if (!end) end = text.text + text.length;
             tokens += tokenizer_encode(&t, line, (size_t)(end - line), ids, 2) - 2;
         }
-        printf("  %-5s a vocabulary of %5d from %.0f MB in %6.2f s; encoded at %5.1f MB/s, %.2f bytes a token\n", kinds[k], t.size,
-               MB, making, MB / (seconds() - begin), (double)text.length / (double)tokens);
+        printf("  %-5s a vocabulary of %5d from %.0f MB in %6.2f s; encoded at %5.1f MB/s, %.2f "
+               "bytes a token\n",
+               kinds[k], t.size, MB, making, MB / (seconds() - begin),
+               (double)text.length / (double)tokens);
         tokenizer_free(&t);
     }
     free(text.text);
@@ -591,6 +629,8 @@ int main(int argc, char **argv)
     else if (argc == 3 && !strcmp(argv[1], "parts"))
         bench_parts(argv[2]);
     else
-        return fprintf(stderr, "usage: bench matmul | elements | text | step SIZE THREADS | parts SIZE\n"), 1;
+        return fprintf(stderr,
+                       "usage: bench matmul | elements | text | step SIZE THREADS | parts SIZE\n"),
+               1;
     return 0;
 }

@@ -11,7 +11,7 @@ for compiler in gcc clang; do
     [ $status -eq 0 ] && echo "warnings of $compiler: none ($WARNINGS)"
 done
 if ! command -v clang-format >/dev/null 2>&1; then echo "layout: skipped, there is no clang-format"
-elif clang-format --dry-run -Werror tdiff.h tdiff.c tokenizer.c train.c sample.c; then echo "layout: that of .clang-format"
+elif clang-format --dry-run -Werror *.h *.c test/*.h test/*.c data/simple.c; then echo "layout: that of .clang-format"
 else status=1; fi
 # cppcheck takes an output parameter for an uninitialised argument: ctuuninitvar
 if ! command -v cppcheck >/dev/null 2>&1; then echo "cppcheck: skipped, not installed"

@@ -3,10 +3,11 @@
  *   ./sample -n 1000 | build/evaluate data/simple-train.txt --test data/simple-test.txt
  *   ./sample -n 1000 | build/evaluate --mbr 10 > best.txt
  *
- * No figure alone tells good samples: copies of training lines have a low perplexity, word salad has no copies, one
- * good sentence over and over has neither fault. So read them together, and beside two columns: the floor, which is
- * what as many random training lines have (no sampler can be expected to come closer), and the held-out text of --test,
- * real sentences that were not trained on. Sentences become words by the project's word-level rules.
+ * No figure alone tells good samples: copies of training lines have a low perplexity, word salad
+ * has no copies, one good sentence over and over has neither fault. So read them together, and
+ * beside two columns: the floor, which is what as many random training lines have (no sampler can
+ * be expected to come closer), and the held-out text of --test, real sentences that were not
+ * trained on. Sentences become words by the project's word-level rules.
  *
  * Order: n-gram table, reading, Kneser-Ney model, figures, report, minimum Bayes risk, main. */
 #include "tdiff.h"
@@ -18,7 +19,8 @@
 
 enum { BEGIN = TOKEN_CLS, END = TOKEN_SEP, DRAWS = 20, MAX_ORDER = 3, BLEU_ORDER = 4 };
 
-static void *resize(void *old, size_t count, size_t size) /* never NULL: without memory there is nothing to say */
+static void *resize(void *old, size_t count,
+                    size_t size) /* never NULL: without memory there is nothing to say */
 {
     void *p = count < (size_t)-1 / size ? realloc(old, (count + !count) * size) : NULL;
     if (p) return p;
@@ -28,7 +30,10 @@ static void *resize(void *old, size_t count, size_t size) /* never NULL: without
 
 /* ---- a hash table of up to three integers: n-grams, edges of a tree, words at positions ---- */
 
-typedef struct { int key[3]; uint32_t count, followers, distinct; /* the last two: of an n-gram as a context */ } Entry;
+typedef struct {
+    int key[3];
+    uint32_t count, followers, distinct; /* the last two: of an n-gram as a context */
+} Entry;
 typedef struct {
     Entry *entry;   /* (n) in order of appearance: an entry keeps its index for good */
     uint32_t *slot; /* (num_slots, a power of two) index + 1; 0: empty */
@@ -37,25 +42,29 @@ typedef struct {
 
 static void table_free(Table *t) { free(t->entry), free(t->slot), memset(t, 0, sizeof *t); }
 
-static size_t table_slot(const Table *t, const int key[3]) /* where key is, or the empty slot where it belongs */
+static size_t table_slot(const Table *t,
+                         const int key[3]) /* where key is, or the empty slot where it belongs */
 {
     uint64_t h = 0;
     for (int i = 0; i < 3; i++) h = (h ^ h >> 29 ^ (uint32_t)key[i]) * UINT64_C(0x9e3779b97f4a7c15);
     size_t i = (size_t)(h ^ h >> 32) & (t->num_slots - 1);
-    while (t->slot[i] && memcmp(t->entry[t->slot[i] - 1].key, key, 3 * sizeof *key)) i = (i + 1) & (t->num_slots - 1);
+    while (t->slot[i] && memcmp(t->entry[t->slot[i] - 1].key, key, 3 * sizeof *key))
+        i = (i + 1) & (t->num_slots - 1);
     return i;
 }
 
 static void table_grow(Table *t) /* at most half full, and indices must fit an int */
 {
     t->num_slots = t->num_slots ? 2 * t->num_slots : 1024;
-    t->entry = resize(t->entry, t->num_slots / 2 < INT_MAX ? t->num_slots / 2 : (size_t)-1, sizeof *t->entry);
+    t->entry = resize(t->entry, t->num_slots / 2 < INT_MAX ? t->num_slots / 2 : (size_t)-1,
+                      sizeof *t->entry);
     t->slot = resize(t->slot, t->num_slots, sizeof *t->slot);
     memset(t->slot, 0, t->num_slots * sizeof *t->slot);
     for (size_t i = 0; i < t->n; i++) t->slot[table_slot(t, t->entry[i].key)] = (uint32_t)i + 1;
 }
 
-/* The entry of n integers (the rest of the key is -1) or NULL; table_add makes one, and may move all others. */
+/* The entry of n integers (the rest of the key is -1) or NULL; table_add makes one, and may move
+ * all others. */
 static Entry *table_find(const Table *t, const int *integers, int n)
 {
     int key[3] = {-1, -1, -1};
@@ -75,17 +84,21 @@ static Entry *table_add(Table *t, const int *integers, int n)
     return &t->entry[t->n++];
 }
 
-/* ---- reading ------------------------------------------------------------------------------------------------ */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 typedef struct {
     Buffer raw, decoded; /* as it was read; as tokenizer_decode writes it */
     int *ids;            /* all sentences, each BEGIN word ... END */
     size_t *start;       /* (n+1) sentence s is ids[start[s]] .. ids[start[s+1]-1] */
     int n;
-    int keep_blank; /* a blank line is an empty sentence: one of samples is a fault, one of a corpus is nothing */
+    int keep_blank; /* a blank line is an empty sentence: one of samples is a fault, one of a corpus
+                       is nothing */
 } Text;
 
-static void text_free(Text *t) { free(t->raw.text), free(t->decoded.text), free(t->ids), free(t->start); }
+static void text_free(Text *t)
+{
+    free(t->raw.text), free(t->decoded.text), free(t->ids), free(t->start);
+}
 static int text_words(const Text *t, int s) { return (int)(t->start[s + 1] - t->start[s]) - 2; }
 
 static int read_input(Buffer *b, Error *err)
@@ -107,23 +120,26 @@ static int encode(Text *t, const Tokenizer *k, const Buffer *from, Error *err)
 {
     size_t lines = 1, at = 0;
     for (size_t i = 0; i < from->length; i++) lines += from->text[i] == '\n';
-    t->ids = resize(t->ids, from->length + 2 * lines, sizeof *t->ids); /* a token takes a byte at least */
+    t->ids = resize(t->ids, from->length + 2 * lines,
+                    sizeof *t->ids); /* a token takes a byte at least */
     t->start = resize(t->start, lines + 1, sizeof *t->start);
     t->n = 0, t->start[0] = 0;
     for (size_t begin = 0, end; begin < from->length; begin = end + 1) {
         end = line_end(from, begin);
         if (end - begin > INT_MAX - 2 || t->n == INT_MAX)
             return fail(err, "more than %d lines, or bytes in one", INT_MAX);
-        const long n = tokenizer_encode(k, from->text + begin, end - begin, t->ids + at, (long)(end - begin) + 2);
+        const long n = tokenizer_encode(k, from->text + begin, end - begin, t->ids + at,
+                                        (long)(end - begin) + 2);
         if (n < 0) return fail(err, "out of memory");
         if (n > 2 || t->keep_blank) t->start[++t->n] = at += (size_t)n;
     }
     return 0;
 }
 
-/* Words to integers, by a vocabulary of all words of all texts, so that nothing is lost. Samples were made text by
- * tokenizer_decode, which glues what the corpus may write apart ("do n't", "' ."), and splitting what was glued may
- * give other words. So every text goes that way once: split, decoded, split again. */
+/* Words to integers, by a vocabulary of all words of all texts, so that nothing is lost. Samples
+ * were made text by tokenizer_decode, which glues what the corpus may write apart ("do n't", "'
+ * ."), and splitting what was glued may give other words. So every text goes that way once: split,
+ * decoded, split again. */
 static int tokenise(Tokenizer *k, Text *text, int count, Error *err)
 {
     const TokenizerOptions original = {.tokenizer = "original", .vocab_size = INT_MAX};
@@ -153,7 +169,8 @@ static int tokenise(Tokenizer *k, Text *text, int count, Error *err)
     return status;
 }
 
-/* Words that training has less than min_frequency times, all those it has not among them, become [UNK]. */
+/* Words that training has less than min_frequency times, all those it has not among them, become
+ * [UNK]. */
 static void cut_vocabulary(Text *text, int count, const Tokenizer *k, size_t min_frequency)
 {
     size_t *frequency = resize(NULL, (size_t)k->size, sizeof *frequency);
@@ -167,17 +184,20 @@ static void cut_vocabulary(Text *text, int count, const Tokenizer *k, size_t min
     free(frequency);
 }
 
-/* ---- interpolated Kneser-Ney (Chen & Goodman 1999), discount d = 0.75 at all orders --------------------------
+/* ---- interpolated Kneser-Ney (Chen & Goodman 1999), discount d = 0.75 at all orders -------------
  *
- *   p_k(w | c) = (max(n(c w) - d, 0) + d distinct(c) p_{k-1}(w | c without its first word)) / sum_w' n(c w')
+ *   p_k(w | c) = (max(n(c w) - d, 0) + d distinct(c) p_{k-1}(w | c without its first word)) /
+ * sum_w' n(c w')
  *
- * distinct(c): how many different words follow c. n is the plain count at the highest order; below, it is the number of
- * different words in front of "c w": there it matters in how many surroundings a word appears. p_0 is uniform over the
- * words of training, END and [UNK]. A sentence begins with as many BEGIN as the order needs. */
+ * distinct(c): how many different words follow c. n is the plain count at the highest order; below,
+ * it is the number of different words in front of "c w": there it matters in how many surroundings
+ * a word appears. p_0 is uniform over the words of training, END and [UNK]. A sentence begins with
+ * as many BEGIN as the order needs. */
 
 static const double discount = 0.75;
 
-static void gram_at(int gram[MAX_ORDER], const int *sentence, size_t i, int order) /* the order words up to word i */
+static void gram_at(int gram[MAX_ORDER], const int *sentence, size_t i,
+                    int order) /* the order words up to word i */
 {
     for (int j = 0; j < order; j++) {
         const size_t back = (size_t)(order - 1 - j);
@@ -202,7 +222,8 @@ static void model_count(Table *t, const Text *text, int order)
         }
 }
 
-static double model_probability(Table *t, const int *gram, int k) /* of the last of k words after the others */
+static double model_probability(Table *t, const int *gram,
+                                int k) /* of the last of k words after the others */
 {
     if (k == 0) {
         const int unk = TOKEN_UNK;
@@ -216,7 +237,8 @@ static double model_probability(Table *t, const int *gram, int k) /* of the last
     return (over + discount * context->distinct * lower) / context->followers;
 }
 
-static double model_nll(Table *t, const Text *text, int order) /* nats, all sentences together, END counted */
+static double model_nll(Table *t, const Text *text,
+                        int order) /* nats, all sentences together, END counted */
 {
     double nll = 0;
     int gram[MAX_ORDER];
@@ -228,7 +250,7 @@ static double model_nll(Table *t, const Text *text, int order) /* nats, all sent
     return nll;
 }
 
-/* ---- a rule for control: is one of some words or phrases in the sentence? ------------------------------------ */
+/* ---- a rule for control: is one of some words or phrases in the sentence? -------------------- */
 
 static int has_phrase(const Text *t, int s, const Text *phrases)
 {
@@ -236,7 +258,9 @@ static int has_phrase(const Text *t, int s, const Text *phrases)
     for (int p = 0; p < phrases->n; p++) {
         const int length = text_words(phrases, p);
         for (int i = 0; i + length <= n; i++)
-            if (!memcmp(word + i, phrases->ids + phrases->start[p] + 1, (size_t)length * sizeof *word)) return 1;
+            if (!memcmp(word + i, phrases->ids + phrases->start[p] + 1,
+                        (size_t)length * sizeof *word))
+                return 1;
     }
     return 0;
 }
@@ -262,11 +286,26 @@ static void print_labels(const Text *t, const Text *phrases, Buffer *out)
     }
 }
 
-/* ---- figures ------------------------------------------------------------------------------------------------ */
+/* ---- figures --------------------------------------------------------------------------------- */
 
-enum { SENTENCES, MEAN_LENGTH, DISTINCT, VERBATIM, UNSEEN, UNSEEN_BIGRAMS, UNKNOWN, PERPLEXITY,
-       UNIGRAM, POSITION, LENGTH, FIGURES };
-static const struct { const char *key, *label; int decimals; } figure[FIGURES] = {
+enum {
+    SENTENCES,
+    MEAN_LENGTH,
+    DISTINCT,
+    VERBATIM,
+    UNSEEN,
+    UNSEEN_BIGRAMS,
+    UNKNOWN,
+    PERPLEXITY,
+    UNIGRAM,
+    POSITION,
+    LENGTH,
+    FIGURES
+};
+static const struct {
+    const char *key, *label;
+    int decimals;
+} figure[FIGURES] = {
     {"sentences", "sentences", 0},
     {"mean_length", "words per sentence", 2},
     {"distinct_percent", "distinct, %", 2},
@@ -280,9 +319,14 @@ static const struct { const char *key, *label; int decimals; } figure[FIGURES] =
     {"length_distance", "distance of sentence lengths", 4},
 };
 
-/* Counts, by key: {position, word}, {ANYWHERE, word}, {LENGTHS, length}. END is not among the words. */
+/* Counts, by key: {position, word}, {ANYWHERE, word}, {LENGTHS, length}. END is not among the
+ * words. */
 enum { ANYWHERE = -2, LENGTHS = -3 };
-typedef struct { Table counts; int longest; double sentences, words; } Marginals;
+typedef struct {
+    Table counts;
+    int longest;
+    double sentences, words;
+} Marginals;
 
 static void marginals_add(Marginals *m, const Text *t, int s)
 {
@@ -305,17 +349,21 @@ static double share_of_length(Marginals *m, int n)
     return e ? e->count / m->sentences : 0;
 }
 
-/* Adds the distances of a to b, the training text. Total variation, half the sum of |a - b|, of distributions is
- * 1 - sum of min(a, b), so only what both have counts. Behind the end of a sentence every position holds END, hence
- * END's share at position i is that of lengths <= i. The mean is over the positions of the longest sentence of b. */
+/* Adds the distances of a to b, the training text. Total variation, half the sum of |a - b|, of
+ * distributions is 1 - sum of min(a, b), so only what both have counts. Behind the end of a
+ * sentence every position holds END, hence END's share at position i is that of lengths <= i. The
+ * mean is over the positions of the longest sentence of b. */
 static void distances(double f[FIGURES], Marginals *a, Marginals *b)
 {
     double words = 0, positions = 0, lengths = 0, ends_a = 0, ends_b = 0;
     for (size_t i = 0; i < a->counts.n; i++) {
         const Entry *x = &a->counts.entry[i], *y = table_find(&b->counts, x->key, 2);
         const double count = y ? y->count : 0;
-        if (x->key[0] == ANYWHERE) words += fmin(x->count / a->words, count / b->words);
-        else *(x->key[0] == LENGTHS ? &lengths : &positions) += fmin(x->count / a->sentences, count / b->sentences);
+        if (x->key[0] == ANYWHERE)
+            words += fmin(x->count / a->words, count / b->words);
+        else
+            *(x->key[0] == LENGTHS ? &lengths : &positions) +=
+                fmin(x->count / a->sentences, count / b->sentences);
     }
     for (int i = 0; i < b->longest; i++) {
         ends_a += share_of_length(a, i), ends_b += share_of_length(b, i);
@@ -361,7 +409,8 @@ static void judge(double f[FIGURES], Training *r, const Text *t, Marginals *m)
     }
     const double tokens = m->words + m->sentences;
     f[SENTENCES] = t->n, f[MEAN_LENGTH] = m->words / t->n;
-    f[DISTINCT] = 100 * distinct / t->n, f[VERBATIM] = 100 * verbatim / t->n, f[UNSEEN] = 100 * unseen / t->n;
+    f[DISTINCT] = 100 * distinct / t->n, f[VERBATIM] = 100 * verbatim / t->n,
+    f[UNSEEN] = 100 * unseen / t->n;
     f[UNSEEN_BIGRAMS] = 100 * bigrams / tokens, f[UNKNOWN] = 100 * unknown / tokens;
     f[PERPLEXITY] = exp(model_nll(&r->trigrams, t, MAX_ORDER) / tokens);
     distances(f, m, &r->marginals);
@@ -373,35 +422,41 @@ static void judge_random_lines(double f[FIGURES], Training *r, int n)
     for (int draw = 0; draw < DRAWS; draw++) {
         Marginals m = {0};
         for (int i = 0; i < n; i++)
-            marginals_add(&m, r->text, rng_below(rng_key(7, RNG_SAMPLE, (uint64_t)draw, (uint64_t)i), 0, r->text->n));
+            marginals_add(
+                &m, r->text,
+                rng_below(rng_key(7, RNG_SAMPLE, (uint64_t)draw, (uint64_t)i), 0, r->text->n));
         distances(f, &m, &r->marginals);
         table_free(&m.counts);
     }
     for (int i = UNIGRAM; i <= LENGTH; i++) f[i] /= DRAWS;
 }
 
-/* ---- report ------------------------------------------------------------------------------------------------- */
+/* ---- report ---------------------------------------------------------------------------------- */
 
 enum { SAMPLES, FLOOR, HELD_OUT };
 typedef struct {
     double column[3][FIGURES];
-    double bits[MAX_ORDER], nats[MAX_ORDER]; /* per sentence, per token: the held-out text under models of each order */
-    int held_out;                            /* is there one? */
-    int judged;                              /* were there phrases? The share of sentences with one: */
+    double bits[MAX_ORDER],
+        nats[MAX_ORDER]; /* per sentence, per token: the held-out text under models of each order */
+    int held_out;        /* is there one? */
+    int judged;          /* were there phrases? The share of sentences with one: */
     double with_phrase, with_phrase_train;
-    const char *opening;                     /* a word, NULL: none is frequent enough */
-    double share, share_train;               /* of it, among the opening words */
+    const char *opening;       /* a word, NULL: none is frequent enough */
+    double share, share_train; /* of it, among the opening words */
 } Report;
 
-/* The opening word of at least 3 samples whose share grew most: what a sampler that has collapsed shows first. */
+/* The opening word of at least 3 samples whose share grew most: what a sampler that has collapsed
+ * shows first. */
 static void find_opening(Report *p, const Tokenizer *k, const Marginals *m, Marginals *train)
 {
     for (size_t i = 0; i < m->counts.n; i++) {
         const Entry *x = &m->counts.entry[i], *y = table_find(&train->counts, x->key, 2);
         const double a = x->count / m->sentences, b = y ? y->count / train->sentences : 0;
         if (x->key[0] != 0 || x->count < 3) continue;
-        /* Compares ratios without dividing, because b may be 0; of two infinite ones the larger share wins. */
-        if (!p->opening || a * p->share_train > p->share * b || (b + p->share_train <= 0 && a > p->share))
+        /* Compares ratios without dividing, because b may be 0; of two infinite ones the larger
+         * share wins. */
+        if (!p->opening || a * p->share_train > p->share * b ||
+            (b + p->share_train <= 0 && a > p->share))
             p->opening = k->token[x->key[1]], p->share = a, p->share_train = b;
     }
 }
@@ -441,19 +496,23 @@ static void print_json(const Report *p, Buffer *b)
         const int first = c == FLOOR ? UNIGRAM : 0;
         buffer_print(b, "%s\"%s\":", c ? "}," : "{", column[c]);
         for (int i = first; i < FIGURES; i++)
-            buffer_print(b, "%c\"%s\":%.10g", i > first ? ',' : '{', figure[i].key, p->column[c][i]);
+            buffer_print(b, "%c\"%s\":%.10g", i > first ? ',' : '{', figure[i].key,
+                         p->column[c][i]);
     }
     for (int o = 0; o < MAX_ORDER && p->held_out; o++)
-        buffer_print(b, "},%s\"%s\":{\"bits_per_sentence\":%.10g,\"nats_per_token\":%.10g", o ? "" : "\"baselines\":{",
-                     order_name[o], p->bits[o], p->nats[o]);
+        buffer_print(b, "},%s\"%s\":{\"bits_per_sentence\":%.10g,\"nats_per_token\":%.10g",
+                     o ? "" : "\"baselines\":{", order_name[o], p->bits[o], p->nats[o]);
     buffer_print(b, "}%s,\"opening_word\":", p->held_out ? "}" : "");
     if (p->opening) {
         buffer_print(b, "{\"word\":");
         buffer_json_string(b, p->opening, strlen(p->opening));
-        buffer_print(b, ",\"samples_percent\":%.10g,\"train_percent\":%.10g}", 100 * p->share, 100 * p->share_train);
-    } else buffer_print(b, "null");
+        buffer_print(b, ",\"samples_percent\":%.10g,\"train_percent\":%.10g}", 100 * p->share,
+                     100 * p->share_train);
+    } else
+        buffer_print(b, "null");
     if (p->judged)
-        buffer_print(b, ",\"judged\":{\"samples_percent\":%.10g,\"train_percent\":%.10g}", p->with_phrase, p->with_phrase_train);
+        buffer_print(b, ",\"judged\":{\"samples_percent\":%.10g,\"train_percent\":%.10g}",
+                     p->with_phrase, p->with_phrase_train);
     buffer_print(b, "}\n");
 }
 
@@ -463,25 +522,32 @@ static void print_text(const Report *p, Buffer *b)
     for (int i = 0; i < FIGURES; i++) {
         buffer_print(b, "%-36s%12.*f", figure[i].label, figure[i].decimals, p->column[SAMPLES][i]);
         if (i >= UNIGRAM) buffer_print(b, "%12.*f", figure[i].decimals, p->column[FLOOR][i]);
-        if (p->held_out) buffer_print(b, "%*.*f", i >= UNIGRAM ? 12 : 24, figure[i].decimals, p->column[HELD_OUT][i]);
+        if (p->held_out)
+            buffer_print(b, "%*.*f", i >= UNIGRAM ? 12 : 24, figure[i].decimals,
+                         p->column[HELD_OUT][i]);
         buffer_print(b, "\n");
     }
-    if (!p->opening) buffer_print(b, "\nno word opens 3 samples or more\n");
+    if (!p->opening)
+        buffer_print(b, "\nno word opens 3 samples or more\n");
     else {
-        buffer_print(b, "\n'%s' opens %.2f %% of the samples and %.2f %% of training, ", p->opening, 100 * p->share,
-                     100 * p->share_train);
-        if (p->share_train > 0) buffer_print(b, "%.2f times as many: the largest ratio\n", p->share / p->share_train);
-        else buffer_print(b, "where it is new\n");
+        buffer_print(b, "\n'%s' opens %.2f %% of the samples and %.2f %% of training, ", p->opening,
+                     100 * p->share, 100 * p->share_train);
+        if (p->share_train > 0)
+            buffer_print(b, "%.2f times as many: the largest ratio\n", p->share / p->share_train);
+        else
+            buffer_print(b, "where it is new\n");
     }
     if (p->judged)
-        buffer_print(b, "a judged phrase is in %.2f %% of the samples and %.2f %% of training\n", p->with_phrase,
-                     p->with_phrase_train);
-    if (p->held_out) buffer_print(b, "\n%-36s%12s%12s\n", "held-out text under models", "bits/sent.", "nats/token");
+        buffer_print(b, "a judged phrase is in %.2f %% of the samples and %.2f %% of training\n",
+                     p->with_phrase, p->with_phrase_train);
+    if (p->held_out)
+        buffer_print(b, "\n%-36s%12s%12s\n", "held-out text under models", "bits/sent.",
+                     "nats/token");
     for (int o = 0; o < MAX_ORDER && p->held_out; o++)
         buffer_print(b, "  %-34s%12.2f%12.4f\n", order_name[o], p->bits[o], p->nats[o]);
 }
 
-/* ---- minimum Bayes risk: of every group the sentence that is most like the others --------------------------- */
+/* ---- minimum Bayes risk: of every group the sentence that is most like the others ------------ */
 
 static int by_value(const void *a, const void *b)
 {
@@ -490,13 +556,18 @@ static int by_value(const void *a, const void *b)
 }
 
 static int gram_count(int n, int order) { return n < order ? 0 : n - order + 1; }
-static int grams_up_to(int n, int order) { return order ? gram_count(n, order) + grams_up_to(n, order - 1) : 0; }
+static int grams_up_to(int n, int order)
+{
+    return order ? gram_count(n, order) + grams_up_to(n, order - 1) : 0;
+}
 
-/* BLEU-4 (Papineni et al. 2002) of a sentence of n words against one of m, from the sorted n-grams of both. Above
- * order 1 one match and one n-gram are added (Lin & Och 2004), else most sentences would have 0. */
+/* BLEU-4 (Papineni et al. 2002) of a sentence of n words against one of m, from the sorted n-grams
+ * of both. Above order 1 one match and one n-gram are added (Lin & Och 2004), else most sentences
+ * would have 0. */
 static double bleu(const Table *tree, const int *a, int n, const int *b, int m)
 {
-    const int *const a_end = a + grams_up_to(n, BLEU_ORDER), *const b_end = b + grams_up_to(m, BLEU_ORDER);
+    const int *const a_end = a + grams_up_to(n, BLEU_ORDER), *const b_end =
+                                                                 b + grams_up_to(m, BLEU_ORDER);
     int matches[BLEU_ORDER + 1] = {0};
     double sum = 0;
     while (a < a_end && b < b_end) {
@@ -505,14 +576,17 @@ static double bleu(const Table *tree, const int *a, int n, const int *b, int m)
         a += step_a, b += step_b;
     }
     if (!matches[1]) return 0;
-    for (int o = 1; o <= BLEU_ORDER; o++) sum += log((double)(matches[o] + (o > 1)) / (gram_count(n, o) + (o > 1)));
-    return exp(sum / BLEU_ORDER + (n < m ? 1 - (double)m / n : 0)); /* the last: the brevity penalty */
+    for (int o = 1; o <= BLEU_ORDER; o++)
+        sum += log((double)(matches[o] + (o > 1)) / (gram_count(n, o) + (o > 1)));
+    return exp(sum / BLEU_ORDER +
+               (n < m ? 1 - (double)m / n : 0)); /* the last: the brevity penalty */
 }
 
 /* The best line of every group of the text into out. */
 static void keep_best(const Text *t, int group, Buffer *out)
 {
-    int *grams = resize(NULL, t->start[t->n], BLEU_ORDER * sizeof *grams); /* of sentence s: from 4 start[s] on */
+    int *grams = resize(NULL, t->start[t->n],
+                        BLEU_ORDER * sizeof *grams); /* of sentence s: from 4 start[s] on */
     size_t begin = 0;
     Table tree = {0}; /* an n-gram is the node where it ends, whose count is its n */
     for (int s = 0; s < t->n; s++) {
@@ -525,7 +599,8 @@ static void keep_best(const Text *t, int group, Buffer *out)
                 e->count = (uint32_t)o;
                 *to++ = edge[0] = (int)(e - tree.entry);
             }
-        qsort(grams + BLEU_ORDER * t->start[s], (size_t)grams_up_to(n, BLEU_ORDER), sizeof *grams, by_value);
+        qsort(grams + BLEU_ORDER * t->start[s], (size_t)grams_up_to(n, BLEU_ORDER), sizeof *grams,
+              by_value);
     }
     for (int first = 0, last; first < t->n; first = last) {
         int best = first;
@@ -534,20 +609,22 @@ static void keep_best(const Text *t, int group, Buffer *out)
         for (int s = first; s < last; s++) {
             double score = 0;
             for (int other = first; other < last; other++)
-                if (other != s) score += bleu(&tree, grams + BLEU_ORDER * t->start[s], text_words(t, s),
-                                              grams + BLEU_ORDER * t->start[other], text_words(t, other));
+                if (other != s)
+                    score += bleu(&tree, grams + BLEU_ORDER * t->start[s], text_words(t, s),
+                                  grams + BLEU_ORDER * t->start[other], text_words(t, other));
             if (score > best_score) best = s, best_score = score;
         }
         for (int s = first; s < last; s++) { /* sentences are lines, as blank ones are kept */
             const size_t end = line_end(&t->raw, begin);
-            if (s == best) buffer_add(out, t->raw.text + begin, end - begin), buffer_add(out, "\n", 1);
+            if (s == best)
+                buffer_add(out, t->raw.text + begin, end - begin), buffer_add(out, "\n", 1);
             begin = end + 1;
         }
     }
     table_free(&tree), free(grams);
 }
 
-/* ---- the program -------------------------------------------------------------------------------------------- */
+/* ---- the program ----------------------------------------------------------------------------- */
 
 int main(int argc, char **argv)
 {
@@ -568,7 +645,8 @@ int main(int argc, char **argv)
         {"help", OPT_FLAG, &help, .help = "print this"},
         {.name = NULL},
     };
-    Text text[4] = {{{0}, {0}, NULL, NULL, 0, 0}}; /* the training text, samples; then the held-out text and phrases, if given */
+    Text text[4] = {{{0}, {0}, NULL, NULL, 0, 0}}; /* the training text, samples; then the held-out
+                                                      text and phrases, if given */
     Tokenizer tokenizer = {0};
     Report report = {0};
     Buffer out = {0};
@@ -576,17 +654,23 @@ int main(int argc, char **argv)
     const int operands = options_parse(options, argc, argv, &train, 1, &err);
     if (operands >= 0 && help) {
         min_frequency = 1;
-        printf("usage: evaluate [options] TRAIN_FILE < sentences\n       evaluate --mbr K < sentences\n"
+        printf("usage: evaluate [options] TRAIN_FILE < sentences\n       evaluate --mbr K < "
+               "sentences\n"
                "       evaluate --label --judge FILE < sentences\n"
-               "Judges the sentences of the standard input, one a line, by the text their maker was trained on.\n\n");
+               "Judges the sentences of the standard input, one a line, by the text their maker "
+               "was trained on.\n\n");
         options_help(options, stdout);
         return fflush(stdout) || ferror(stdout) ? 1 : 0;
     }
-    if (operands >= 0 && (group || label) && (operands || test || json || min_frequency != 1 || (group && (label || judged))))
-        status = fail(&err, "--%s reads the standard input and no TRAIN_FILE, and takes no other option",
-                      group ? "mbr" : "label");
-    else if (operands >= 0 && label && !judged) status = fail(&err, "--label needs --judge");
-    else if (operands == 0 && !group && !label) status = fail(&err, "expected TRAIN_FILE; see --help");
+    if (operands >= 0 && (group || label) &&
+        (operands || test || json || min_frequency != 1 || (group && (label || judged))))
+        status =
+            fail(&err, "--%s reads the standard input and no TRAIN_FILE, and takes no other option",
+                 group ? "mbr" : "label");
+    else if (operands >= 0 && label && !judged)
+        status = fail(&err, "--label needs --judge");
+    else if (operands == 0 && !group && !label)
+        status = fail(&err, "expected TRAIN_FILE; see --help");
     if (operands < 0 || status) {
         fprintf(stderr, "evaluate: %s\n", err.text);
         return 2;
@@ -597,24 +681,31 @@ int main(int argc, char **argv)
     report.judged = judged != NULL;
     report.held_out = test != NULL;
     for (int i = 0; i < count && !status; i++)
-        if (path[i] && !(text[i].raw.text = read_file(path[i], &text[i].raw.length, &err))) status = -1;
+        if (path[i] && !(text[i].raw.text = read_file(path[i], &text[i].raw.length, &err)))
+            status = -1;
     if (!status) status = read_input(&text[1].raw, &err);
     if (!status) status = tokenise(&tokenizer, text, count, &err);
     for (int i = 0; i < count && !status; i++)
-        if (path[i] && !text[i].n) status = fail(&err, "%s: no sentence in it; expected one a line", path[i]);
-    if (!status && group) keep_best(&text[1], group, &out);
-    else if (!status && label) print_labels(&text[1], &text[2], &out);
+        if (path[i] && !text[i].n)
+            status = fail(&err, "%s: no sentence in it; expected one a line", path[i]);
+    if (!status && group)
+        keep_best(&text[1], group, &out);
+    else if (!status && label)
+        print_labels(&text[1], &text[2], &out);
     else if (!status) {
         if (judged) report.with_phrase = percent_with_phrase(&text[1], &text[count - 1]);
         if (judged) report.with_phrase_train = percent_with_phrase(&text[0], &text[count - 1]);
         cut_vocabulary(text, count, &tokenizer, (size_t)min_frequency);
         fill_report(&report, text, &tokenizer);
-        if (json) print_json(&report, &out);
-        else print_text(&report, &out);
+        if (json)
+            print_json(&report, &out);
+        else
+            print_text(&report, &out);
     }
     if (out.failed) status = fail(&err, "out of memory");
     if (!status && out.length) fwrite(out.text, 1, out.length, stdout);
-    if (!status && (fflush(stdout) || ferror(stdout))) status = fail(&err, "cannot write the standard output");
+    if (!status && (fflush(stdout) || ferror(stdout)))
+        status = fail(&err, "cannot write the standard output");
     if (status) fprintf(stderr, "evaluate: %s\n", err.text);
     for (int i = 0; i < 4; i++) text_free(&text[i]);
     tokenizer_free(&tokenizer), free(out.text);

@@ -153,7 +153,7 @@ static void for_files(const char *folder, void (*use)(const char *folder, const 
     if (d) closedir(d);
 }
 
-static void delete(const char *folder, const char *name) { remove(path_in(folder, name)); }
+static void delete (const char *folder, const char *name) { remove(path_in(folder, name)); }
 
 static void copy_to_run(const char *folder, const char *name)
 {
@@ -228,14 +228,21 @@ int main(int argc, char **argv)
             }
             temporary = 0;
             for_files(run, count_temporary);
-            if (code < 0 || code > 2) snprintf(what, sizeof what, "exit code %d", code);
-            else if (held) snprintf(what, sizeof what, "%ld allocated or open", held);
-            else if (!known) snprintf(what, sizeof what, "exit code %d, another result", code);
-            else if (code && !strchr(message.text, ':')) strcpy(what, "no message");
-            else if (temporary) strcpy(what, "a temporary file is left");
-            else *what = '\0';
+            if (code < 0 || code > 2)
+                snprintf(what, sizeof what, "exit code %d", code);
+            else if (held)
+                snprintf(what, sizeof what, "%ld allocated or open", held);
+            else if (!known)
+                snprintf(what, sizeof what, "exit code %d, another result", code);
+            else if (code && !strchr(message.text, ':'))
+                strcpy(what, "no message");
+            else if (temporary)
+                strcpy(what, "a temporary file is left");
+            else
+                *what = '\0';
             free(message.text);
-            if (!*what) passed++;
+            if (!*what)
+                passed++;
             else if (++failed < 20)
                 printf("FAIL call %ld of %ld fails%s: %s\n", fail_at, all,
                        fail_on ? ", and all behind it" : "", what);

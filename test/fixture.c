@@ -33,7 +33,8 @@ static const char *read_item(Item *it, char **at)
     long rank;
     size_t most;
     if (!kind || strlen(name) >= sizeof it->name) return "bad name or kind";
-    if (strcmp(kind, "f32") != 0 && strcmp(kind, "f64") != 0 && strcmp(kind, "i64") != 0 && strcmp(kind, "str") != 0)
+    if (strcmp(kind, "f32") != 0 && strcmp(kind, "f64") != 0 && strcmp(kind, "i64") != 0 &&
+        strcmp(kind, "str") != 0)
         return "the kind is none of f32, f64, i64, str";
     strcpy(it->name, name);
     strcpy(it->kind, kind);
@@ -45,7 +46,8 @@ static const char *read_item(Item *it, char **at)
         if (it->dim[i] && it->n > LONG_MAX / it->dim[i]) return "too many values";
         it->n *= it->dim[i];
     }
-    most = strlen(*at) / 2 + 1; /* a value takes two bytes at least: a wrong shape asks for no memory */
+    most = strlen(*at) / 2 +
+           1; /* a value takes two bytes at least: a wrong shape asks for no memory */
     if ((size_t)it->n > most) return "fewer values than the shape says";
     it->v = malloc(((size_t)it->n + 1) * sizeof *it->v);
     if (!it->v) return "out of memory";
@@ -80,8 +82,10 @@ int fixture_load(Fixture *f, const char *dir, const char *file)
     snprintf(f->path, sizeof f->path, "%s/%s", dir, file);
     if (!(in = fopen(f->path, "rb"))) return 0;
     at = text = slurp(in);
-    if (!text) wrong = "out of memory";
-    else if (ferror(in)) wrong = "cannot be read";
+    if (!text)
+        wrong = "out of memory";
+    else if (ferror(in))
+        wrong = "cannot be read";
     fclose(in);
     while (!wrong) {
         Item *grown;
@@ -103,7 +107,8 @@ int fixture_load(Fixture *f, const char *dir, const char *file)
         wrong = read_item(&f->item[f->count++], &at);
     }
     if (wrong)
-        fprintf(stderr, "%s: item %d %s: %s\n", f->path, f->count, f->count ? f->item[f->count - 1].name : "", wrong);
+        fprintf(stderr, "%s: item %d %s: %s\n", f->path, f->count,
+                f->count ? f->item[f->count - 1].name : "", wrong);
     free(text);
     if (wrong) fixture_free(f);
     return wrong ? -1 : 1;

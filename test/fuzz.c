@@ -1,6 +1,7 @@
 /* fuzz.c - the checkpoint: round trip, every truncation, 10,000 seeded byte flips of a small file.
- * usage: fuzz FILE (a scratch file, removed at the end). A load is valid if everything in it is finite
- * and of the right shape; what is not valid must be refused with one line that names the file. */
+ * usage: fuzz FILE (a scratch file, removed at the end). A load is valid if everything in it is
+ * finite and of the right shape; what is not valid must be refused with one line that names the
+ * file. */
 #include "tdiff.h"
 #include <math.h>
 #include <stdlib.h>
@@ -10,18 +11,28 @@ static int passed, failed;
 
 static void check(int ok, const char *what, long where)
 {
-    if (ok) passed++;
-    else if (failed++ < 10) printf("FAIL %s (%ld)\n", what, where);
+    if (ok)
+        passed++;
+    else if (failed++ < 10)
+        printf("FAIL %s (%ld)\n", what, where);
 }
 
-typedef struct { Config config; Tokenizer tokenizer; Model model; Optimizer state; int steps; } Loaded;
+typedef struct {
+    Config config;
+    Tokenizer tokenizer;
+    Model model;
+    Optimizer state;
+    int steps;
+} Loaded;
 
 static int load(Loaded *x, const char *path, Error *err)
 {
     Checkpoint c;
     memset(x, 0, sizeof *x);
-    int status = checkpoint_open(&c, path, err) || checkpoint_config(&c, &x->config, &x->tokenizer, &x->steps, err) ||
-                 model_init(&x->model, &x->config, err) || optimizer_init(&x->state, &x->model, err) ||
+    int status = checkpoint_open(&c, path, err) ||
+                 checkpoint_config(&c, &x->config, &x->tokenizer, &x->steps, err) ||
+                 model_init(&x->model, &x->config, err) ||
+                 optimizer_init(&x->state, &x->model, err) ||
                  checkpoint_tensors(&c, &x->model, "", x->state.ema, err) ||
                  checkpoint_tensors(&c, &x->model, "raw.", x->model.params, err) ||
                  checkpoint_tensors(&c, &x->model, "adam_m.", x->state.adam_m, err) ||
@@ -54,7 +65,8 @@ static void attempt(const char *path, int must_fail, const char *what, long wher
     Error err = {""};
     int status = load(&x, path, &err);
     size_t bad = 0;
-    if (status) check(strstr(err.text, path) == err.text && !strchr(err.text, '\n'), what, where);
+    if (status)
+        check(strstr(err.text, path) == err.text && !strchr(err.text, '\n'), what, where);
     else {
         for (size_t i = 0; i < x.model.num_params; i++) {
             real sum = x.model.params[i] + x.state.ema[i] + x.state.adam_m[i] + x.state.adam_v[i];
@@ -67,10 +79,21 @@ static void attempt(const char *path, int must_fail, const char *what, long wher
 
 int main(int argc, char **argv)
 {
-    static const char text[] = "the red fig is raw.\nthe blue \"fig\\\" is r\xc3\xa9""d.\n";
+    static const char text[] = "the red fig is raw.\nthe blue \"fig\\\" is r\xc3\xa9"
+                               "d.\n";
     const char *path = argc > 1 ? argv[1] : "fuzz.safetensors";
-    Loaded x = {.config = {.seq_len = 4, .max_positions = 5, .emb_dim = 2, .hidden = 2, .layers = 1, .heads = 1, .ffn = 3,
-                           .time_dim = 1, .diffusion_steps = 4, .noise_schedule = 1}, .steps = 7}, y;
+    Loaded x = {.config = {.seq_len = 4,
+                           .max_positions = 5,
+                           .emb_dim = 2,
+                           .hidden = 2,
+                           .layers = 1,
+                           .heads = 1,
+                           .ffn = 3,
+                           .time_dim = 1,
+                           .diffusion_steps = 4,
+                           .noise_schedule = 1},
+                .steps = 7},
+           y;
     Option options[CONFIG_OPTIONS + 1];
     Error err;
     char *first, *second;
@@ -78,7 +101,9 @@ int main(int argc, char **argv)
 
     config_options(options, &x.config);
     options[CONFIG_OPTIONS].name = NULL;
-    if (tokenizer_make(&x.tokenizer, &(TokenizerOptions){"original", .vocab_size = 100}, text, sizeof text - 1, &err)) goto broken;
+    if (tokenizer_make(&x.tokenizer, &(TokenizerOptions){"original", .vocab_size = 100}, text,
+                       sizeof text - 1, &err))
+        goto broken;
     x.config.vocab = x.tokenizer.size;
     if (model_init(&x.model, &x.config, &err)) goto broken;
     model_random(&x.model, 3);
@@ -88,14 +113,16 @@ int main(int argc, char **argv)
         x.state.adam_m[i] = -(real)i;
         x.state.adam_v[i] = (real)i * 16;
     }
-    if (checkpoint_save(path, &x.model, &x.state, NULL, 0, &x.tokenizer, options, x.steps, &err)) goto broken;
+    if (checkpoint_save(path, &x.model, &x.state, NULL, 0, &x.tokenizer, options, x.steps, &err))
+        goto broken;
     if (!(first = read_file(path, &n, &err))) goto broken;
 
     check(n > 16 && (n - 8) % 4 == 0, "size", (long)n);
     check(!load(&y, path, &err), "round trip", 0);
     if (y.state.ema) {
         const size_t bytes = x.model.num_params * sizeof(real);
-        check(y.steps == 7 && y.config.noise_schedule == 1 && y.config.max_positions == 5 && y.config.vocab == x.config.vocab,
+        check(y.steps == 7 && y.config.noise_schedule == 1 && y.config.max_positions == 5 &&
+                  y.config.vocab == x.config.vocab,
               "round trip of the settings", 0);
         check(!memcmp(y.model.params, x.model.params, bytes), "raw", 0);
         check(!memcmp(y.state.ema, x.state.ema, bytes), "ema", 0);
@@ -104,7 +131,9 @@ int main(int argc, char **argv)
         for (int i = 0; i < x.tokenizer.size; i++)
             check(!strcmp(x.tokenizer.token[i], y.tokenizer.token[i]), "vocabulary", i);
         config_options(options, &y.config);
-        if (checkpoint_save(path, &y.model, &y.state, NULL, 0, &y.tokenizer, options, y.steps, &err)) goto broken;
+        if (checkpoint_save(path, &y.model, &y.state, NULL, 0, &y.tokenizer, options, y.steps,
+                            &err))
+            goto broken;
         if (!(second = read_file(path, &m, &err))) goto broken;
         check(n == m && !memcmp(first, second, n), "saved again: the same bytes", 0);
         free(second);
@@ -113,13 +142,17 @@ int main(int argc, char **argv)
 
     /* what is not finite is not saved, and what was there stays */
     for (int k = 0; k < 2; k++) {
-        real *number = k ? &x.state.adam_v[x.model.num_params - 1] : &x.model.params[0], was = *number;
+        real *number = k ? &x.state.adam_v[x.model.num_params - 1] : &x.model.params[0],
+             was = *number;
         *number = (real)(k ? HUGE_VAL : HUGE_VAL - HUGE_VAL);
-        check(checkpoint_save(path, &x.model, &x.state, NULL, 0, &x.tokenizer, options, x.steps, &err) &&
-              strstr(err.text, k ? "of adam_v." : "after step 7 a number of raw."), "inf or nan is saved", k);
+        check(checkpoint_save(path, &x.model, &x.state, NULL, 0, &x.tokenizer, options, x.steps,
+                              &err) &&
+                  strstr(err.text, k ? "of adam_v." : "after step 7 a number of raw."),
+              "inf or nan is saved", k);
         *number = was;
         char *kept = read_file(path, &m, &err);
-        check(kept && n == m && !memcmp(first, kept, n), "inf or nan replaces the last checkpoint", k);
+        check(kept && n == m && !memcmp(first, kept, n), "inf or nan replaces the last checkpoint",
+              k);
         free(kept);
     }
 
@@ -128,7 +161,8 @@ int main(int argc, char **argv)
         if (!memcmp(first + i, "\"time-dim\"", 10)) {
             first[i + 5] = '_';
             put(path, first, n);
-            check(load(&y, path, &err) && strstr(err.text, "time_embed.0.weight"), "another default", 0);
+            check(load(&y, path, &err) && strstr(err.text, "time_embed.0.weight"),
+                  "another default", 0);
             check(y.config.time_dim == 128, "the default of a missing setting", y.config.time_dim);
             release(&y);
             first[i + 5] = '-';
@@ -149,7 +183,8 @@ int main(int argc, char **argv)
         if (!memcmp(first + i, "\"checksum\"", 10)) first[i + 1] = '_';
     put(path, first, n);
     attempt(path, 0, "no checksum", 0);
-    static const char not_finite[2][4] = {{0, 0, (char)0x80, 0x7f}, {1, 0, (char)0xc0, (char)0xff}}; /* inf, nan */
+    static const char not_finite[2][4] = {{0, 0, (char)0x80, 0x7f},
+                                          {1, 0, (char)0xc0, (char)0xff}}; /* inf, nan */
     for (int k = 0; k < 2; k++) {
         char last[4];
         memcpy(last, first + n - 4, 4);

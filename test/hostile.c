@@ -1,7 +1,8 @@
-/* hostile.c - bytes that nobody meant, for what reads files and command lines: whatever they are, there is no crash, and
- * what is refused is refused with a message. TARGET, in the environment, says what reads them: checkpoint, tokenizer,
- * text or options. With clang it is a target of libFuzzer (make fuzz); without, build/hostile SECONDS FOLDER changes the
- * files of a folder at random, always in the same order. */
+/* hostile.c - bytes that nobody meant, for what reads files and command lines: whatever they are,
+ * there is no crash, and what is refused is refused with a message. TARGET, in the environment,
+ * says what reads them: checkpoint, tokenizer, text or options. With clang it is a target of
+ * libFuzzer (make fuzz); without, build/hostile SECONDS FOLDER changes the files of a folder at
+ * random, always in the same order. */
 #include "tdiff.h"
 #include <stdlib.h>
 #include <string.h>
@@ -35,8 +36,11 @@ static void read_checkpoint(const char *data, size_t n)
     int steps;
     FILE *f = fopen(scratch, "wb");
     must(f && fwrite(data, 1, n, f) == n && !fclose(f), "the scratch file");
-    int status = checkpoint_open(&c, scratch, &err) || checkpoint_config(&c, &config, &t, &steps, &err);
-    if (!status && (double)config.vocab * config.emb_dim + (double)config.layers * config.hidden * config.ffn < 1e7)
+    int status =
+        checkpoint_open(&c, scratch, &err) || checkpoint_config(&c, &config, &t, &steps, &err);
+    if (!status &&
+        (double)config.vocab * config.emb_dim + (double)config.layers * config.hidden * config.ffn <
+            1e7)
         status = model_init(&m, &config, &err) || checkpoint_tensors(&c, &m, "", m.params, &err);
     if (status) check_message(&err);
     checkpoint_close(&c);
@@ -53,7 +57,8 @@ static void there_and_back(const Tokenizer *t, const char *text, size_t n)
     const long length = tokenizer_encode(t, text, n, ids, MOST);
     must(length >= 2, "a text without [CLS] and [SEP]");
     const int kept = length < MOST ? (int)length : MOST;
-    for (int i = 0; i < kept; i++) must(ids[i] >= 0 && ids[i] < t->size, "an id beyond the vocabulary");
+    for (int i = 0; i < kept; i++)
+        must(ids[i] >= 0 && ids[i] < t->size, "an id beyond the vocabulary");
     tokenizer_decode(t, ids, kept, 0, &out);
     if (t->kind == TOKENIZER_BPE && length <= MOST)
         must(out.length == n && (!n || !memcmp(out.text, text, n)), "bytes that do not come back");
@@ -62,7 +67,8 @@ static void there_and_back(const Tokenizer *t, const char *text, size_t n)
 
 static void read_tokenizer(const char *data, size_t n)
 {
-    static const char text[] = "The caf\xC3\xA9, 42 men\xE2\x80\x99s [MASK] \xE4\xB8\xAD\xE6\x96\x87 un-able\xFF.";
+    static const char text[] =
+        "The caf\xC3\xA9, 42 men\xE2\x80\x99s [MASK] \xE4\xB8\xAD\xE6\x96\x87 un-able\xFF.";
     Tokenizer t;
     Error err = {""};
     if (tokenizer_from_json(&t, data, n, &err)) {
@@ -73,7 +79,8 @@ static void read_tokenizer(const char *data, size_t n)
     tokenizer_to_json(&t, &json);
     must(!json.failed, "a tokenizer that cannot be written");
     Tokenizer again;
-    must(!tokenizer_from_json(&again, json.text, json.length, &err), "a tokenizer that is not read again");
+    must(!tokenizer_from_json(&again, json.text, json.length, &err),
+         "a tokenizer that is not read again");
     must(again.size == t.size, "a tokenizer of another size when it is read again");
     int ids[256];
     tokenizer_encode(&t, text, sizeof text - 1, ids, 256);
@@ -88,8 +95,10 @@ static void read_text(const char *data, size_t n)
     const TokenizerOptions o = {.tokenizer = kinds[n % 4], .vocab_size = 400, .min_frequency = 1};
     Tokenizer t = {0};
     Error err = {""};
-    if (tokenizer_make(&t, &o, data, n, &err)) check_message(&err);
-    else there_and_back(&t, data, n);
+    if (tokenizer_make(&t, &o, data, n, &err))
+        check_message(&err);
+    else
+        there_and_back(&t, data, n);
     tokenizer_free(&t);
 }
 
@@ -102,30 +111,42 @@ static void read_options(const char *data, size_t n)
     int whole = 1, flag = 0, choice = 0, argc = 1;
     double number = 1;
     Error err = {""};
-    Option table[] = {{"whole", OPT_INT, &whole, .min = 1, .max = 1e6, .help = "-"},
-                      {"number", OPT_REAL, &number, .min = 0, .max = 1, .help = "-", .needs = "whole"},
-                      {"string", OPT_TEXT, &string, .help = "-", .excludes = "flag"},
-                      {"several", OPT_TEXT, several, .times = 3, .help = "-"},
-                      {"flag", OPT_FLAG, &flag, .help = "-"},
-                      {"n", OPT_CHOICE, &choice, .choices = names, .help = "-"},
-                      {.name = NULL}};
+    Option table[] = {
+        {"whole", OPT_INT, &whole, .min = 1, .max = 1e6, .help = "-"},
+        {"number", OPT_REAL, &number, .min = 0, .max = 1, .help = "-", .needs = "whole"},
+        {"string", OPT_TEXT, &string, .help = "-", .excludes = "flag"},
+        {"several", OPT_TEXT, several, .times = 3, .help = "-"},
+        {"flag", OPT_FLAG, &flag, .help = "-"},
+        {"n", OPT_CHOICE, &choice, .choices = names, .help = "-"},
+        {.name = NULL}};
     must(text != NULL, "memory");
     memcpy(text, data, n);
     text[n] = '\0';
-    for (char *word = text; argc < MOST && word <= text + n; word += strlen(word) + 1) argv[argc++] = word;
-    if (options_parse(table, argc, argv, operand, 2, &err) < 0) must(err.text[0] != '\0', "refused without a message");
-    else must(whole >= 1 && whole <= 1000000 && number >= 0 && number <= 1 && choice >= 0 && choice < 2, "a value out of range");
+    for (char *word = text; argc < MOST && word <= text + n; word += strlen(word) + 1)
+        argv[argc++] = word;
+    if (options_parse(table, argc, argv, operand, 2, &err) < 0)
+        must(err.text[0] != '\0', "refused without a message");
+    else
+        must(whole >= 1 && whole <= 1000000 && number >= 0 && number <= 1 && choice >= 0 &&
+                 choice < 2,
+             "a value out of range");
     free(text);
 }
 
 static void feed(const char *data, size_t n)
 {
     const char *target = getenv("TARGET");
-    if (!*scratch) snprintf(scratch, sizeof scratch, "build/hostile.%lx.tmp", (unsigned long)(uintptr_t)&target ^ (unsigned long)clock());
-    if (!target || !strcmp(target, "checkpoint")) read_checkpoint(data, n);
-    else if (!strcmp(target, "tokenizer")) read_tokenizer(data, n);
-    else if (!strcmp(target, "text")) read_text(data, n);
-    else read_options(data, n);
+    if (!*scratch)
+        snprintf(scratch, sizeof scratch, "build/hostile.%lx.tmp",
+                 (unsigned long)(uintptr_t)&target ^ (unsigned long)clock());
+    if (!target || !strcmp(target, "checkpoint"))
+        read_checkpoint(data, n);
+    else if (!strcmp(target, "tokenizer"))
+        read_tokenizer(data, n);
+    else if (!strcmp(target, "text"))
+        read_text(data, n);
+    else
+        read_options(data, n);
 }
 
 #ifdef HAVE_LIBFUZZER
@@ -140,10 +161,13 @@ static size_t change(char *out, const char *seed, size_t n, uint64_t key)
 {
     memcpy(out, seed, n);
     for (uint32_t i = 0, changes = 1 + rng_u32(key, 0) % 4; i < changes && n > 1; i++) {
-        const size_t at = rng_u32(key, 4 * i + 1) % n, span = 1 + rng_u32(key, 4 * i + 2) % (n - at);
+        const size_t at = rng_u32(key, 4 * i + 1) % n,
+                     span = 1 + rng_u32(key, 4 * i + 2) % (n - at);
         const uint32_t how = rng_u32(key, 4 * i + 3) % 4;
-        if (how == 0) out[at] = (char)rng_u32(key, 4 * i + 4);
-        else if (how == 1) out[at] ^= (char)(1 << rng_u32(key, 4 * i + 4) % 8);
+        if (how == 0)
+            out[at] = (char)rng_u32(key, 4 * i + 4);
+        else if (how == 1)
+            out[at] ^= (char)(1 << rng_u32(key, 4 * i + 4) % 8);
         else if (how == 2) {
             memmove(out + at, out + at + span, n - at - span);
             n -= span;
@@ -167,7 +191,9 @@ int main(int argc, char **argv)
             char *seed = read_file(argv[k], &n, &err);
             char *changed = seed ? malloc(32 * n + 64) : NULL;
             must(changed != NULL, "a seed that cannot be read");
-            for (uint64_t i = 0; i < 64; i++, executions++) feed(changed, change(changed, seed, n, rng_key(round, RNG_SHUFFLE, i, (uint64_t)k)));
+            for (uint64_t i = 0; i < 64; i++, executions++)
+                feed(changed,
+                     change(changed, seed, n, rng_key(round, RNG_SHUFFLE, i, (uint64_t)k)));
             free(changed);
             free(seed);
         }

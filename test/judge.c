@@ -1,10 +1,12 @@
 /* judge.c - judges samples of the simple corpus by the grammar that made it.
  *
- *   build/simple --words > words; ./sample -n 1000 | build/judge words data/simple-train.txt [MIN_GRAMMATICAL [MIN_DISTINCT]]
+ *   build/simple --words > words; ./sample -n 1000 | build/judge words data/simple-train.txt
+ * [MIN_GRAMMATICAL [MIN_DISTINCT]]
  *
- * Prints the share that the grammar can make, the share of distinct ones among the first 500, the share found in the
- * training file, and the total variation distance of the colours, foods and states to the training
- * file's, beside the distance that as many random training lines have. Exits 1 below a minimum (percent). */
+ * Prints the share that the grammar can make, the share of distinct ones among the first 500, the
+ * share found in the training file, and the total variation distance of the colours, foods and
+ * states to the training file's, beside the distance that as many random training lines have. Exits
+ * 1 below a minimum (percent). */
 #include "tdiff.h"
 #include <ctype.h>
 #include <stdlib.h>
@@ -13,17 +15,29 @@
 enum { SLOTS = 3, MAX_WORDS = 200, MAX_LINE = 400, DRAWS = 50 };
 static const char *const slot_names[SLOTS] = {"colour", "food", "state"};
 
-typedef struct { char word[SLOTS][MAX_WORDS][40]; int count[SLOTS]; } Words;
-typedef struct { char *line; int slot[SLOTS]; } Sentence; /* slot[0] < 0: not of the grammar */
-typedef struct { Sentence *s; int n; } Sentences;
+typedef struct {
+    char word[SLOTS][MAX_WORDS][40];
+    int count[SLOTS];
+} Words;
+typedef struct {
+    char *line;
+    int slot[SLOTS];
+} Sentence; /* slot[0] < 0: not of the grammar */
+typedef struct {
+    Sentence *s;
+    int n;
+} Sentences;
 
 /* As the word-level tokenizer gives it back: lower case, a hyphen is a word. */
 static void normalise(char *out, const char *in)
 {
     size_t n = 0;
     for (; *in && n + 4 < MAX_LINE; in++)
-        if (*in == '-' && n && out[n - 1] != ' ') { memcpy(out + n, " - ", 3); n += 3; }
-        else if (*in != '\n' && *in != '\r') out[n++] = (char)tolower((unsigned char)*in);
+        if (*in == '-' && n && out[n - 1] != ' ') {
+            memcpy(out + n, " - ", 3);
+            n += 3;
+        } else if (*in != '\n' && *in != '\r')
+            out[n++] = (char)tolower((unsigned char)*in);
     out[n] = '\0';
 }
 
@@ -39,7 +53,8 @@ static void parse(Sentence *s, const Words *w)
 {
     const char *p = s->line + 4, *space, *is;
     s->slot[0] = -1;
-    if (strncmp(s->line, "the ", 4) || !(space = strchr(p, ' ')) || !(is = strstr(space, " is "))) return;
+    if (strncmp(s->line, "the ", 4) || !(space = strchr(p, ' ')) || !(is = strstr(space, " is ")))
+        return;
     size_t tail = strlen(is + 4);
     int food = is > space ? find(w, 1, space + 1, (size_t)(is - space - 1)) : -1;
     int state = tail && is[4 + tail - 1] == '.' ? find(w, 2, is + 4, tail - 1) : -1;
@@ -61,7 +76,10 @@ static void read_sentences(Sentences *x, const Words *w, FILE *f)
     }
 }
 
-static int by_text(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
 
 static char **sorted(const Sentences *x, int n)
 {
@@ -88,14 +106,17 @@ int main(int argc, char **argv)
     static Words w;
     Sentences train = {0}, samples = {0};
     char line[MAX_LINE], *tab;
-    FILE *words = argc > 2 ? fopen(argv[1], "r") : NULL, *text = argc > 2 ? fopen(argv[2], "r") : NULL;
+    FILE *words = argc > 2 ? fopen(argv[1], "r") : NULL,
+         *text = argc > 2 ? fopen(argv[2], "r") : NULL;
     if (!words || !text) {
-        fprintf(stderr, "usage: judge WORDS TRAIN_FILE [MIN_GRAMMATICAL [MIN_DISTINCT]] < samples\n");
+        fprintf(stderr,
+                "usage: judge WORDS TRAIN_FILE [MIN_GRAMMATICAL [MIN_DISTINCT]] < samples\n");
         return 2;
     }
     while (fgets(line, sizeof line, words))
         for (int k = 0; k < SLOTS; k++)
-            if ((tab = strchr(line, '\t')) && !strncmp(line, slot_names[k], strlen(slot_names[k])) && w.count[k] < MAX_WORDS) {
+            if ((tab = strchr(line, '\t')) &&
+                !strncmp(line, slot_names[k], strlen(slot_names[k])) && w.count[k] < MAX_WORDS) {
                 char word[MAX_LINE];
                 normalise(word, tab + 1);
                 if (strlen(word) < sizeof w.word[k][0]) strcpy(w.word[k][w.count[k]++], word);
@@ -111,16 +132,20 @@ int main(int argc, char **argv)
     char **train_lines = sorted(&train, train.n), **lines = sorted(&samples, first);
     for (int i = 1; i < first; i++) distinct += strcmp(lines[i], lines[i - 1]) != 0;
     for (int i = 0; i < train.n; i++)
-        for (int k = 0; k < SLOTS; k++) trained[k][train.s[i].slot[0] < 0 ? 0 : train.s[i].slot[k]]++;
+        for (int k = 0; k < SLOTS; k++)
+            trained[k][train.s[i].slot[0] < 0 ? 0 : train.s[i].slot[k]]++;
     for (int i = 0; i < samples.n; i++) {
-        copied += bsearch(&samples.s[i].line, train_lines, train.n, sizeof *train_lines, by_text) != NULL;
+        copied +=
+            bsearch(&samples.s[i].line, train_lines, train.n, sizeof *train_lines, by_text) != NULL;
         if (samples.s[i].slot[0] < 0) continue;
         good++;
         for (int k = 0; k < SLOTS; k++) drawn[k][samples.s[i].slot[k]]++;
     }
-    const double grammatical = samples.n ? 100.0 * good / samples.n : 0, different = first ? 100.0 * distinct / first : 0;
-    printf("%d sentences: grammatical %.1f %%, distinct %.1f %% (of %d), from the training file %.1f %%\n", samples.n,
-           grammatical, different, first, samples.n ? 100.0 * copied / samples.n : 0);
+    const double grammatical = samples.n ? 100.0 * good / samples.n : 0,
+                 different = first ? 100.0 * distinct / first : 0;
+    printf("%d sentences: grammatical %.1f %%, distinct %.1f %% (of %d), from the training file "
+           "%.1f %%\n",
+           samples.n, grammatical, different, first, samples.n ? 100.0 * copied / samples.n : 0);
     for (int k = 0; k < SLOTS; k++) {
         double floor = 0;
         for (int d = 0; d < DRAWS && train.n; d++) {
@@ -131,7 +156,8 @@ int main(int argc, char **argv)
             }
             floor += distance(random, trained[k], w.count[k]) / DRAWS;
         }
-        printf("%s: distance %.3f, random training lines %.3f\n", slot_names[k], distance(drawn[k], trained[k], w.count[k]), floor);
+        printf("%s: distance %.3f, random training lines %.3f\n", slot_names[k],
+               distance(drawn[k], trained[k], w.count[k]), floor);
     }
     for (int i = 0; i < train.n; i++) free(train.s[i].line);
     for (int i = 0; i < samples.n; i++) free(samples.s[i].line);

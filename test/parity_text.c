@@ -26,7 +26,8 @@ static void report(int ok, const char *file, const char *what, int *passed, int 
     ++*(ok ? passed : failed);
 }
 
-/* A tokenizer from lines "id<TAB>token" and, of BPE, lines "left right", by way of a tokenizer.json. */
+/* A tokenizer from lines "id<TAB>token" and, of BPE, lines "left right", by way of a
+ * tokenizer.json. */
 static int from_tsv(Tokenizer *t, const char *tsv, const char *merges, Error *err)
 {
     static const char rules[] =
@@ -35,12 +36,14 @@ static int from_tsv(Tokenizer *t, const char *tsv, const char *merges, Error *er
         "{\"type\": \"Lowercase\"}, {\"type\": \"StripAccents\"}]},\n"
         "\"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Digits\", "
         "\"individual_digits\": true}, {\"type\": \"Whitespace\"}]},\n";
-    static const char bytes[] = "\"pre_tokenizer\": {\"type\": \"ByteLevel\", \"add_prefix_space\": false},\n";
+    static const char bytes[] =
+        "\"pre_tokenizer\": {\"type\": \"ByteLevel\", \"add_prefix_space\": false},\n";
     Buffer json = {0};
     int result;
     buffer_print(&json, "{%s\"model\": {\"type\": \"%s\", \"vocab\": {", merges ? bytes : rules,
                  merges ? "BPE" : "WordLevel");
-    for (const char *line = tsv, *end, *comma = ""; *line; line = *end ? end + 1 : end, comma = ",") {
+    for (const char *line = tsv, *end, *comma = ""; *line;
+         line = *end ? end + 1 : end, comma = ",") {
         const char *tab = line + strcspn(line, "\t\n");
         end = line + strcspn(line, "\n");
         buffer_print(&json, "%s", comma);
@@ -48,13 +51,15 @@ static int from_tsv(Tokenizer *t, const char *tsv, const char *merges, Error *er
         buffer_print(&json, ": %.*s", (int)(tab - line), line);
     }
     buffer_print(&json, merges ? "}, \"merges\": [" : "}");
-    for (const char *line = merges, *end, *comma = ""; line && *line; line = *end ? end + 1 : end, comma = ",") {
+    for (const char *line = merges, *end, *comma = ""; line && *line;
+         line = *end ? end + 1 : end, comma = ",") {
         end = line + strcspn(line, "\n");
         buffer_print(&json, "%s", comma);
         buffer_json_string(&json, line, (size_t)(end - line));
     }
     buffer_print(&json, merges ? "]}}" : "}}");
-    result = json.failed ? fail(err, "out of memory") : tokenizer_from_json(t, json.text, json.length, err);
+    result = json.failed ? fail(err, "out of memory")
+                         : tokenizer_from_json(t, json.text, json.length, err);
     free(json.text);
     return result;
 }
@@ -68,7 +73,8 @@ static int same_text(const Item *want, const Buffer *got, const char *name, cons
 }
 
 /* ids of text, with room for max of them */
-static int same_ids(const Item *want, const Tokenizer *t, const Buffer *text, long max, const char *name)
+static int same_ids(const Item *want, const Tokenizer *t, const Buffer *text, long max,
+                    const char *name)
 {
     int *ids = malloc((size_t)max * sizeof *ids), same;
     long n = ids ? tokenizer_encode(t, text->text, text->length, ids, max) : -1;
@@ -83,8 +89,10 @@ static int same_ids(const Item *want, const Tokenizer *t, const Buffer *text, lo
 static int check_text(const Fixture *f, const Tokenizer *t, const Item *source, const char *name)
 {
     const Item *tokens = fixture_find(f, "%s.tokens", name), *ids = fixture_find(f, "%s.ids", name);
-    const Item *cut = fixture_find(f, "%s.ids512", name), *decoded = fixture_find(f, "%s.decoded", name);
-    const Item *post = fixture_find(f, "%s.ids_post", name); /* of BPE: with <s> and </s>, cut to 512 */
+    const Item *cut = fixture_find(f, "%s.ids512", name),
+               *decoded = fixture_find(f, "%s.decoded", name);
+    const Item *post =
+        fixture_find(f, "%s.ids_post", name); /* of BPE: with <s> and </s>, cut to 512 */
     Buffer text = {0}, split = {0}, joined = {0};
     int ok = 1;
     buffer_add(&text, "", 0);
@@ -122,8 +130,8 @@ static int check_text(const Fixture *f, const Tokenizer *t, const Item *source, 
     return ok;
 }
 
-static void check_encoding(const char *dir, const char *file, const char *vocabulary, const char *merges,
-                           int *passed, int *failed)
+static void check_encoding(const char *dir, const char *file, const char *vocabulary,
+                           const char *merges, int *passed, int *failed)
 {
     const char *kind = merges ? "byte-level BPE" : "word level";
     Fixture f;
@@ -132,7 +140,8 @@ static void check_encoding(const char *dir, const char *file, const char *vocabu
     char what[64];
     size_t n;
     int loaded = fixture_load(&f, dir, file), texts = 0, exact = 0;
-    char *tsv = loaded ? load(dir, vocabulary, &n) : NULL, *list = merges ? load(dir, merges, &n) : NULL;
+    char *tsv = loaded ? load(dir, vocabulary, &n) : NULL,
+         *list = merges ? load(dir, merges, &n) : NULL;
     if (loaded < 0) {
         report(0, file, "bad file", passed, failed);
     } else if (loaded && (!tsv || (merges && !list))) {
@@ -149,8 +158,10 @@ static void check_encoding(const char *dir, const char *file, const char *vocabu
             exact += check_text(&f, &t, &f.item[i], name);
             texts++;
         }
-        if (exact == texts) snprintf(what, sizeof what, "%s: %d texts exact", kind, texts);
-        else snprintf(what, sizeof what, "%s: %d of %d texts exact", kind, exact, texts);
+        if (exact == texts)
+            snprintf(what, sizeof what, "%s: %d texts exact", kind, texts);
+        else
+            snprintf(what, sizeof what, "%s: %d of %d texts exact", kind, exact, texts);
         report(exact == texts && texts > 0, file, what, passed, failed);
     }
     tokenizer_free(&t);
@@ -160,24 +171,27 @@ static void check_encoding(const char *dir, const char *file, const char *vocabu
 }
 
 /* The vocabulary from `first` on and, if there is such a file, the merges. */
-static void check_training(const char *dir, const TokenizerOptions *options, const char *vocabulary, int first,
-                           const char *merges, int *passed, int *failed)
+static void check_training(const char *dir, const TokenizerOptions *options, const char *vocabulary,
+                           int first, const char *merges, int *passed, int *failed)
 {
     Tokenizer t = {0};
     Error err;
     char what[64];
     size_t n = 0, m = 0, k = 0;
-    char *want = load(dir, vocabulary, &n), *corpus = want ? load(dir, "09_train_corpus.txt", &m) : NULL;
+    char *want = load(dir, vocabulary, &n),
+         *corpus = want ? load(dir, "09_train_corpus.txt", &m) : NULL;
     char *list = merges ? load(dir, merges, &k) : NULL;
     if (want && (!corpus || (merges && !list))) {
         report(0, vocabulary, "09_train_corpus.txt or the merges are missing", passed, failed);
     } else if (want) {
         Buffer got = {0}, pairs = {0};
-        if (tokenizer_make(&t, options, corpus, m, &err) < 0) fprintf(stderr, "%s: %s\n", vocabulary, err.text);
+        if (tokenizer_make(&t, options, corpus, m, &err) < 0)
+            fprintf(stderr, "%s: %s\n", vocabulary, err.text);
         buffer_add(&pairs, "", 0);
         for (int id = first; id < t.size; id++) buffer_print(&got, "%d\t%s\n", id, t.token[id]);
         for (int i = 0; i < t.merges.count; i++)
-            buffer_print(&pairs, "%s %s\n", t.token[t.merges.pair[i][0]], t.token[t.merges.pair[i][1]]);
+            buffer_print(&pairs, "%s %s\n", t.token[t.merges.pair[i][0]],
+                         t.token[t.merges.pair[i][1]]);
         snprintf(what, sizeof what, "%s: trained a vocabulary of %d", options->tokenizer, t.size);
         int same = got.text && got.length == n && memcmp(got.text, want, n) == 0;
         same &= !merges || (pairs.length == k && memcmp(pairs.text, list, k) == 0);
@@ -200,17 +214,25 @@ void parity_text(const char *dir, int *passed, int *failed)
     } trained[] = {
         {{"original", .vocab_size = 10000}, 0, "09_train_word_vocab.tsv", NULL},
         {{"original", .vocab_size = 40}, 0, "09_train_word_vocab_max40.tsv", NULL},
-        {{"bpe", .vocab_size = 10000, .min_frequency = 1}, 261, "09_train_bpe_minfreq1_size10000_vocab.tsv",
+        {{"bpe", .vocab_size = 10000, .min_frequency = 1},
+         261,
+         "09_train_bpe_minfreq1_size10000_vocab.tsv",
          "09_train_bpe_minfreq1_size10000_merges.txt"},
-        {{"bpe", .vocab_size = 300, .min_frequency = 1}, 261, "09_train_bpe_minfreq1_size300_vocab.tsv",
+        {{"bpe", .vocab_size = 300, .min_frequency = 1},
+         261,
+         "09_train_bpe_minfreq1_size300_vocab.tsv",
          "09_train_bpe_minfreq1_size300_merges.txt"},
-        {{"bpe", .vocab_size = 10000, .min_frequency = 2}, 261, "09_train_bpe_minfreq2_size10000_vocab.tsv",
+        {{"bpe", .vocab_size = 10000, .min_frequency = 2},
+         261,
+         "09_train_bpe_minfreq2_size10000_vocab.tsv",
          "09_train_bpe_minfreq2_size10000_merges.txt"},
     };
     check_encoding(dir, "09_word_simple.txt", "09_word_simple_vocab.tsv", NULL, passed, failed);
-    check_encoding(dir, "09_word_greetings.txt", "09_word_greetings_vocab.tsv", NULL, passed, failed);
-    check_encoding(dir, "09_bpe_simple.txt", "09_bpe_simple_vocab.tsv", "09_bpe_simple_merges.txt", passed, failed);
+    check_encoding(dir, "09_word_greetings.txt", "09_word_greetings_vocab.tsv", NULL, passed,
+                   failed);
+    check_encoding(dir, "09_bpe_simple.txt", "09_bpe_simple_vocab.tsv", "09_bpe_simple_merges.txt",
+                   passed, failed);
     for (size_t i = 0; i < sizeof trained / sizeof *trained; i++)
-        check_training(dir, &trained[i].options, trained[i].vocabulary, trained[i].first, trained[i].merges,
-                       passed, failed);
+        check_training(dir, &trained[i].options, trained[i].vocabulary, trained[i].first,
+                       trained[i].merges, passed, failed);
 }

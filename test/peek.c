@@ -5,8 +5,8 @@
  *   build/peek unicode              the tables of tokenizer.c
  *   build/peek names CKPT           the tensors of a checkpoint, with their shapes
  *   build/peek tensor CKPT NAME     the numbers of one, a row a line; NAME as in names
- *   build/peek gradients CKPT PROBE what training_losses makes of what ./sample CKPT --probe printed
- *                                   into the file PROBE: a tensor a line, its name and numbers */
+ *   build/peek gradients CKPT PROBE what training_losses makes of what ./sample CKPT --probe
+ * printed into the file PROBE: a tensor a line, its name and numbers */
 #include "tdiff.h"
 #include <stdlib.h>
 #include <string.h>
@@ -40,12 +40,16 @@ static int peek_into(const char *path, const char *name, Error *err)
     int status = checkpoint_open(&c, path, err), found = 0;
     for (int i = 0; !status && !found && i < c.count; i++) {
         const Stored *s = &c.stored[i];
-        Tensor x = {.rank = s->rank, .shape = {(int)s->shape[0], (int)s->shape[1]},
+        Tensor x = {.rank = s->rank,
+                    .shape = {(int)s->shape[0], (int)s->shape[1]},
                     .size = (size_t)(s->shape[0] * s->shape[1])};
         snprintf(x.name, sizeof x.name, "%s", s->name);
-        if (!name && x.rank == 2) printf("%s %d %d\n", x.name, x.shape[0], x.shape[1]);
-        else if (!name) printf("%s %d\n", x.name, x.shape[0]);
-        else if ((found = !strcmp(x.name, name))) status = print_tensor(&c, &x, err);
+        if (!name && x.rank == 2)
+            printf("%s %d %d\n", x.name, x.shape[0], x.shape[1]);
+        else if (!name)
+            printf("%s %d\n", x.name, x.shape[0]);
+        else if ((found = !strcmp(x.name, name)))
+            status = print_tensor(&c, &x, err);
     }
     if (!status && name && !found)
         status = fail(err, "%s: no tensor '%s'; build/peek names lists them", path, name);
@@ -86,8 +90,8 @@ static int print_gradients(const char *path, const char *probe, Error *err)
     if (!checkpoint_open(&c, path, err) && text && !json_parse(&j, text, length, err) &&
         !json_integer(&j, json_find(&j, 0, "B"), &B) &&
         !json_integer(&j, json_find(&j, 0, "N"), &N) &&
-        !checkpoint_config(&c, &config, &words, &steps_done, err) && !model_init(&m, &config, err) &&
-        !checkpoint_tensors(&c, &m, "", m.params, err) &&
+        !checkpoint_config(&c, &config, &words, &steps_done, err) &&
+        !model_init(&m, &config, err) && !checkpoint_tensors(&c, &m, "", m.params, err) &&
         !diffusion_init(&d, config.noise_schedule, config.diffusion_steps, NULL, err) &&
         !workspace_init(&w, &config, (int)B, (int)N, 1, err)) {
         const size_t M = (size_t)(B * N), all = M * config.emb_dim;
@@ -134,7 +138,8 @@ static int peek_unicode(Error *err)
                                                {"word", .keep_case = 1, .vocab_size = 10}};
     Tokenizer t[3] = {{0}};
     int status = 0;
-    for (int i = 0; i < 3 && !status; i++) status = tokenizer_make(&t[i], &options[i], "word", 4, err);
+    for (int i = 0; i < 3 && !status; i++)
+        status = tokenizer_make(&t[i], &options[i], "word", 4, err);
     for (size_t c = 0; c < 0x110000 && !status; c++)
         printf("%u %u %u %u\n", (unsigned)t[0].unicode[c] & 15, (unsigned)t[0].unicode[c] >> 4,
                (unsigned)t[1].unicode[c] >> 4, (unsigned)t[2].unicode[c] >> 4);
@@ -149,10 +154,14 @@ int main(int argc, char **argv)
     int status = 0;
     if (!strcmp(what, "hash") && argc > 2)
         for (int i = 2; i < argc && !status; i++) status = hash_file(argv[i], &err);
-    else if (!strcmp(what, "class") && argc == 2) puts(arithmetic_class());
-    else if (!strcmp(what, "unicode") && argc == 2) status = peek_unicode(&err);
-    else if (!strcmp(what, "names") && argc == 3) status = peek_into(argv[2], NULL, &err);
-    else if (!strcmp(what, "tensor") && argc == 4) status = peek_into(argv[2], argv[3], &err);
+    else if (!strcmp(what, "class") && argc == 2)
+        puts(arithmetic_class());
+    else if (!strcmp(what, "unicode") && argc == 2)
+        status = peek_unicode(&err);
+    else if (!strcmp(what, "names") && argc == 3)
+        status = peek_into(argv[2], NULL, &err);
+    else if (!strcmp(what, "tensor") && argc == 4)
+        status = peek_into(argv[2], argv[3], &err);
     else if (!strcmp(what, "gradients") && argc == 4)
         status = print_gradients(argv[2], argv[3], &err);
     else

@@ -4,11 +4,12 @@
  *
  * Nothing here comes in batches, is drawn from the terms or left to options: for every sentence
  *   bits = length + prior + sum over ALL t of kl(t) + positions decoder_nll
- * with the library's variational_bound for one sentence and one t; length is -log2 of the share that
- * sentences of so many positions have in the training text, which the checkpoint says. The random numbers are those of
- * sample.c's evaluate: noise_x0 of sentence i has the key (seed, RNG_NOISE_X0, 0, i), its noise_t
- * (seed, RNG_NOISE_T, 1 + t, i). The network gets an estimate of its own if it was trained with one
- * and, if it has a softmax, x_t's evidence beyond 0.5. Prints a name and a number a line. */
+ * with the library's variational_bound for one sentence and one t; length is -log2 of the share
+ * that sentences of so many positions have in the training text, which the checkpoint says. The
+ * random numbers are those of sample.c's evaluate: noise_x0 of sentence i has the key (seed,
+ * RNG_NOISE_X0, 0, i), its noise_t (seed, RNG_NOISE_T, 1 + t, i). The network gets an estimate of
+ * its own if it was trained with one and, if it has a softmax, x_t's evidence beyond 0.5. Prints a
+ * name and a number a line. */
 #include "tdiff.h"
 #include <math.h>
 #include <stdlib.h>
@@ -19,7 +20,7 @@ typedef struct {
     Workspace work;
     Diffusion diffusion;
     Corpus text;
-    real *lengths; /* NULL: all have seq_len positions */
+    real *lengths;            /* NULL: all have seq_len positions */
     real *noise_x0, *noise_t; /* (N,D) */
 } Replay;
 
@@ -66,7 +67,8 @@ static void replay(Replay *r, uint64_t seed)
     const Diffusion *d = &r->diffusion;
     const int rows = r->text.rows;
     double mse, decoder_nll = 0, tT, head_nll, loss, kl, x_T = 0; /* of a sentence, in nats */
-    double length = 0, prior = 0, quartile[4] = {0}, decoder = 0, bound = 0, squares = 0; /* means, in bits */
+    double length = 0, prior = 0, quartile[4] = {0}, decoder = 0, bound = 0,
+           squares = 0; /* means, in bits */
     double tokens = 0;
     Losses losses = {&mse, &decoder_nll, &tT, &head_nll, &loss};
     for (int i = 0; i < rows; i++) {

@@ -2,13 +2,17 @@
  *
  *   build/text FOLDER             all tests; FOLDER is for files of theirs
  *   build/text blanks A B         the share of the lines of B that a vocabulary made of A's gives
- *                                 back as they were, up to case, accents and [UNK]; prints the others */
+ *                                 back as they were, up to case, accents and [UNK]; prints the
+ * others */
 #include "tdiff.h"
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
-static struct { const char *name; int passed, failed; } group;
+static struct {
+    const char *name;
+    int passed, failed;
+} group;
 
 static int check(int ok, const char *format, ...)
 {
@@ -66,26 +70,89 @@ static int read_from(Tokenizer *t, const char *folder, const char *name, Error *
 }
 
 /* A counter-based random number below n */
-static int random_below(uint64_t *draws, int n) { return rng_below(rng_key(7, RNG_T, (*draws)++, 0), 0, n); }
+static int random_below(uint64_t *draws, int n)
+{
+    return rng_below(rng_key(7, RNG_T, (*draws)++, 0), 0, n);
+}
 
-/* ---- JSON ----------------------------------------------------------------------------------------- */
+/* ---- JSON ------------------------------------------------------------------------------------ */
 
 static void test_json(void)
 {
-    static const char *const valid[] = {
-        "null", "true", " false ", "0", "-0", "12", "-3.5", "1e5", "1E-5", "1.25e+10", "\"\"", "\"a\"",
-        "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\"", "\"\\u0041\"", "\"\\ud83d\\ude00\"", "\"\xC3\xA9\"", "\"\x7F\"", "[]",
-        "[ ]", "[1]", "[1, 2 ,3]", "[[[]]]", "{}", "{ }", "{\"a\":1}", "{\"a\": {\"b\": [null]}}",
-        "{\"a\":1, \"a\":2}", "\t\r\n[\n]\r\n", "[\"[\", \"]\"]"};
-    static const char *const invalid[] = {
-        "", " ", "nul", "nulll", "True", "01", "-", "+1", ".5", "1.", "1e", "0x1", "NaN", "'a'", "\"a",
-        "\"\\x\"", "\"\\u12\"", "\"\\ud83d\"", "\"\\ude00\"", "\"\xC3\"", "\"\xC0\x80\"", "\"\xED\xA0\x80\"",
-        "\"\n\"", "[", "]", "[1", "[1,]", "[,1]", "[1 2]", "{", "{\"a\"}", "{\"a\":}", "{a:1}", "{\"a\":1,}",
-        "{1:2}", "[}", "1 2", "[] []", "\xEF\xBB\xBF[]", "{\"a\" 1}"};
+    static const char *const valid[] = {"null",
+                                        "true",
+                                        " false ",
+                                        "0",
+                                        "-0",
+                                        "12",
+                                        "-3.5",
+                                        "1e5",
+                                        "1E-5",
+                                        "1.25e+10",
+                                        "\"\"",
+                                        "\"a\"",
+                                        "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\"",
+                                        "\"\\u0041\"",
+                                        "\"\\ud83d\\ude00\"",
+                                        "\"\xC3\xA9\"",
+                                        "\"\x7F\"",
+                                        "[]",
+                                        "[ ]",
+                                        "[1]",
+                                        "[1, 2 ,3]",
+                                        "[[[]]]",
+                                        "{}",
+                                        "{ }",
+                                        "{\"a\":1}",
+                                        "{\"a\": {\"b\": [null]}}",
+                                        "{\"a\":1, \"a\":2}",
+                                        "\t\r\n[\n]\r\n",
+                                        "[\"[\", \"]\"]"};
+    static const char *const invalid[] = {"",
+                                          " ",
+                                          "nul",
+                                          "nulll",
+                                          "True",
+                                          "01",
+                                          "-",
+                                          "+1",
+                                          ".5",
+                                          "1.",
+                                          "1e",
+                                          "0x1",
+                                          "NaN",
+                                          "'a'",
+                                          "\"a",
+                                          "\"\\x\"",
+                                          "\"\\u12\"",
+                                          "\"\\ud83d\"",
+                                          "\"\\ude00\"",
+                                          "\"\xC3\"",
+                                          "\"\xC0\x80\"",
+                                          "\"\xED\xA0\x80\"",
+                                          "\"\n\"",
+                                          "[",
+                                          "]",
+                                          "[1",
+                                          "[1,]",
+                                          "[,1]",
+                                          "[1 2]",
+                                          "{",
+                                          "{\"a\"}",
+                                          "{\"a\":}",
+                                          "{a:1}",
+                                          "{\"a\":1,}",
+                                          "{1:2}",
+                                          "[}",
+                                          "1 2",
+                                          "[] []",
+                                          "\xEF\xBB\xBF[]",
+                                          "{\"a\" 1}"};
     Error err;
     Json j;
     for (size_t i = 0; i < sizeof valid / sizeof *valid; i++) {
-        check(!json_parse(&j, valid[i], strlen(valid[i]), &err), "%s is refused: %s", valid[i], err.text);
+        check(!json_parse(&j, valid[i], strlen(valid[i]), &err), "%s is refused: %s", valid[i],
+              err.text);
         json_free(&j);
     }
     for (size_t i = 0; i < sizeof invalid / sizeof *invalid; i++) {
@@ -94,28 +161,37 @@ static void test_json(void)
     }
 }
 
-/* ---- how text is cut ------------------------------------------------------------------------------- */
+/* ---- how text is cut ------------------------------------------------------------------------- */
 
 static void test_rules(void)
 {
-    static const struct { const char *kind, *text, *pieces; } cases[] = {
+    static const struct {
+        const char *kind, *text, *pieces;
+    } cases[] = {
         {"word", "Caf\xC3\xA9, 42 of them?!", "cafe|,|4|2|of|them|?!"},
         {"word", "\xE0\xA4\xB9\xE0\xA4\xBF\xE0\xA4\xA8\xE0\xA5\x8D\xE0\xA4\xA6\xE0\xA5\x80",
-         "\xE0\xA4\xB9\xE0\xA4\xBF\xE0\xA4\xA8\xE0\xA5\x8D\xE0\xA4\xA6\xE0\xA5\x80"}, /* Hindi, whole */
+         "\xE0\xA4\xB9\xE0\xA4\xBF\xE0\xA4\xA8\xE0\xA5\x8D\xE0\xA4\xA6\xE0\xA5\x80"}, /* Hindi,
+                                                                                         whole */
         {"original", "\xE0\xA4\xB9\xE0\xA4\xBF\xE0\xA4\xA8", "\xE0\xA4\xB9\xE0\xA4\xA8"},
         {"word", "\xD8\xA8\xD9\x8E", "\xD8\xA8\xD9\x8E"}, /* an Arabic letter with its vowel */
         {"original", "\xD8\xA8\xD9\x8E", "\xD8\xA8"},
-        {"word", "a\xC2\xAD" "b", "a|\xC2\xAD|b"}, /* a soft hyphen */
+        {"word",
+         "a\xC2\xAD"
+         "b",
+         "a|\xC2\xAD|b"}, /* a soft hyphen */
         {"word", "\xE6\x88\x91\xE4\xBB\xAC read", "\xE6\x88\x91|\xE4\xBB\xAC|read"},
         {"original", "\xE6\x88\x91\xE4\xBB\xAC read", "\xE6\x88\x91\xE4\xBB\xAC|read"},
         {"word", "e\xCC\x81", "e"}, /* an accent by itself */
-        {"word", "\xCE\xA3\xCE\x9F\xCE\xA6\xCE\x8C\xCE\xA3", "\xCF\x83\xCE\xBF\xCF\x86\xCE\xBF\xCF\x83"},
+        {"word", "\xCE\xA3\xCE\x9F\xCE\xA6\xCE\x8C\xCE\xA3",
+         "\xCF\x83\xCE\xBF\xCF\x86\xCE\xBF\xCF\x83"},
         {"word", "a [MASK] b[PAD]", "a|[MASK]|b|[PAD]"},
         {"word", "a \xFF b", "a|\xEF\xBF\xBD|b"}, /* not UTF-8 */
         {"char", "a e\xCC\x81!", "a| |e\xCC\x81|!"},
         {"char", "ab\r", "a|b"},
         {"char", "[MASK]x", "[MASK]|x"},
-        {"bpe", "I'm  here, 42!", "I|'m|\xC4\xA0|\xC4\xA0here|,|\xC4\xA0" "42|!"},
+        {"bpe", "I'm  here, 42!",
+         "I|'m|\xC4\xA0|\xC4\xA0here|,|\xC4\xA0"
+         "42|!"},
         {"bpe", "<s>[MASK]", "<|s|>[|MASK|]"},
     };
     Tokenizer t = {0};
@@ -126,35 +202,46 @@ static void test_rules(void)
         tokenizer_split(&t, cases[i].text, strlen(cases[i].text), &got);
         for (size_t k = 0; k < got.length; k++)
             if (got.text[k] == '\n') got.text[k] = '|';
-        check(same(&got, cases[i].pieces), "%s: '%s' is cut as %s", cases[i].kind, cases[i].text, got.text);
+        check(same(&got, cases[i].pieces), "%s: '%s' is cut as %s", cases[i].kind, cases[i].text,
+              got.text);
         tokenizer_free(&t);
     }
     /* the options of word */
-    static const struct { int keep_case, keep_accents; const char *word; } kept[] = {
-        {0, 0, "eae"}, {1, 0, "\xC3\x89\xC3\x84\xC3\xA9"}, {0, 1, "\xC3\xA9\xC3\xA4\xC3\xA9"},
-        {1, 1, "\xC3\x89\xC3\x84\xC3\xA9"}};
+    static const struct {
+        int keep_case, keep_accents;
+        const char *word;
+    } kept[] = {{0, 0, "eae"},
+                {1, 0, "\xC3\x89\xC3\x84\xC3\xA9"},
+                {0, 1, "\xC3\xA9\xC3\xA4\xC3\xA9"},
+                {1, 1, "\xC3\x89\xC3\x84\xC3\xA9"}};
     for (int i = 0; i < 4; i++) {
         const TokenizerOptions o = {"word", kept[i].keep_case, kept[i].keep_accents, 100, 1};
         Error err;
         const char *text = "\xC3\x89\xC3\x84\xC3\xA9", *want = i == 1 ? "EAe" : kept[i].word;
         check(!tokenizer_make(&t, &o, text, strlen(text), &err), "%s", err.text);
-        check(t.size == 6 && !strcmp(t.token[5], want), "case %d: %s", i, t.size ? t.token[t.size - 1] : "");
+        check(t.size == 6 && !strcmp(t.token[5], want), "case %d: %s", i,
+              t.size ? t.token[t.size - 1] : "");
         tokenizer_free(&t);
     }
     free(got.text);
 }
 
-/* ---- WordPiece ------------------------------------------------------------------------------------- */
+/* ---- WordPiece ------------------------------------------------------------------------------- */
 
 static const char bert_vocabulary[] =
     "[PAD]\n[unused0]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n"
-    "un\n##aff\n##able\nthe\nquick\n##est\n##s\nrun\n##ning\nwant\n##ed\nwa\n,\n.\n!\n?\n'\n-\n(\n)\n$\n\"\n"
-    "a\nb\nc\n##a\n##b\n##c\n1\n2\n##2\n##3\n\xE6\x88\x91\n\xE4\xBB\xAC\n##\xE4\xBB\xAC\ncafe\n##e\nhello\nhello2\n"
-    "\xE2\x82\xAC\n##\xE2\x82\xAC\n_\n\xE0\xA4\xB9\xE0\xA4\xBF\n\xE2\x80\x94\n\xCF\x83\n##\xCF\x83\n##o\nunwanted\n";
+    "un\n##aff\n##able\nthe\nquick\n##est\n##s\nrun\n##ning\nwant\n##ed\nwa\n,\n.\n!\n?\n'\n-\n(\n)"
+    "\n$\n\"\n"
+    "a\nb\nc\n##a\n##b\n##c\n1\n2\n##2\n##3\n\xE6\x88\x91\n\xE4\xBB\xAC\n##\xE4\xBB\xAC\ncafe\n##"
+    "e\nhello\nhello2\n"
+    "\xE2\x82\xAC\n##\xE2\x82\xAC\n_\n\xE0\xA4\xB9\xE0\xA4\xBF\n\xE2\x80\x94\n\xCF\x83\n##"
+    "\xCF\x83\n##o\nunwanted\n";
 
 static void test_wordpiece(const char *folder)
 {
-    static const struct { const char *text, *tokens; } cases[] = {
+    static const struct {
+        const char *text, *tokens;
+    } cases[] = {
         {"", ""},
         {"   ", ""},
         {"unaffable", "un ##aff ##able"},
@@ -171,26 +258,30 @@ static void test_wordpiece(const char *folder)
         {"the-quick", "the - quick"},
         {"don't", "[UNK] ' [UNK]"},
         {"a'b", "a ' b"},
-        {"$1", "$ 1"},              /* ASCII symbols are punctuation */
+        {"$1", "$ 1"},                         /* ASCII symbols are punctuation */
         {"1\xE2\x82\xAC", "1 ##\xE2\x82\xAC"}, /* the euro is not */
         {"\xE2\x82\xAC", "\xE2\x82\xAC"},
         {"a_b", "a _ b"},
         {"12", "1 ##2"},
         {"123", "1 ##2 ##3"},
         {"hello2", "hello2"},
-        {"Caf\xC3\xA9", "cafe"}, /* accents, composed */
+        {"Caf\xC3\xA9", "cafe"},  /* accents, composed */
         {"Cafe\xCC\x81", "cafe"}, /* and not */
         {"CAF\xC3\x89", "cafe"},
         {"cafee", "cafe ##e"},
         {"\xE6\x88\x91\xE4\xBB\xAC", "\xE6\x88\x91 \xE4\xBB\xAC"}, /* Chinese characters apart */
         {"the\xE6\x88\x91", "the \xE6\x88\x91"},
         {"a\tb\nc\rb", "a b c b"},
-        {"a\xC2\xA0" "b", "a b"},           /* a blank that does not break */
-        {"a\xE3\x80\x80" "b", "a b"},       /* an ideographic one */
-        {"t\x01he", "the"},                 /* control characters are dropped */
-        {"t\xE2\x80\x8Dhe", "the"},         /* a joiner is one */
-        {"t\xC2\xADhe", "the"},             /* a soft hyphen, too */
-        {"t\xEF\xBF\xBDhe", "the"},         /* what was no character */
+        {"a\xC2\xA0"
+         "b",
+         "a b"}, /* a blank that does not break */
+        {"a\xE3\x80\x80"
+         "b",
+         "a b"},                    /* an ideographic one */
+        {"t\x01he", "the"},         /* control characters are dropped */
+        {"t\xE2\x80\x8Dhe", "the"}, /* a joiner is one */
+        {"t\xC2\xADhe", "the"},     /* a soft hyphen, too */
+        {"t\xEF\xBF\xBDhe", "the"}, /* what was no character */
         {"the\xE2\x80\x94the", "the \xE2\x80\x94 the"},
         {"\xE0\xA4\xB9\xE0\xA4\xBF", "\xE0\xA4\xB9\xE0\xA4\xBF"}, /* a mark that takes room stays */
         {"\xCE\xA3\xCE\xA3", "\xCF\x83 ##\xCF\x83"},              /* no final sigma */
@@ -208,8 +299,8 @@ static void test_wordpiece(const char *folder)
     if (check(!tokenizer_make(&t, &o, NULL, 0, &err), "%s", err.text)) {
         for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
             tokens_of(&t, cases[i].text, ' ', &got);
-            check(same(&got, cases[i].tokens), "'%s' becomes '%s', expected '%s'", cases[i].text, got.text,
-                  cases[i].tokens);
+            check(same(&got, cases[i].tokens), "'%s' becomes '%s', expected '%s'", cases[i].text,
+                  got.text, cases[i].tokens);
         }
         char word[300];
         for (int n = 99; n <= 101; n++) {
@@ -223,33 +314,40 @@ static void test_wordpiece(const char *folder)
         got.length = 0;
         tokenizer_decode(&t, ids, (int)n, 0, &got);
         check(same(&got, "the unaffable cafee"), "decoded: %s", got.text);
-        check(t.special[TOKEN_PAD] == 0 && t.special[TOKEN_UNK] == 2 && ids[0] == 3, "ids of special tokens");
+        check(t.special[TOKEN_PAD] == 0 && t.special[TOKEN_UNK] == 2 && ids[0] == 3,
+              "ids of special tokens");
         tokenizer_free(&t);
     }
     /* cased: a capital letter in the vocabulary; and a byte-order mark, CR LF */
-    write_file(folder, "cased.txt", "\xEF\xBB\xBF[PAD]\r\n[UNK]\r\n[CLS]\r\n[SEP]\r\n[MASK]\r\nThe\r\nthe\r\nCaf\xC3\xA9\r\n");
+    write_file(
+        folder, "cased.txt",
+        "\xEF\xBB\xBF[PAD]\r\n[UNK]\r\n[CLS]\r\n[SEP]\r\n[MASK]\r\nThe\r\nthe\r\nCaf\xC3\xA9\r\n");
     if (check(!read_from(&t, folder, "cased.txt", &err), "%s", err.text)) {
         tokens_of(&t, "The the Caf\xC3\xA9 THE", ' ', &got);
         check(same(&got, "The the Caf\xC3\xA9 [UNK]"), "cased: %s", got.text);
         tokenizer_free(&t);
     }
-    static const struct { const char *text, *message; } bad[] = {
+    static const struct {
+        const char *text, *message;
+    } bad[] = {
         {"", "expected tokens, one a line"},
         {"[PAD]\n[UNK]\n[CLS]\n[SEP]\nthe\n", "no token [MASK] or <mask>"},
-        {"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\nthe\n", "line 7: expected a token in UTF-8 that did not occur before"},
+        {"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\nthe\n",
+         "line 7: expected a token in UTF-8 that did not occur before"},
         {"[PAD]\ncaf\xE9\n", "line 2: expected a token in UTF-8"},
         {"[PAD]\n\n[UNK]\n", "line 2: expected a token"},
         {"The cat sat.\nThe dog ran.\n", "no token [UNK]"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         write_file(folder, "bad.txt", bad[i].text);
-        check(read_from(&t, folder, "bad.txt", &err) && strstr(err.text, bad[i].message), "%d: %s", (int)i, err.text);
+        check(read_from(&t, folder, "bad.txt", &err) && strstr(err.text, bad[i].message), "%d: %s",
+              (int)i, err.text);
         tokenizer_free(&t);
     }
     free(got.text);
 }
 
-/* ---- byte-level BPE -------------------------------------------------------------------------------- */
+/* ---- byte-level BPE -------------------------------------------------------------------------- */
 
 /* Merges by the rule itself: the pair of lowest rank, leftmost first, one at a time. */
 static int merge_slowly(const Tokenizer *t, int *token, int n)
@@ -258,7 +356,8 @@ static int merge_slowly(const Tokenizer *t, int *token, int n)
         int best = t->merges.count, at = -1;
         for (int i = 0; i + 1 < n; i++)
             for (int r = 0; r < best; r++)
-                if (t->merges.pair[r][0] == token[i] && t->merges.pair[r][1] == token[i + 1]) best = r, at = i;
+                if (t->merges.pair[r][0] == token[i] && t->merges.pair[r][1] == token[i + 1])
+                    best = r, at = i;
         if (at < 0) return n;
         token[at] = t->merged[best];
         memmove(token + at + 1, token + at + 2, (size_t)(n - at - 2) * sizeof *token);
@@ -275,7 +374,8 @@ static void test_bpe(void)
     Tokenizer t = {0};
     Buffer text = {0}, got = {0}, pieces = {0};
     /* a text of few letters, whose merges have much to do with each other */
-    for (int i = 0; i < 4000; i++) buffer_add(&text, &letters[random_below(&draws, sizeof letters - 1)], 1);
+    for (int i = 0; i < 4000; i++)
+        buffer_add(&text, &letters[random_below(&draws, sizeof letters - 1)], 1);
     if (!make(&t, "bpe", text.text)) return;
     check(t.size > 400, "only %d tokens", t.size);
     for (int k = 0; k < TEXTS; k++) {
@@ -333,8 +433,10 @@ static void test_bpe_training(void)
         static int token[2 * N], left[N], right[N];
         int n = 0, size = 261, right_ones = 1;
         Error err;
-        for (int i = 0; i < N; i++) buffer_add(&text, &letters[random_below(&draws, round % 5 ? 5 + round % 5 : 58)], 1);
-        const TokenizerOptions o = {.tokenizer = "bpe", .vocab_size = VOCABULARY, .min_frequency = 2};
+        for (int i = 0; i < N; i++)
+            buffer_add(&text, &letters[random_below(&draws, round % 5 ? 5 + round % 5 : 58)], 1);
+        const TokenizerOptions o = {
+            .tokenizer = "bpe", .vocab_size = VOCABULARY, .min_frequency = 2};
         if (!check(!tokenizer_make(&t, &o, text.text, text.length, &err), "%s", err.text)) return;
         tokenizer_split(&t, text.text, text.length, &pieces);
         for (char *p = pieces.text; *p;) { /* -1 between pieces */
@@ -348,7 +450,8 @@ static void test_bpe_training(void)
             for (int i = 0; i + 1 < n; i++) {
                 if (token[i] < 0 || token[i + 1] < 0) continue;
                 int count = 0;
-                for (int k = 0; k + 1 < n; k++) count += token[k] == token[i] && token[k + 1] == token[i + 1];
+                for (int k = 0; k + 1 < n; k++)
+                    count += token[k] == token[i] && token[k + 1] == token[i + 1];
                 const int less = token[i] != left[m] ? token[i] < left[m] : token[i + 1] < right[m];
                 if (count < best || (pairs && count == best && !less)) continue;
                 best = count, pairs++, left[m] = token[i], right[m] = token[i + 1];
@@ -357,7 +460,8 @@ static void test_bpe_training(void)
                 right_ones &= t.merges.count == m;
                 break;
             }
-            right_ones &= m < t.merges.count && t.merges.pair[m][0] == left[m] && t.merges.pair[m][1] == right[m];
+            right_ones &= m < t.merges.count && t.merges.pair[m][0] == left[m] &&
+                          t.merges.pair[m][1] == right[m];
             if (!right_ones) break;
             if (t.merged[m] == size) size++;
             int to = 0;
@@ -374,14 +478,17 @@ static void test_bpe_training(void)
     }
 }
 
-/* ---- characters ------------------------------------------------------------------------------------ */
+/* ---- characters ------------------------------------------------------------------------------ */
 
 static void test_characters(void)
 {
-    static const char *const lines[] = {"Anna  Maria", " two blanks ", "e\xCC\x81t\xC3\xA9",
-                                        "\xE0\xA4\xB9\xE0\xA4\xBF\xE0\xA4\xA8\xE0\xA5\x8D\xE0\xA4\xA6\xE0\xA5\x80",
-                                        "\xF0\x9F\x91\xA9\xE2\x80\x8D\xF0\x9F\x92\xBB \xE2\x9D\xA4\xEF\xB8\x8F!",
-                                        "\tTab, \"quotes\" 'n' \\"};
+    static const char *const lines[] = {
+        "Anna  Maria",
+        " two blanks ",
+        "e\xCC\x81t\xC3\xA9",
+        "\xE0\xA4\xB9\xE0\xA4\xBF\xE0\xA4\xA8\xE0\xA5\x8D\xE0\xA4\xA6\xE0\xA5\x80",
+        "\xF0\x9F\x91\xA9\xE2\x80\x8D\xF0\x9F\x92\xBB \xE2\x9D\xA4\xEF\xB8\x8F!",
+        "\tTab, \"quotes\" 'n' \\"};
     Buffer all = {0}, got = {0};
     Tokenizer t = {0};
     int ids[100];
@@ -393,18 +500,21 @@ static void test_characters(void)
         tokenizer_decode(&t, ids, (int)n, 0, &got);
         check(same(&got, lines[i]), "'%s' comes back as '%s'", lines[i], got.text);
     }
-    check(tokenizer_find(&t, "e\xCC\x81") >= 0 && tokenizer_find(&t, "\xCC\x81") < 0, "a mark is a token by itself");
-    check(tokenizer_find(&t, "\n") < 0 && tokenizer_find(&t, "\r") < 0, "the end of a line is a token");
+    check(tokenizer_find(&t, "e\xCC\x81") >= 0 && tokenizer_find(&t, "\xCC\x81") < 0,
+          "a mark is a token by itself");
+    check(tokenizer_find(&t, "\n") < 0 && tokenizer_find(&t, "\r") < 0,
+          "the end of a line is a token");
     tokenizer_free(&t);
     free(all.text), free(got.text);
 }
 
-/* ---- files ----------------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 /* What is written is read, and is the same. */
 static void test_json_round_trip(const char *folder)
 {
-    static const char text[] = "Don't \"stop\" at 10:30, caf\xC3\xA9!\nThe end. \xE6\x88\x91 \\ / <s>\n";
+    static const char text[] =
+        "Don't \"stop\" at 10:30, caf\xC3\xA9!\nThe end. \xE6\x88\x91 \\ / <s>\n";
     static const char *const kinds[] = {"word", "original", "bpe", "char", NULL};
     char bert[600];
     snprintf(bert, sizeof bert, "wordpiece:%s/bert.txt", folder);
@@ -434,14 +544,16 @@ static void test_json_round_trip(const char *folder)
 }
 
 /* A tokenizer.json in which ' stands for ", of these parts; NULL: one that works. */
-static int read_parts(Tokenizer *t, const char *more, const char *normalizer, const char *pre, const char *model,
-                      Error *err)
+static int read_parts(Tokenizer *t, const char *more, const char *normalizer, const char *pre,
+                      const char *model, Error *err)
 {
-    static const char words[] = "'type': 'WordLevel', 'vocab': {'[UNK]': 0, '[CLS]': 1, '[SEP]': 2, '[PAD]': 3, "
-                                "'[MASK]': 4, 'red': 5}";
+    static const char words[] =
+        "'type': 'WordLevel', 'vocab': {'[UNK]': 0, '[CLS]': 1, '[SEP]': 2, '[PAD]': 3, "
+        "'[MASK]': 4, 'red': 5}";
     Buffer json = {0};
-    buffer_print(&json, "{%s'normalizer': %s, 'pre_tokenizer': %s, 'model': {%s}}", more ? more : "",
-                 normalizer ? normalizer : "null", pre ? pre : "{'type': 'Whitespace'}", model ? model : words);
+    buffer_print(&json, "{%s'normalizer': %s, 'pre_tokenizer': %s, 'model': {%s}}",
+                 more ? more : "", normalizer ? normalizer : "null",
+                 pre ? pre : "{'type': 'Whitespace'}", model ? model : words);
     for (size_t i = 0; i < json.length; i++)
         if (json.text[i] == '\'') json.text[i] = '"';
     const int status = tokenizer_from_json(t, json.text, json.length, err);
@@ -451,60 +563,89 @@ static int read_parts(Tokenizer *t, const char *more, const char *normalizer, co
 
 static void test_json_rules(void)
 {
-    static const char nfd[] = "{'type': 'Sequence', 'normalizers': [{'type': 'NFD'}, {'type': 'Lowercase'}]}";
-    static const char vocab[] = "'vocab': {'[UNK]': 0, '[CLS]': 1, '[SEP]': 2, '[PAD]': 3, '[MASK]': 4";
-    static const struct { const char *more, *normalizer, *pre, *model, *message; } cases[] = {
+    static const char nfd[] =
+        "{'type': 'Sequence', 'normalizers': [{'type': 'NFD'}, {'type': 'Lowercase'}]}";
+    static const char vocab[] =
+        "'vocab': {'[UNK]': 0, '[CLS]': 1, '[SEP]': 2, '[PAD]': 3, '[MASK]': 4";
+    static const struct {
+        const char *more, *normalizer, *pre, *model, *message;
+    } cases[] = {
         {NULL, NULL, NULL, NULL, NULL},
         {NULL, "{'type': 'Lowercase'}", "{'type': 'WhitespaceSplit'}", NULL, NULL},
         {NULL, "{'type': 'BertNormalizer'}", "{'type': 'BertPreTokenizer'}", NULL, NULL},
         {NULL, "{'type': 'Sequence', 'normalizers': []}", NULL, NULL, NULL},
-        {NULL, "{'type': 'Sequence', 'normalizers': [{'type': 'NFD'}, {'type': 'StripAccents'}]}", NULL, NULL, NULL},
-        {NULL, NULL, "{'type': 'Sequence', 'pretokenizers': [{'type': 'Digits', 'individual_digits': true}, {'type': "
-                     "'Punctuation'}, {'type': 'WhitespaceSplit'}]}", NULL, NULL},
-        {"'truncation': null, 'padding': null, 'decoder': null, 'post_processor': null, ", NULL, NULL, NULL, NULL},
-        {"'post_processor': {'type': 'BertProcessing', 'sep': ['[SEP]', 2], 'cls': ['[CLS]', 1]}, ", NULL, NULL, NULL,
+        {NULL, "{'type': 'Sequence', 'normalizers': [{'type': 'NFD'}, {'type': 'StripAccents'}]}",
+         NULL, NULL, NULL},
+        {NULL, NULL,
+         "{'type': 'Sequence', 'pretokenizers': [{'type': 'Digits', 'individual_digits': true}, "
+         "{'type': "
+         "'Punctuation'}, {'type': 'WhitespaceSplit'}]}",
+         NULL, NULL},
+        {"'truncation': null, 'padding': null, 'decoder': null, 'post_processor': null, ", NULL,
+         NULL, NULL, NULL},
+        {"'post_processor': {'type': 'BertProcessing', 'sep': ['[SEP]', 2], 'cls': ['[CLS]', 1]}, ",
+         NULL, NULL, NULL, NULL},
+        {"'added_tokens': [{'id': 4, 'content': '[MASK]', 'special': true}], ", NULL, NULL, NULL,
          NULL},
-        {"'added_tokens': [{'id': 4, 'content': '[MASK]', 'special': true}], ", NULL, NULL, NULL, NULL},
         /* what it cannot do */
         {NULL, "{'type': 'NFKC'}", NULL, NULL, "normalizer: cannot do 'NFKC'"},
         {NULL, "{'type': 'NFKD'}", NULL, NULL, "normalizer: cannot do 'NFKD'"},
         {NULL, "{'type': 'NFC'}", NULL, NULL, "normalizer: cannot do 'NFC'"},
         {NULL, nfd, NULL, NULL, "normalizer: cannot do 'NFD' without StripAccents"},
         {NULL, "{'type': 'StripAccents'}", NULL, NULL, "cannot do 'StripAccents' without NFD"},
-        {NULL, "{'type': 'Replace', 'pattern': {'Regex': 'x'}, 'content': 'y'}", NULL, NULL, "cannot do 'Replace'"},
-        {NULL, "{'type': 'Prepend', 'prepend': '_'}", NULL, NULL, "normalizer: cannot do 'Prepend'"},
-        {NULL, "{'type': 'Sequence', 'normalizers': [{'type': 'Lowercase'}, {'type': 'Strip'}]}", NULL, NULL,
-         "normalizer: cannot do 'Strip'"},
+        {NULL, "{'type': 'Replace', 'pattern': {'Regex': 'x'}, 'content': 'y'}", NULL, NULL,
+         "cannot do 'Replace'"},
+        {NULL, "{'type': 'Prepend', 'prepend': '_'}", NULL, NULL,
+         "normalizer: cannot do 'Prepend'"},
+        {NULL, "{'type': 'Sequence', 'normalizers': [{'type': 'Lowercase'}, {'type': 'Strip'}]}",
+         NULL, NULL, "normalizer: cannot do 'Strip'"},
         {NULL, "{'type': 'Sequence'}", NULL, NULL, "a Sequence without a list"},
         {NULL, "'Lowercase'", NULL, NULL, "normalizer: cannot do"},
         {NULL, NULL, "null", NULL, "pre_tokenizer: expected one that splits"},
         {NULL, NULL, "{'type': 'Metaspace'}", NULL, "pre_tokenizer: cannot do 'Metaspace'"},
-        {NULL, NULL, "{'type': 'Split', 'pattern': {'String': ' '}, 'behavior': 'Isolated'}", NULL, "cannot do 'Split'"},
-        {NULL, NULL, "{'type': 'Digits', 'individual_digits': false}", NULL, "without individual_digits"},
+        {NULL, NULL, "{'type': 'Split', 'pattern': {'String': ' '}, 'behavior': 'Isolated'}", NULL,
+         "cannot do 'Split'"},
+        {NULL, NULL, "{'type': 'Digits', 'individual_digits': false}", NULL,
+         "without individual_digits"},
         {NULL, NULL, "{'type': 'Punctuation', 'behavior': 'Removed'}", NULL, "another behavior"},
-        {NULL, NULL, "{'type': 'ByteLevel', 'add_prefix_space': true}", NULL, "with add_prefix_space"},
-        {NULL, NULL, "{'type': 'ByteLevel', 'add_prefix_space': false, 'use_regex': false}", NULL, "without use_regex"},
-        {NULL, NULL, "{'type': 'ByteLevel', 'add_prefix_space': false}", NULL, "expected a \"model\""},
+        {NULL, NULL, "{'type': 'ByteLevel', 'add_prefix_space': true}", NULL,
+         "with add_prefix_space"},
+        {NULL, NULL, "{'type': 'ByteLevel', 'add_prefix_space': false, 'use_regex': false}", NULL,
+         "without use_regex"},
+        {NULL, NULL, "{'type': 'ByteLevel', 'add_prefix_space': false}", NULL,
+         "expected a \"model\""},
         {"'truncation': {'max_length': 512}, ", NULL, NULL, NULL, "\"truncation\" is not null"},
         {"'padding': {'length': 512}, ", NULL, NULL, NULL, "\"padding\" is not null"},
         {"'decoder': {'type': 'Metaspace'}, ", NULL, NULL, NULL, "decoder: expected null"},
-        {"'post_processor': {'type': 'TemplateProcessing', 'single': []}, ", NULL, NULL, NULL, "post_processor: expected"},
-        {"'post_processor': {'type': 'Other'}, ", NULL, NULL, NULL, "post_processor: expected one that puts [CLS]"},
-        {"'added_tokens': [{'id': 5, 'content': 'red'}], ", NULL, NULL, NULL, "added_tokens: cannot do 'red'"},
-        {"'added_tokens': [{'id': 9, 'content': '<x>'}], ", NULL, NULL, NULL, "added_tokens: cannot do '<x>'"},
-        {"'added_tokens': [{'id': 3, 'content': '[MASK]'}], ", NULL, NULL, NULL, "added_tokens: cannot do '[MASK]'"},
-        {"'added_tokens': [{'id': 4, 'content': '[MASK]', 'lstrip': true}], ", NULL, NULL, NULL, "without lstrip"},
+        {"'post_processor': {'type': 'TemplateProcessing', 'single': []}, ", NULL, NULL, NULL,
+         "post_processor: expected"},
+        {"'post_processor': {'type': 'Other'}, ", NULL, NULL, NULL,
+         "post_processor: expected one that puts [CLS]"},
+        {"'added_tokens': [{'id': 5, 'content': 'red'}], ", NULL, NULL, NULL,
+         "added_tokens: cannot do 'red'"},
+        {"'added_tokens': [{'id': 9, 'content': '<x>'}], ", NULL, NULL, NULL,
+         "added_tokens: cannot do '<x>'"},
+        {"'added_tokens': [{'id': 3, 'content': '[MASK]'}], ", NULL, NULL, NULL,
+         "added_tokens: cannot do '[MASK]'"},
+        {"'added_tokens': [{'id': 4, 'content': '[MASK]', 'lstrip': true}], ", NULL, NULL, NULL,
+         "without lstrip"},
         {"'added_tokens': 3, ", NULL, NULL, NULL, "\"added_tokens\" is no list"},
         {NULL, NULL, NULL, "'type': 'Unigram', 'vocab': {}", "expected a \"model\" of \"type\""},
-        {NULL, NULL, NULL, "'type': 'BPE', 'vocab': {}, 'merges': []", "BPE with the pre-tokenizer ByteLevel"},
-        {NULL, NULL, NULL, "'type': 'WordPiece', 'continuing_subword_prefix': '@@', 'vocab': {}", "than ##"},
-        {NULL, NULL, NULL, "'type': 'WordPiece', 'max_input_chars_per_word': 50, 'vocab': {}", "than 100"},
-        {NULL, NULL, NULL, "'type': 'WordLevel', 'dropout': 0.1, 'vocab': {}", "cannot do 'dropout'"},
-        {NULL, NULL, NULL, "'type': 'WordLevel', 'vocab': {}", "\"vocab\" is no object with tokens"},
+        {NULL, NULL, NULL, "'type': 'BPE', 'vocab': {}, 'merges': []",
+         "BPE with the pre-tokenizer ByteLevel"},
+        {NULL, NULL, NULL, "'type': 'WordPiece', 'continuing_subword_prefix': '@@', 'vocab': {}",
+         "than ##"},
+        {NULL, NULL, NULL, "'type': 'WordPiece', 'max_input_chars_per_word': 50, 'vocab': {}",
+         "than 100"},
+        {NULL, NULL, NULL, "'type': 'WordLevel', 'dropout': 0.1, 'vocab': {}",
+         "cannot do 'dropout'"},
+        {NULL, NULL, NULL, "'type': 'WordLevel', 'vocab': {}",
+         "\"vocab\" is no object with tokens"},
         {NULL, NULL, NULL, "'type': 'WordLevel', 'vocab': []", "\"vocab\" is no object"},
         {NULL, NULL, NULL, "'type': 'WordLevel'", "\"vocab\" is no object"},
         {NULL, NULL, NULL, "'type': 'WordLevel', 'vocab': {'red': 0}", "no token [UNK] or <unk>"},
-        {NULL, NULL, NULL, "'type': 'WordLevel', 'vocab': {'red': 0, 'blue': 2}", "expected an id from 0 to 1"},
+        {NULL, NULL, NULL, "'type': 'WordLevel', 'vocab': {'red': 0, 'blue': 2}",
+         "expected an id from 0 to 1"},
         {NULL, NULL, NULL, "'type': 'WordLevel', 'vocab': {'red': 0, 'blue': 0}", "each once"},
         {NULL, NULL, NULL, "'type': 'WordLevel', 'vocab': {'red': 0, 'red': 1}", "are the same"},
         {NULL, NULL, NULL, "'type': 'WordLevel', 'vocab': {'red': -1}", "expected an id"},
@@ -516,19 +657,24 @@ static void test_json_rules(void)
     Tokenizer t = {0};
     Error err;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        const int status = read_parts(&t, cases[i].more, cases[i].normalizer, cases[i].pre, cases[i].model, &err);
+        const int status =
+            read_parts(&t, cases[i].more, cases[i].normalizer, cases[i].pre, cases[i].model, &err);
         if (!cases[i].message)
             check(!status, "document %d is refused: %s", (int)i, err.text);
         else
-            check(status && strstr(err.text, cases[i].message), "document %d, expected '%s': %s", (int)i,
-                  cases[i].message, status ? err.text : "accepted");
+            check(status && strstr(err.text, cases[i].message), "document %d, expected '%s': %s",
+                  (int)i, cases[i].message, status ? err.text : "accepted");
         tokenizer_free(&t);
     }
     static const char *const glue[] = {
-        "'glue': 3", "'glue': [[1]], 'glue_exceptions': []", "'glue_exceptions': []", "'glue': [[],[],[],[],[]], 'glue_exceptions': 3",
+        "'glue': 3",
+        "'glue': [[1]], 'glue_exceptions': []",
+        "'glue_exceptions': []",
+        "'glue': [[],[],[],[],[]], 'glue_exceptions': 3",
         "'glue': [[],[],[],[],[-1]], 'glue_exceptions': []",
         "'glue': [[],[],[],[],[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17]], 'glue_exceptions': []",
-        "'glue': [[],[],[],[],[]], 'glue_exceptions': [[0,5]]", "'glue': [[],[],[],[],[]], 'glue_exceptions': [[0]]"};
+        "'glue': [[],[],[],[],[]], 'glue_exceptions': [[0,5]]",
+        "'glue': [[],[],[],[],[]], 'glue_exceptions': [[0]]"};
     for (int i = 0; i < 8; i++) {
         char model[400];
         snprintf(model, sizeof model, "'type': 'WordLevel', %s}, %s", vocab, glue[i]);
@@ -536,9 +682,11 @@ static void test_json_rules(void)
               glue[i], err.text);
         tokenizer_free(&t);
     }
-    static const char *const none[] = {"[]", "{}", "3", "{\"model\": 3}", "{\"model\": {}}", "{\"model\""};
+    static const char *const none[] = {"[]",        "{}", "3", "{\"model\": 3}", "{\"model\": {}}",
+                                       "{\"model\""};
     for (int i = 0; i < 6; i++)
-        check(tokenizer_from_json(&t, none[i], strlen(none[i]), &err), "%s is a tokenizer.json", none[i]);
+        check(tokenizer_from_json(&t, none[i], strlen(none[i]), &err), "%s is a tokenizer.json",
+              none[i]);
     /* what is read is done: no lower-casing, blanks only */
     Buffer got = {0};
     check(!read_parts(&t, NULL, NULL, "{'type': 'WhitespaceSplit'}", NULL, &err), "%s", err.text);
@@ -551,7 +699,9 @@ static void test_json_rules(void)
 /* GPT-2's two files, and merges that fit no vocabulary. */
 static void test_gpt2(const char *folder)
 {
-    static const struct { const char *merges, *message; } cases[] = {
+    static const struct {
+        const char *merges, *message;
+    } cases[] = {
         {"\xEF\xBB\xBF#version: 0.2\nh e\nhe l\n", NULL},
         {"h e\r\nhe l\r\n", NULL},
         {"", NULL},
@@ -581,21 +731,24 @@ static void test_gpt2(const char *folder)
         if (cases[i].message) {
             check(status && strstr(err.text, cases[i].message), "merges %d: %s", (int)i, err.text);
         } else if (check(!status, "merges %d: %s", (int)i, err.text)) {
-            check(t.size == 258 + 5 && t.special[TOKEN_CLS] >= 258, "the special tokens are not behind the others");
+            check(t.size == 258 + 5 && t.special[TOKEN_CLS] >= 258,
+                  "the special tokens are not behind the others");
             tokens_of(&t, "hello", '|', &got);
-            check(same(&got, t.merges.count ? "hel|l|o" : "h|e|l|l|o"), "merges %d: %s", (int)i, got.text);
+            check(same(&got, t.merges.count ? "hel|l|o" : "h|e|l|l|o"), "merges %d: %s", (int)i,
+                  got.text);
         }
         tokenizer_free(&t);
     }
     write_file(folder, "vocab.json", "{\"a\": 0}");
-    check(tokenizer_read(&t, folder, &err) && strstr(err.text, "no token for the byte"), "a byte is missing: %s",
-          err.text);
+    check(tokenizer_read(&t, folder, &err) && strstr(err.text, "no token for the byte"),
+          "a byte is missing: %s", err.text);
     /* where two merges make one token, a later one can open the way for an earlier one */
     Buffer other = {0};
     buffer_print(&other, "%s, \"ab\": 256, \"bc\": 257, \"abc\": 258, \"abcab\": 259}", json.text);
     write_file(folder, "vocab.json", other.text);
     write_file(folder, "merges.txt", "a b\nb c\na bc\nabc ab\nab c\n");
-    if (check(!tokenizer_read(&t, folder, &err), "%s", err.text)) tokens_of(&t, "abcabc", '|', &got);
+    if (check(!tokenizer_read(&t, folder, &err), "%s", err.text))
+        tokens_of(&t, "abcabc", '|', &got);
     check(same(&got, "abcab|c"), "a sweep went too far: %s", got.text);
     tokenizer_free(&t);
     free(other.text);
@@ -624,8 +777,11 @@ static void test_damage(void)
             buffer_add(&bad, json.text, json.length);
             for (int i = 0; i <= round % 3; i++) {
                 char *at = bad.text + random_below(&draws, (int)bad.length - 20);
-                if (round % 2) memmove(at, at + 1 + i, bad.length - (size_t)(at - bad.text) - i), bad.length -= 1 + i;
-                else *at = "0123456789\"[]{},:xe\\"[random_below(&draws, 20)];
+                if (round % 2)
+                    memmove(at, at + 1 + i, bad.length - (size_t)(at - bad.text) - i),
+                        bad.length -= 1 + i;
+                else
+                    *at = "0123456789\"[]{},:xe\\"[random_below(&draws, 20)];
             }
             if (tokenizer_from_json(&t, bad.text, bad.length, &err)) {
                 refused++;
@@ -636,7 +792,8 @@ static void test_damage(void)
             tokenizer_free(&t);
             free(bad.text), free(out.text);
         }
-        check(refused > ROUNDS / 2, "%s: only %d of %d damaged files are refused", kinds[k], refused, ROUNDS);
+        check(refused > ROUNDS / 2, "%s: only %d of %d damaged files are refused", kinds[k],
+              refused, ROUNDS);
         free(json.text);
     }
 }
@@ -647,17 +804,20 @@ static void test_large_vocabulary(void)
     Buffer json = {0};
     Tokenizer t = {0};
     Error err;
-    buffer_print(&json, "{\"pre_tokenizer\": {\"type\": \"WhitespaceSplit\"}, \"model\": {\"type\": \"WordLevel\", "
-                        "\"vocab\": {\"[UNK]\": 0, \"[CLS]\": 1, \"[SEP]\": 2, \"[PAD]\": 3, \"[MASK]\": 4");
+    buffer_print(
+        &json,
+        "{\"pre_tokenizer\": {\"type\": \"WhitespaceSplit\"}, \"model\": {\"type\": \"WordLevel\", "
+        "\"vocab\": {\"[UNK]\": 0, \"[CLS]\": 1, \"[SEP]\": 2, \"[PAD]\": 3, \"[MASK]\": 4");
     for (int i = 5; i < WORDS; i++) buffer_print(&json, ", \"w%d\": %d", i, i);
     buffer_print(&json, "}}}");
     if (check(!tokenizer_from_json(&t, json.text, json.length, &err), "%s", err.text))
-        check(t.size == WORDS && tokenizer_find(&t, "w999999") == 999999, "not all of them are found");
+        check(t.size == WORDS && tokenizer_find(&t, "w999999") == 999999,
+              "not all of them are found");
     tokenizer_free(&t);
     free(json.text);
 }
 
-/* ---- the blanks between words ----------------------------------------------------------------------- */
+/* ---- the blanks between words ---------------------------------------------------------------- */
 
 /* Is text the pattern, in which each [UNK] stands for one character or more that are no blanks? */
 static int matches(const char *text, const char *pattern)
@@ -681,7 +841,8 @@ static double lines_given_back(const Tokenizer *t, const char *text, size_t n, F
         end = newline ? (size_t)(newline - text) : n;
         const long length = tokenizer_encode(t, text + at, end - at, ids, 100000);
         tokenizer_decode(t, ids, (int)length, 0, &got);
-        /* what the rules replace a character by: what a vocabulary of characters, all known, makes of it */
+        /* what the rules replace a character by: what a vocabulary of characters, all known, makes
+         * of it */
         for (size_t i = at; i < end;) {
             const unsigned char u = (unsigned char)text[i];
             const size_t k = u < 0x80 ? 1 : u < 0xE0 ? 2 : u < 0xF0 ? 3 : 4;
@@ -707,8 +868,10 @@ static double blanks(const char *train, const char *lines, FILE *exceptions)
     Tokenizer t = {0};
     double share = -1;
     char *text = read_file(train, &n, &err), *other = text ? read_file(lines, &m, &err) : NULL;
-    if (other && !tokenizer_make(&t, &o, text, n, &err)) share = lines_given_back(&t, other, m, exceptions);
-    else fprintf(stderr, "text: %s\n", err.text);
+    if (other && !tokenizer_make(&t, &o, text, n, &err))
+        share = lines_given_back(&t, other, m, exceptions);
+    else
+        fprintf(stderr, "text: %s\n", err.text);
     tokenizer_free(&t);
     free(text), free(other);
     return share;
@@ -716,13 +879,15 @@ static double blanks(const char *train, const char *lines, FILE *exceptions)
 
 static void test_blanks(void)
 {
-    static const struct { const char *train, *lines; } cases[] = {
-        {"data/greetings-train.txt", "data/greetings-test.txt"},
-        {"data/simple-train.txt", "data/simple-test.txt"},
-        {"test/words/lines.txt", "test/words/lines.txt"}};
+    static const struct {
+        const char *train, *lines;
+    } cases[] = {{"data/greetings-train.txt", "data/greetings-test.txt"},
+                 {"data/simple-train.txt", "data/simple-test.txt"},
+                 {"test/words/lines.txt", "test/words/lines.txt"}};
     for (int i = 0; i < 3; i++) {
         const double share = blanks(cases[i].train, cases[i].lines, NULL);
-        check(share >= 0.98, "%s: %.1f %% of the lines come back as they were", cases[i].lines, 100 * share);
+        check(share >= 0.98, "%s: %.1f %% of the lines come back as they were", cases[i].lines,
+              100 * share);
     }
     /* a quotation mark opens and closes by turns, wherever it stood before */
     static const char lines[] = "red \"the\" blue \"fig\" red\n\"red\" the \"blue\"";
@@ -732,7 +897,7 @@ static void test_blanks(void)
     tokenizer_free(&t);
 }
 
-/* ---- all ------------------------------------------------------------------------------------------- */
+/* ---- all ------------------------------------------------------------------------------------- */
 
 int main(int argc, char **argv)
 {

@@ -1,8 +1,9 @@
-/* unit.c - the unit tests of tdiff.c. No files are read: every number is drawn from the library's own
- * generator, every expectation is a formula, libm, a naive loop, or a central difference.
+/* unit.c - the unit tests of tdiff.c. No files are read: every number is drawn from the library's
+ * own generator, every expectation is a formula, libm, a naive loop, or a central difference.
  *
- * The file is built twice. In double precision (-DTDIFF_DOUBLE) a derivative can be told from a slightly wrong
- * one; in float, the elementary functions and the order of sums are what there is to test. */
+ * The file is built twice. In double precision (-DTDIFF_DOUBLE) a derivative can be told from a
+ * slightly wrong one; in float, the elementary functions and the order of sums are what there is to
+ * test. */
 #include "tdiff.h"
 #include <float.h>
 #include <math.h>
@@ -12,9 +13,12 @@
 
 enum { DOUBLE = sizeof(real) == 8 };
 
-/* ---- counting ------------------------------------------------------------------------------------ */
+/* ---- counting -------------------------------------------------------------------------------- */
 
-static struct { const char *name; int passed, failed, all_passed, all_failed; } group;
+static struct {
+    const char *name;
+    int passed, failed, all_passed, all_failed;
+} group;
 
 static int check(int ok, const char *format, ...)
 {
@@ -32,18 +36,26 @@ static int check(int ok, const char *format, ...)
 
 static int near(double got, double want, double tolerance, const char *what)
 {
-    return check(fabs(got - want) <= tolerance, "%s: got %.9g, expected %.9g within %g", what, got, want, tolerance);
+    return check(fabs(got - want) <= tolerance, "%s: got %.9g, expected %.9g within %g", what, got,
+                 want, tolerance);
 }
 
-/* ---- memory and data: all is freed when its group ends -------------------------------------------- */
+/* ---- memory and data: all is freed when its group ends --------------------------------------- */
 
-static struct { void *block[4096]; int count; uint64_t draws; } pool;
+static struct {
+    void *block[4096];
+    int count;
+    uint64_t draws;
+} pool;
 
 static void *take(size_t count, size_t size)
 {
     Error err;
     void *p = pool.count < 4096 ? checked_alloc(count, size, &err) : NULL;
-    if (!p) { fprintf(stderr, "unit: out of memory\n"); exit(1); }
+    if (!p) {
+        fprintf(stderr, "unit: out of memory\n");
+        exit(1);
+    }
     return pool.block[pool.count++] = p;
 }
 
@@ -54,7 +66,10 @@ static void release(void)
 
 static real *zeros(size_t n) { return take(n, sizeof(real)); }
 static uint64_t new_key(void) { return rng_key(2024, RNG_VALIDATION, 0, pool.draws++); }
-static double unit_interval(uint64_t key, size_t i) { return rng_u32(key, (uint32_t)i) / 4294967296.0; }
+static double unit_interval(uint64_t key, size_t i)
+{
+    return rng_u32(key, (uint32_t)i) / 4294967296.0;
+}
 
 static void randomise(real *x, size_t n, double scale)
 {
@@ -84,28 +99,37 @@ static double largest(const real *x, size_t n)
     return most;
 }
 
-static void near_all(const real *got, const real *want, size_t n, double tolerance, const char *what)
+static void near_all(const real *got, const real *want, size_t n, double tolerance,
+                     const char *what)
 {
     const double scale = largest(want, n);
     size_t bad = 0, where = 0;
     for (size_t i = 0; i < n; i++)
         if (!(fabs(got[i] - want[i]) <= tolerance * scale) && !bad++) where = i;
-    check(!bad && scale > 0, "%s: %zu differ, first [%zu]: got %.12g, expected %.12g", what, bad, where,
-          (double)got[where], (double)want[where]);
+    check(!bad && scale > 0, "%s: %zu differ, first [%zu]: got %.12g, expected %.12g", what, bad,
+          where, (double)got[where], (double)want[where]);
 }
 
-/* ---- gradients ------------------------------------------------------------------------------------ */
+/* ---- gradients ------------------------------------------------------------------------------- */
 
 /* x, and what is claimed to be d loss / d x */
-typedef struct { const char *name; real *x, *grad; size_t n; int adds; } Slot;
+typedef struct {
+    const char *name;
+    real *x, *grad;
+    size_t n;
+    int adds;
+} Slot;
 
-/* Signed central differences against the claim, relative to the largest of the tensor. A tensor whose gradient must
- * be 0 in theory (zero) is held to absolute bounds; any other must have one, else a test of nothing would pass. */
-static void check_gradient(const char *where, const Slot *s, int zero, double (*loss)(void *), void *context)
+/* Signed central differences against the claim, relative to the largest of the tensor. A tensor
+ * whose gradient must be 0 in theory (zero) is held to absolute bounds; any other must have one,
+ * else a test of nothing would pass. */
+static void check_gradient(const char *where, const Slot *s, int zero, double (*loss)(void *),
+                           void *context)
 {
     enum { MOST = 200 };
     const double rounding = 1e-11; /* of the loss, divided by h */
-    const double h = 2e-4; /* of four points: with an error of order h^4, h need not be so small that rounding shows */
+    const double h = 2e-4; /* of four points: with an error of order h^4, h need not be so small
+                              that rounding shows */
     const uint64_t key = new_key();
     static const int point[] = {-2, -1, 1, 2}, weight[] = {1, -8, 8, -1};
     double most = 0, worst = -1, analytic = 0, numeric = 0;
@@ -121,14 +145,17 @@ static void check_gradient(const char *where, const Slot *s, int zero, double (*
         s->x[i] = x;
         error = fabs(difference - s->grad[i]);
         most = fmax(most, fabs(difference));
-        if (!(error <= worst)) worst = error, index = i, analytic = s->grad[i], numeric = difference;
+        if (!(error <= worst))
+            worst = error, index = i, analytic = s->grad[i], numeric = difference;
     }
-    check(zero ? most < 1e-8 && largest(s->grad, s->n) < 1e-12 : most > 1e-6 && worst <= 1e-7 * most + rounding,
-          "%s %s[%zu]: analytic %.12g, numeric %.12g, largest of the tensor %.6g%s", where, s->name, index, analytic,
-          numeric, most, zero ? ", must be 0" : "");
+    check(zero ? most < 1e-8 && largest(s->grad, s->n) < 1e-12
+               : most > 1e-6 && worst <= 1e-7 * most + rounding,
+          "%s %s[%zu]: analytic %.12g, numeric %.12g, largest of the tensor %.6g%s", where, s->name,
+          index, analytic, numeric, most, zero ? ", must be 0" : "");
 }
 
-/* A layer on a bench. Its case function is called with SHAPES to list its inputs, then to run either way. */
+/* A layer on a bench. Its case function is called with SHAPES to list its inputs, then to run
+ * either way. */
 typedef enum { SHAPES, FORWARD, BACKWARD } Phase;
 typedef struct {
     const int *dim;
@@ -155,8 +182,10 @@ static void linear_case(void *bench, Phase phase)
     Bench *b = bench;
     const int M = b->dim[0], O = b->dim[1], I = b->dim[2];
     Slot *in = &b->slot[0], *w = &b->slot[1], *bias = &b->slot[2];
-    if (phase == SHAPES) slot(b, "in", M * I, 0), slot(b, "w", O * I, 1), slot(b, "b", O, 1), b->out_size = M * O;
-    else if (phase == FORWARD) linear_forward(b->out, in->x, w->x, bias->x, M, O, I);
+    if (phase == SHAPES)
+        slot(b, "in", M * I, 0), slot(b, "w", O * I, 1), slot(b, "b", O, 1), b->out_size = M * O;
+    else if (phase == FORWARD)
+        linear_forward(b->out, in->x, w->x, bias->x, M, O, I);
     else { /* in two parts, as threads would */
         linear_backward_input(in->grad, b->dout, w->x, M, O, I);
         linear_backward_weights(w->grad, bias->grad, b->dout, in->x, M, O, I, 0, O / 3);
@@ -170,49 +199,74 @@ static void layernorm_case(void *bench, Phase phase)
     const int M = b->dim[0], C = b->dim[1];
     Slot *in = &b->slot[0], *gamma = &b->slot[1], *beta = &b->slot[2];
     real *normed = b->scratch[0], *rstd = b->scratch[1];
-    if (phase == SHAPES) slot(b, "in", M * C, 0), slot(b, "gamma", C, 1), slot(b, "beta", C, 1), b->out_size = M * C;
-    else if (phase == FORWARD) layernorm_forward(b->out, normed, rstd, in->x, gamma->x, beta->x, M, C);
-    else layernorm_backward(in->grad, gamma->grad, beta->grad, b->dout, normed, rstd, gamma->x, M, C);
+    if (phase == SHAPES)
+        slot(b, "in", M * C, 0), slot(b, "gamma", C, 1), slot(b, "beta", C, 1), b->out_size = M * C;
+    else if (phase == FORWARD)
+        layernorm_forward(b->out, normed, rstd, in->x, gamma->x, beta->x, M, C);
+    else
+        layernorm_backward(in->grad, gamma->grad, beta->grad, b->dout, normed, rstd, gamma->x, M,
+                           C);
 }
 
 static void elementwise(Bench *b, Phase phase, void (*forward)(real *, const real *, size_t),
                         void (*backward)(real *, const real *, const real *, size_t), int from_out)
 {
     const size_t n = b->dim[0];
-    if (phase == SHAPES) slot(b, "in", n, 0), b->out_size = n;
-    else if (phase == FORWARD) forward(b->out, b->slot[0].x, n);
-    else backward(b->slot[0].grad, b->dout, from_out ? b->out : b->slot[0].x, n);
+    if (phase == SHAPES)
+        slot(b, "in", n, 0), b->out_size = n;
+    else if (phase == FORWARD)
+        forward(b->out, b->slot[0].x, n);
+    else
+        backward(b->slot[0].grad, b->dout, from_out ? b->out : b->slot[0].x, n);
 }
-static void gelu_case(void *bench, Phase phase) { elementwise(bench, phase, gelu_forward, gelu_backward, 0); }
-static void tanh_case(void *bench, Phase phase) { elementwise(bench, phase, tanh_forward, tanh_backward, 1); }
-static void silu_case(void *bench, Phase phase) { elementwise(bench, phase, silu_forward, silu_backward, 0); }
+static void gelu_case(void *bench, Phase phase)
+{
+    elementwise(bench, phase, gelu_forward, gelu_backward, 0);
+}
+static void tanh_case(void *bench, Phase phase)
+{
+    elementwise(bench, phase, tanh_forward, tanh_backward, 1);
+}
+static void silu_case(void *bench, Phase phase)
+{
+    elementwise(bench, phase, silu_forward, silu_backward, 0);
+}
 
 static void attention_case(void *bench, Phase phase)
 {
     Bench *b = bench;
     const int B = b->dim[0], N = b->dim[1], C = b->dim[2], H = b->dim[3];
     real *qkv = b->slot[0].x, *att = b->scratch[0], *dropped = b->scratch[1], *ds = b->scratch[2];
-    if (phase == SHAPES) slot(b, "qkv", B * N * 3 * C, 0), b->out_size = B * N * C;
-    else if (phase == FORWARD) attention_forward(b->out, att, dropped, qkv, b->drop, B, N, C, H);
-    else attention_backward(b->slot[0].grad, ds, dropped, b->dout, att, qkv, b->drop, B, N, C, H);
+    if (phase == SHAPES)
+        slot(b, "qkv", B * N * 3 * C, 0), b->out_size = B * N * C;
+    else if (phase == FORWARD)
+        attention_forward(b->out, att, dropped, qkv, b->drop, B, N, C, H);
+    else
+        attention_backward(b->slot[0].grad, ds, dropped, b->dout, att, qkv, b->drop, B, N, C, H);
 }
 
 static void dropout_case(void *bench, Phase phase)
 {
     Bench *b = bench;
     const size_t n = b->dim[0];
-    if (phase == SHAPES) slot(b, "in", n, 0), b->out_size = n;
-    else if (phase == FORWARD) dropout_forward(b->out, b->slot[0].x, n, b->drop);
-    else dropout_backward(b->slot[0].grad, b->dout, n, b->drop);
+    if (phase == SHAPES)
+        slot(b, "in", n, 0), b->out_size = n;
+    else if (phase == FORWARD)
+        dropout_forward(b->out, b->slot[0].x, n, b->drop);
+    else
+        dropout_backward(b->slot[0].grad, b->dout, n, b->drop);
 }
 
 static void embedding_case(void *bench, Phase phase)
 {
     Bench *b = bench;
     const int M = b->dim[0], D = b->dim[1], V = b->dim[2];
-    if (phase == SHAPES) slot(b, "table", V * D, 1), b->out_size = M * D, b->ids = words(M, V);
-    else if (phase == FORWARD) embedding_forward(b->out, b->slot[0].x, b->ids, M, D);
-    else embedding_backward(b->slot[0].grad, b->dout, b->ids, M, D);
+    if (phase == SHAPES)
+        slot(b, "table", V * D, 1), b->out_size = M * D, b->ids = words(M, V);
+    else if (phase == FORWARD)
+        embedding_forward(b->out, b->slot[0].x, b->ids, M, D);
+    else
+        embedding_backward(b->slot[0].grad, b->dout, b->ids, M, D);
 }
 
 static void mse_case(void *bench, Phase phase)
@@ -220,9 +274,12 @@ static void mse_case(void *bench, Phase phase)
     Bench *b = bench;
     const int B = b->dim[0], n = b->dim[1];
     Slot *target = &b->slot[0], *out = &b->slot[1];
-    if (phase == SHAPES) slot(b, "target", B * n, 1), slot(b, "out", B * n, 1), b->values = B;
-    else if (phase == FORWARD) mse_forward(b->value, target->x, out->x, B, n);
-    else mse_backward(target->grad, out->grad, target->x, out->x, b->dout, B, n);
+    if (phase == SHAPES)
+        slot(b, "target", B * n, 1), slot(b, "out", B * n, 1), b->values = B;
+    else if (phase == FORWARD)
+        mse_forward(b->value, target->x, out->x, B, n);
+    else
+        mse_backward(target->grad, out->grad, target->x, out->x, b->dout, B, n);
 }
 
 static void decoder_nll_case(void *bench, Phase phase)
@@ -235,9 +292,11 @@ static void decoder_nll_case(void *bench, Phase phase)
     e.data = table->x, h.data = bias->x;
     m.embedding = e.data, m.lm_head_bias = &h, m.config.vocab = V, m.config.emb_dim = D;
     if (phase == SHAPES) {
-        slot(b, "x_start", B * N * D, 1), slot(b, "word_embedding", V * D, 1), slot(b, "lm_head.bias", V, 1);
+        slot(b, "x_start", B * N * D, 1), slot(b, "word_embedding", V * D, 1),
+            slot(b, "lm_head.bias", V, 1);
         b->values = B, b->ids = words(B * N, V);
-    } else if (phase == FORWARD) decoder_nll_forward(b->value, b->scratch[0], &m, x->x, b->ids, B, N);
+    } else if (phase == FORWARD)
+        decoder_nll_forward(b->value, b->scratch[0], &m, x->x, b->ids, B, N);
     else {
         decoder_nll_backward(x->grad, b->scratch[0], &m, b->ids, b->dout, B, N);
         linear_backward_weights(table->grad, bias->grad, b->scratch[0], x->x, B * N, V, D, 0, V);
@@ -248,12 +307,16 @@ static void tT_case(void *bench, Phase phase)
 {
     Bench *b = bench;
     const int B = b->dim[0], n = b->dim[1];
-    if (phase == SHAPES) slot(b, "x_start", B * n, 1), b->values = B;
-    else if (phase == FORWARD) tT_loss_forward(b->value, b->slot[0].x, &b->d, B, n);
-    else tT_loss_backward(b->slot[0].grad, b->slot[0].x, &b->d, b->dout, B, n);
+    if (phase == SHAPES)
+        slot(b, "x_start", B * n, 1), b->values = B;
+    else if (phase == FORWARD)
+        tT_loss_forward(b->value, b->slot[0].x, &b->d, B, n);
+    else
+        tT_loss_backward(b->slot[0].grad, b->slot[0].x, &b->d, b->dout, B, n);
 }
 
-static double bench_loss(void *bench) /* a random direction of the output, so that every element counts differently */
+static double bench_loss(
+    void *bench) /* a random direction of the output, so that every element counts differently */
 {
     Bench *b = bench;
     double loss = 0;
@@ -263,22 +326,46 @@ static double bench_loss(void *bench) /* a random direction of the output, so th
     return loss;
 }
 
-static const struct { const char *name; void (*run)(void *, Phase); int shapes[8][4]; double rate; } layers[] = {
-    {"linear", linear_case, {{1, 1, 1}, {3, 5, 2}, {1, 3, 7}, {7, 33, 5}, {5, 1, 17}}, 0}, /* M O I */
-    {"layernorm", layernorm_case, {{1, 5}, {3, 3}, {4, 17}, {2, 33}, {7, 64}}, 0},          /* M C */
+static const struct {
+    const char *name;
+    void (*run)(void *, Phase);
+    int shapes[8][4];
+    double rate;
+} layers[] = {
+    {"linear",
+     linear_case,
+     {{1, 1, 1}, {3, 5, 2}, {1, 3, 7}, {7, 33, 5}, {5, 1, 17}},
+     0},                                                                           /* M O I */
+    {"layernorm", layernorm_case, {{1, 5}, {3, 3}, {4, 17}, {2, 33}, {7, 64}}, 0}, /* M C */
     {"gelu", gelu_case, {{1}, {37}, {200}}, 0},
     {"tanh", tanh_case, {{1}, {37}, {200}}, 0},
     {"silu", silu_case, {{1}, {37}, {200}}, 0},
-    {"attention", attention_case,                                                         /* B N C H */
-     {{1, 1, 5, 1}, {1, 3, 5, 1}, {2, 3, 6, 2}, {3, 1, 4, 4}, {1, 3, 5, 5}, {2, 4, 6, 3}, {1, 17, 3, 1}, {1, 5, 34, 2}},
+    {"attention",
+     attention_case, /* B N C H */
+     {{1, 1, 5, 1},
+      {1, 3, 5, 1},
+      {2, 3, 6, 2},
+      {3, 1, 4, 4},
+      {1, 3, 5, 5},
+      {2, 4, 6, 3},
+      {1, 17, 3, 1},
+      {1, 5, 34, 2}},
      0},
-    {"attention with dropout", attention_case,
-     {{1, 3, 5, 1}, {2, 3, 6, 2}, {3, 1, 4, 4}, {1, 3, 5, 5}, {2, 4, 6, 3}, {1, 17, 3, 1}, {1, 5, 34, 2}}, 0.3},
+    {"attention with dropout",
+     attention_case,
+     {{1, 3, 5, 1},
+      {2, 3, 6, 2},
+      {3, 1, 4, 4},
+      {1, 3, 5, 5},
+      {2, 4, 6, 3},
+      {1, 17, 3, 1},
+      {1, 5, 34, 2}},
+     0.3},
     {"dropout", dropout_case, {{37}, {200}}, 0.3},
-    {"embedding", embedding_case, {{1, 1, 1}, {9, 3, 4}, {5, 33, 7}}, 0},                  /* M D V */
-    {"mse", mse_case, {{1, 1}, {3, 5}, {2, 37}}, 0},                                       /* B n */
-    {"decoder_nll", decoder_nll_case, {{1, 1, 6, 1}, {1, 3, 7, 5}, {2, 3, 20, 3}}, 0},     /* B N V D */
-    {"tT", tT_case, {{1, 1}, {3, 5}, {2, 37}}, 0},                                         /* B n */
+    {"embedding", embedding_case, {{1, 1, 1}, {9, 3, 4}, {5, 33, 7}}, 0},              /* M D V */
+    {"mse", mse_case, {{1, 1}, {3, 5}, {2, 37}}, 0},                                   /* B n */
+    {"decoder_nll", decoder_nll_case, {{1, 1, 6, 1}, {1, 3, 7, 5}, {2, 3, 20, 3}}, 0}, /* B N V D */
+    {"tT", tT_case, {{1, 1}, {3, 5}, {2, 37}}, 0},                                     /* B n */
 };
 
 static void test_layer(int which, const int *dim)
@@ -307,9 +394,14 @@ static void test_layer(int which, const int *dim)
     diffusion_free(&b.d);
 }
 
-/* ---- the whole loss -------------------------------------------------------------------------------- */
+/* ---- the whole loss -------------------------------------------------------------------------- */
 
-typedef struct { Config c; int B, t[4]; double rate; int weighted; } Setup;
+typedef struct {
+    Config c;
+    int B, t[4];
+    double rate;
+    int weighted;
+} Setup;
 typedef struct {
     Model m;
     Workspace w;
@@ -320,7 +412,8 @@ typedef struct {
     real *noise_x0, *noise_t, *weight;
     int self_condition;
     Dropout drop;
-    real *table[5], *droute[5]; /* test_routes: a copy of the embedding for each use, and its gradient */
+    real *table[5],
+        *droute[5]; /* test_routes: a copy of the embedding for each use, and its gradient */
 } World;
 
 static int open_world(World *x, const Setup *s)
@@ -328,11 +421,14 @@ static int open_world(World *x, const Setup *s)
     Error err;
     memset(x, 0, sizeof *x);
     x->B = s->B, x->N = s->c.seq_len, x->t = s->t;
-    if (!check(!model_init(&x->m, &s->c, &err) && !workspace_init(&x->w, &s->c, x->B, x->N, 1, &err) &&
-               !diffusion_init(&x->d, s->c.noise_schedule, s->c.diffusion_steps, NULL, &err), "%s", err.text))
+    if (!check(!model_init(&x->m, &s->c, &err) &&
+                   !workspace_init(&x->w, &s->c, x->B, x->N, 1, &err) &&
+                   !diffusion_init(&x->d, s->c.noise_schedule, s->c.diffusion_steps, NULL, &err),
+               "%s", err.text))
         return -1;
 
-    randomise(x->m.params, x->m.num_params, 0.6); /* all of it, LayerNorm too: exact 1 and 0 would hide mistakes */
+    randomise(x->m.params, x->m.num_params,
+              0.6); /* all of it, LayerNorm too: exact 1 and 0 would hide mistakes */
     for (int i = 0; i < x->m.num_tensors; i++)
         for (size_t k = 0; k < x->m.tensors[i].size && x->m.tensors[i].init == INIT_ONE; k++)
             x->m.tensors[i].data[k] += 1;
@@ -414,11 +510,16 @@ static double world_loss(void *world) /* what the gradient is of: each example w
     return x->weight ? sum : loss;
 }
 
-/* vocab seq_len max_positions emb_dim hidden layers heads ffn time_dim T schedule, B, t, dropout. Schedule 5 (pw_lin)
- * of few steps keeps much of x_start in x_{T-1}: tT_loss and route 1 then weigh as much as the rest. */
+/* vocab seq_len max_positions emb_dim hidden layers heads ffn time_dim T schedule, B, t, dropout.
+ * Schedule 5 (pw_lin) of few steps keeps much of x_start in x_{T-1}: tT_loss and route 1 then weigh
+ * as much as the rest. */
 static const Setup setups[] = {
     {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5, 0, 0, 0, 0}, 3, {0, 5, 2, 0}, 0, 0},
-    {{7, 3, 4, 4, 4, 2, 1, 5, 3, 6, 5, 0, 0, 0, 1}, 3, {0, 5, 2, 0}, 0, 0}, /* projections are identities */
+    {{7, 3, 4, 4, 4, 2, 1, 5, 3, 6, 5, 0, 0, 0, 1},
+     3,
+     {0, 5, 2, 0},
+     0,
+     0}, /* projections are identities */
     {{9, 4, 4, 5, 6, 1, 3, 7, 4, 8, 5, 0, 0, 0, 0}, 2, {7, 0, 0, 0}, 0, 0},
     {{6, 3, 3, 2, 5, 2, 1, 3, 2, 5, 0, 0, 0, 0, 0}, 3, {4, 0, 1, 0}, 0, 0},
     {{6, 3, 3, 4, 5, 1, 5, 6, 5, 7, 5, 0, 0, 0, 0}, 2, {0, 6, 0, 0}, 0, 0},
@@ -428,8 +529,13 @@ static const Setup setups[] = {
     {{7, 3, 3, 3, 4, 1, 2, 5, 3, 6, 5, 0, 0, 0, 0}, 1, {5, 0, 0, 0}, 0, 0},
     {{9, 4, 5, 3, 6, 2, 2, 5, 3, 6, 5, 0, 0, 0, 0}, 4, {0, 5, 0, 3}, 0.2, 0},
     {{6, 3, 3, 2, 5, 2, 1, 3, 2, 5, 0, 0, 0, 0, 0}, 3, {4, 0, 1, 0}, 0.2, 0},
-    {{20, 18, 18, 17, 18, 1, 1, 34, 18, 9, 5, 0, 0, 0, 0}, 2, {0, 8, 0, 0}, 0, 0}, /* beyond 16 lanes; more than 200 elements */
-    /* behind the schedule: what is predicted, self-conditioning, norm of the embeddings; at the end: weighted examples */
+    {{20, 18, 18, 17, 18, 1, 1, 34, 18, 9, 5, 0, 0, 0, 0},
+     2,
+     {0, 8, 0, 0},
+     0,
+     0}, /* beyond 16 lanes; more than 200 elements */
+    /* behind the schedule: what is predicted, self-conditioning, norm of the embeddings; at the
+       end: weighted examples */
     {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5, PREDICT_EPSILON, 0, 0, 0}, 3, {0, 5, 2, 0}, 0, 0},
     {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5, PREDICT_SOFTMAX, 0, 1, 0}, 3, {0, 5, 2, 0}, 0, 0},
     {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5, PREDICT_XSTART, 1, 0, 0}, 3, {0, 5, 2, 0}, 0, 0},
@@ -443,8 +549,8 @@ static void test_whole_loss(const Setup *s)
 {
     World x;
     char where[100];
-    snprintf(where, sizeof where, "B=%d N=%d C=%d H=%d dropout %g", s->B, s->c.seq_len, s->c.hidden, s->c.heads,
-             s->rate);
+    snprintf(where, sizeof where, "B=%d N=%d C=%d H=%d dropout %g", s->B, s->c.seq_len, s->c.hidden,
+             s->c.heads, s->rate);
     if (!open_world(&x, s)) {
         double loss = run_loss(&x, 1);
         near(loss, run_loss(&x, 0), 0, "the loss without and with backward");
@@ -452,8 +558,8 @@ static void test_whole_loss(const Setup *s)
             Tensor *t = &x.m.tensors[i];
             Slot slot_i = {t->name, t->data, t->grad, t->size, 1};
             /* softmax does not feel what all keys share; nor, over one position, anything */
-            int zero =
-                strstr(t->name, "key.bias") || (x.N == 1 && (strstr(t->name, "key.") || strstr(t->name, "query.")));
+            int zero = strstr(t->name, "key.bias") ||
+                       (x.N == 1 && (strstr(t->name, "key.") || strstr(t->name, "query.")));
             check_gradient(where, &slot_i, zero, world_loss, &x);
         }
     }
@@ -470,14 +576,17 @@ static void test_twice(const Setup *s)
         run_loss(&x, 1);
         for (int i = 0; i < x.m.num_tensors; i++) {
             const Tensor *t = &x.m.tensors[i];
-            if (strstr(t->name, "query.") || strstr(t->name, "key.")) continue; /* may be rounding around 0 */
-            near_all(t->grad, twice + (t->grad - x.m.grads), t->size, DOUBLE ? 1e-12 : 1e-5, t->name);
+            if (strstr(t->name, "query.") || strstr(t->name, "key."))
+                continue; /* may be rounding around 0 */
+            near_all(t->grad, twice + (t->grad - x.m.grads), t->size, DOUBLE ? 1e-12 : 1e-5,
+                     t->name);
         }
     }
     close_world(&x);
 }
 
-/* The loss put together from the library's pairs, with a table of its own for each of the embedding's five uses. */
+/* The loss put together from the library's pairs, with a table of its own for each of the
+ * embedding's five uses. */
 static double routes(World *x, int backward)
 {
     const int B = x->B, N = x->N, D = x->m.config.emb_dim, V = x->m.config.vocab, M = B * N;
@@ -502,13 +611,15 @@ static double routes(World *x, int backward)
     mse_forward(x->terms.mse, noised[1], out, B, n);
     tT_loss_forward(x->terms.tT_loss, noised[2], &x->d, B, n);
     decoder_nll_forward(x->terms.decoder_nll, logits, &head, noised[3], x->ids, B, N);
-    for (int b = 0; b < B; b++) loss += (x->terms.mse[b] + x->terms.tT_loss[b] + x->terms.decoder_nll[b]) / B;
+    for (int b = 0; b < B; b++)
+        loss += (x->terms.mse[b] + x->terms.tT_loss[b] + x->terms.decoder_nll[b]) / B;
     if (!backward) return loss;
 
     dout = zeros(M * D), dx_t = zeros(M * D);
     mse_backward(dx[1], dout, noised[1], out, weight, B, n);
     denoiser_backward(&x->m, &x->w, dx_t, dout, x_t, B, N, x->drop);
-    for (size_t i = 0; i < M * (size_t)D; i++) dx[0][i] = (real)sqrt(x->d.alphas_cumprod[x->t[i / n]]) * dx_t[i];
+    for (size_t i = 0; i < M * (size_t)D; i++)
+        dx[0][i] = (real)sqrt(x->d.alphas_cumprod[x->t[i / n]]) * dx_t[i];
     tT_loss_backward(dx[2], noised[2], &x->d, weight, B, n);
     decoder_nll_backward(dx[3], logits, &head, x->ids, weight, B, N);
     linear_backward_weights(x->droute[4], zeros(V), logits, noised[3], M, V, D, 0, V);
@@ -529,7 +640,8 @@ static void test_routes(const Setup *s)
     static const char *const names[] = {"route 1, x_t", "route 2, the target", "route 3, tT_loss",
                                         "route 4, the decoder's input", "route 5, lm_head"};
     World x;
-    if (s->c.predict || s->c.self_conditioning || s->c.emb_norm || s->weighted) return; /* more routes than five */
+    if (s->c.predict || s->c.self_conditioning || s->c.emb_norm || s->weighted)
+        return; /* more routes than five */
     if (!open_world(&x, s)) {
         const Tensor *e = x.m.word_embedding;
         real *total = zeros(e->size);
@@ -545,7 +657,8 @@ static void test_routes(const Setup *s)
         }
         memset(x.m.grads, 0, x.m.num_params * sizeof(real));
         near(run_loss(&x, 1), loss, 1e-12 * loss, "the loss of training_losses and of its parts");
-        near_all(e->grad, total, e->size, 1e-12, "word_embedding's gradient and the sum of five routes");
+        near_all(e->grad, total, e->size, 1e-12,
+                 "word_embedding's gradient and the sum of five routes");
     }
     close_world(&x);
 }
@@ -556,7 +669,8 @@ static double frozen_loss(void *world)
     World *x = world;
     const size_t n = (size_t)x->N * x->m.config.emb_dim;
     double loss = 0;
-    denoiser_forward(&x->m, &x->w, x->table[0], x->table[1], x->table[2], x->table[3], x->B, x->N, x->drop);
+    denoiser_forward(&x->m, &x->w, x->table[0], x->table[1], x->table[2], x->table[3], x->B, x->N,
+                     x->drop);
     mse_forward(x->terms.mse, x->table[4], x->table[0], x->B, n);
     for (int b = 0; b < x->B; b++) loss += x->terms.mse[b] / x->B;
     return loss;
@@ -564,7 +678,8 @@ static double frozen_loss(void *world)
 
 static void test_self_conditioning(void)
 {
-    static const Setup s = {{9, 4, 5, 5, 6, 1, 3, 7, 4, 8, 5, PREDICT_XSTART, 1, 0, 0}, 3, {7, 0, 2, 0}, 0, 0};
+    static const Setup s = {
+        {9, 4, 5, 5, 6, 1, 3, 7, 4, 8, 5, PREDICT_XSTART, 1, 0, 0}, 3, {7, 0, 2, 0}, 0, 0};
     World x;
     if (!open_world(&x, &s)) {
         const size_t n = (size_t)x.B * x.N * s.c.emb_dim;
@@ -584,13 +699,14 @@ static void test_self_conditioning(void)
             Tensor *t = &x.m.tensors[i];
             Slot slot_i = {t->name, t->data, t->grad, t->size, 1};
             if (t != x.m.word_embedding && t != x.m.lm_head_bias) /* these have other routes, too */
-                check_gradient("self-conditioning", &slot_i, strstr(t->name, "key.bias") != NULL, frozen_loss, &x);
+                check_gradient("self-conditioning", &slot_i, strstr(t->name, "key.bias") != NULL,
+                               frozen_loss, &x);
         }
     }
     close_world(&x);
 }
 
-/* ---- matmul ----------------------------------------------------------------------------------------- */
+/* ---- matmul ---------------------------------------------------------------------------------- */
 
 static real *uniform(size_t n)
 {
@@ -600,22 +716,26 @@ static real *uniform(size_t n)
     return x;
 }
 
-/* Words so far apart that the softmax of most is nothing: a gradient must be 0 then, not a denormal number, which is slow. */
+/* Words so far apart that the softmax of most is nothing: a gradient must be 0 then, not a denormal
+ * number, which is slow. */
 static void test_denormals(void)
 {
     enum { B = 8, N = 12, V = 300, D = 64 };
-    real *table = normal(V * D, 1), *x = zeros(B * N * D), *dx = zeros(B * N * D), *probs = zeros(B * N * V), weight[B];
+    real *table = normal(V * D, 1), *x = zeros(B * N * D), *dx = zeros(B * N * D),
+         *probs = zeros(B * N * V), weight[B];
     double nll[B];
     const int *ids = words(B * N, V);
     int denormal = 0, none = 0;
     Tensor bias = {0};
     Model m = {0};
-    m.embedding = table, m.lm_head_bias = &bias, m.config.vocab = V, m.config.emb_dim = D, bias.data = zeros(V);
+    m.embedding = table, m.lm_head_bias = &bias, m.config.vocab = V, m.config.emb_dim = D,
+    bias.data = zeros(V);
     for (int i = 0; i < B * N * D; i++) x[i] = table[ids[i / D] * D + i % D];
     for (int b = 0; b < B; b++) weight[b] = (real)1 / B;
     decoder_nll_forward(nll, probs, &m, x, ids, B, N);
     decoder_nll_backward(dx, probs, &m, ids, weight, B, N);
-    for (int i = 0; i < B * N * V; i++) denormal += probs[i] != 0 && fabs(probs[i]) < FLT_MIN, none += probs[i] == 0;
+    for (int i = 0; i < B * N * V; i++)
+        denormal += probs[i] != 0 && fabs(probs[i]) < FLT_MIN, none += probs[i] == 0;
     check(!denormal, "%d gradients of %d are denormal", denormal, B * N * V);
     check(none > B * N * V / 2, "only %d of %d gradients are 0", none, B * N * V);
 }
@@ -636,27 +756,33 @@ static void test_matmul(int M, int N, int K, int ta, int tb)
         for (int j = 0; j < N; j++) {
             double want = start[(size_t)i * N + j];
             for (size_t k = 0; k < (size_t)K; k++)
-                want += (double)(ta ? a[k * M + i] : a[(size_t)i * K + k]) * (tb ? b[(size_t)j * K + k] : b[k * N + j]);
-            if (!(fabs(c[(size_t)i * N + j] - want) <= tolerance) && !bad++) where = (size_t)i * N + j;
+                want += (double)(ta ? a[k * M + i] : a[(size_t)i * K + k]) *
+                        (tb ? b[(size_t)j * K + k] : b[k * N + j]);
+            if (!(fabs(c[(size_t)i * N + j] - want) <= tolerance) && !bad++)
+                where = (size_t)i * N + j;
         }
-    check(!bad, "%dx%dx%d, transposed %d %d: %zu differ, first [%zu] = %g", M, N, K, ta, tb, bad, where,
-          (double)c[where]);
-    for (size_t i = 0; i < GUARD; i++) broken += room[i] != (real)guard || c[size + i] != (real)guard;
+    check(!bad, "%dx%dx%d, transposed %d %d: %zu differ, first [%zu] = %g", M, N, K, ta, tb, bad,
+          where, (double)c[where]);
+    for (size_t i = 0; i < GUARD; i++)
+        broken += room[i] != (real)guard || c[size + i] != (real)guard;
     check(!broken, "%dx%dx%d, transposed %d %d: wrote outside of C", M, N, K, ta, tb);
     if (!ta && tb) { /* where in C a result lies must not change its bits */
         int i = rng_below(new_key(), 0, M), j = rng_below(new_key(), 0, N);
         real *row = start + (size_t)i * N, one = row[j];
         matmul(row, ADD, NULL, a + (size_t)i * K, 0, b, 1, 1, N, K);
-        check(!memcmp(row, c + (size_t)i * N, N * sizeof *row), "%dx%dx%d: row %d alone has other bits", M, N, K, i);
+        check(!memcmp(row, c + (size_t)i * N, N * sizeof *row),
+              "%dx%dx%d: row %d alone has other bits", M, N, K, i);
         matmul(&one, ADD, NULL, a + (size_t)i * K, 0, b + (size_t)j * K, 1, 1, 1, K);
-        check(!memcmp(&one, row + j, sizeof one), "%dx%dx%d: [%d,%d] alone has other bits", M, N, K, i, j);
+        check(!memcmp(&one, row + j, sizeof one), "%dx%dx%d: [%d,%d] alone has other bits", M, N, K,
+              i, j);
     }
     release();
 }
 
 static void test_matmuls(void)
 {
-    static const int large[][3] = {{300, 257, 513}, {1, 300, 700}, {513, 3, 257}, {160, 512, 256}, {5, 16, 1025}};
+    static const int large[][3] = {
+        {300, 257, 513}, {1, 300, 700}, {513, 3, 257}, {160, 512, 256}, {5, 16, 1025}};
     uint64_t key = new_key();
     for (int transposed = 0; transposed < 4; transposed++) {
         for (uint32_t i = 0; i < 500; i++)
@@ -667,10 +793,12 @@ static void test_matmuls(void)
     }
 }
 
-/* An example's losses must not depend on its neighbours in the batch, nor on the number of threads. */
+/* An example's losses must not depend on its neighbours in the batch, nor on the number of threads.
+ */
 static void test_determinism(void)
 {
-    static const Setup s = {{40, 18, 18, 17, 36, 2, 2, 34, 18, 9, 0, 0, 0, 0, 0}, 4, {0, 8, 3, 3}, 0, 0};
+    static const Setup s = {
+        {40, 18, 18, 17, 36, 2, 2, 34, 18, 9, 0, 0, 0, 0, 0}, 4, {0, 8, 3, 3}, 0, 0};
     World x;
     if (!open_world(&x, &s)) {
         const size_t n = (size_t)x.N * s.c.emb_dim;
@@ -678,19 +806,22 @@ static void test_determinism(void)
         run_loss(&x, 0);
         memcpy(in_batch, x.terms.loss, sizeof in_batch);
         for (int b = 0; b < 4; b++) {
-            const Batch alone = {x.ids + b * x.N, s.t + b, x.noise_x0 + b * n, x.noise_t + b * n, NULL, 0, 1, x.N};
+            const Batch alone = {
+                x.ids + b * x.N, s.t + b, x.noise_x0 + b * n, x.noise_t + b * n, NULL, 0, 1, x.N};
             training_losses(&x.m, &x.w, &x.terms, &x.d, &alone, 0, x.drop);
             near(x.terms.loss[0], in_batch[b], 0, "an example alone and in a batch");
         }
         real *grads = zeros(x.m.num_params);
         x.drop.rate = 0.2; /* a thread has to find its part of the masks */
-        for (int threads = 1; threads <= 3; threads++) { /* does nothing without OpenMP: then it tests replaying */
+        for (int threads = 1; threads <= 3;
+             threads++) { /* does nothing without OpenMP: then it tests replaying */
             int given = max_threads();
             set_threads(threads);
             memset(x.m.grads, 0, x.m.num_params * sizeof(real));
             run_loss(&x, 1);
             if (threads == 1) memcpy(grads, x.m.grads, x.m.num_params * sizeof(real));
-            check(!memcmp(grads, x.m.grads, x.m.num_params * sizeof(real)), "%d threads give other gradients", threads);
+            check(!memcmp(grads, x.m.grads, x.m.num_params * sizeof(real)),
+                  "%d threads give other gradients", threads);
             set_threads(given);
         }
     }
@@ -701,7 +832,8 @@ static void test_determinism(void)
 static void test_pieces(void)
 {
     const double tolerance = DOUBLE ? 1e-12 : 2e-5;
-    static const Setup s = {{40, 18, 18, 17, 36, 2, 2, 34, 18, 9, 0, 0, 0, 0, 0}, 4, {0, 8, 3, 3}, 0, 1};
+    static const Setup s = {
+        {40, 18, 18, 17, 36, 2, 2, 34, 18, 9, 0, 0, 0, 0, 0}, 4, {0, 8, 3, 3}, 0, 1};
     static const Setup dropping = {
         {40, 18, 18, 17, 36, 2, 2, 34, 18, 9, 0, 0, 0, 0, 0}, 2, {3, 3}, 0.5, 0};
     World x;
@@ -714,7 +846,8 @@ static void test_pieces(void)
         memset(x.m.grads, 0, x.m.num_params * sizeof *grads);
         if (!shrink_workspace(&x, 3)) { /* a piece of 3 and a rest of 1 */
             near(run_loss(&x, 1), mean, tolerance * mean, "the mean loss in pieces");
-            for (int b = 0; b < 4; b++) near(x.terms.loss[b], whole[b], tolerance * whole[b], "a loss in pieces");
+            for (int b = 0; b < 4; b++)
+                near(x.terms.loss[b], whole[b], tolerance * whole[b], "a loss in pieces");
             near_all(x.m.grads, grads, x.m.num_params, tolerance, "the gradient in pieces");
         }
     }
@@ -725,10 +858,12 @@ static void test_pieces(void)
         check(x.terms.loss[0] != x.terms.loss[1], "two pieces with the same dropout mask");
     }
     close_world(&x);
-    check(piece_of_batch(64, 12) == 64 && piece_of_batch(64, 64) == 32 && piece_of_batch(3, 5000) == 1, "piece_of_batch");
+    check(piece_of_batch(64, 12) == 64 && piece_of_batch(64, 64) == 32 &&
+              piece_of_batch(3, 5000) == 1,
+          "piece_of_batch");
 }
 
-/* ---- elementary functions ---------------------------------------------------------------------------- */
+/* ---- elementary functions -------------------------------------------------------------------- */
 
 typedef struct {
     const char *name;
@@ -754,14 +889,17 @@ static void test_function(const Function *f)
         double u = unit_interval(key, 2 * i), v = unit_interval(key, 2 * i + 1);
         double centre = logarithm ? 1 : 0, span = logarithm ? 0.5 : fmin(-f->low, f->high);
         real x = (real)(f->low + u * (f->high - f->low));
-        if (i % 2) x = (real)(centre + (2 * u - 1) * span * pow(2, -24 * v)); /* dense around 0, or 1 */
-        else if (logarithm) x = from_bits((uint32_t)(0x00800000u + u * 0x7f000000u)); /* every exponent */
+        if (i % 2)
+            x = (real)(centre + (2 * u - 1) * span * pow(2, -24 * v)); /* dense around 0, or 1 */
+        else if (logarithm)
+            x = from_bits((uint32_t)(0x00800000u + u * 0x7f000000u)); /* every exponent */
         if (i >= POINTS) x = (real)(i == POINTS ? f->low : f->high);
         double want = f->libm((double)x), error = fabs((double)f->f(x) - want);
         if (f->relative && !(logarithm && error <= 1e-9)) error /= fabs(want);
         if (!(error <= worst)) worst = error, at = x;
     }
-    check(worst <= f->tolerance, "%s(%.9g): error %.3g, more than %g", f->name, at, worst, f->tolerance);
+    check(worst <= f->tolerance, "%s(%.9g): error %.3g, more than %g", f->name, at, worst,
+          f->tolerance);
     check(isnan(f->f((real)NAN)), "%s(NaN) is %g", f->name, (double)f->f((real)NAN));
 }
 
@@ -769,17 +907,22 @@ static void test_functions(void)
 {
     /* the errors found are below 1e-7, with and without fused multiply-add */
     static const Function functions[] = {
-        {"exp", real_exp, exp, -87, 88, 1.5e-7, 1},     {"log", real_log, log, FLT_MIN, FLT_MAX, 1.5e-7, 1},
-        {"erf", real_erf, erf, -8, 8, 1.5e-7, 0},       {"tanh", real_tanh, tanh, -20, 20, 1.5e-7, 0},
-        {"sin", real_sin, sin, -1000, 1000, 1.5e-7, 0}, {"cos", real_cos, cos, -1000, 1000, 1.5e-7, 0},
+        {"exp", real_exp, exp, -87, 88, 1.5e-7, 1},
+        {"log", real_log, log, FLT_MIN, FLT_MAX, 1.5e-7, 1},
+        {"erf", real_erf, erf, -8, 8, 1.5e-7, 0},
+        {"tanh", real_tanh, tanh, -20, 20, 1.5e-7, 0},
+        {"sin", real_sin, sin, -1000, 1000, 1.5e-7, 0},
+        {"cos", real_cos, cos, -1000, 1000, 1.5e-7, 0},
     };
     /* two walks over the ends */
     static const double beyond[] = {87, 87.5, 88, 88.5, 100, 1e4, 1e10, FLT_MAX, HUGE_VAL};
     for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) test_function(&functions[i]);
     for (size_t i = 1; i < sizeof beyond / sizeof *beyond; i++) {
         double big = real_exp((real)beyond[i]), small = real_exp((real)-beyond[i]);
-        check(big <= FLT_MAX && big >= real_exp((real)beyond[i - 1]), "exp(%g) = %g", beyond[i], big);
-        check(small >= FLT_MIN && small <= real_exp((real)-beyond[i - 1]), "exp(%g) = %g", -beyond[i], small);
+        check(big <= FLT_MAX && big >= real_exp((real)beyond[i - 1]), "exp(%g) = %g", beyond[i],
+              big);
+        check(small >= FLT_MIN && small <= real_exp((real)-beyond[i - 1]), "exp(%g) = %g",
+              -beyond[i], small);
         near(real_tanh((real)beyond[i]), 1, 0, "tanh at the end");
         near(real_erf((real)-beyond[i]), -1, 0, "erf at the end");
     }
@@ -791,7 +934,7 @@ static void test_functions(void)
     near(real_cos(0), 1, 0, "cos(0)");
 }
 
-/* ---- random numbers ---------------------------------------------------------------------------------- */
+/* ---- random numbers -------------------------------------------------------------------------- */
 
 static void moments(const real *x, size_t n, double m[4]) /* mean, variance, skew, kurtosis */
 {
@@ -803,7 +946,8 @@ static void moments(const real *x, size_t n, double m[4]) /* mean, variance, ske
     m[1] = s[2], m[2] = s[3] / pow(s[2], 1.5), m[3] = s[4] / (s[2] * s[2]);
 }
 
-static void uncorrelated(const real *x, const real *y, size_t n, const char *what) /* of variance 1; within 5 sigma */
+static void uncorrelated(const real *x, const real *y, size_t n,
+                         const char *what) /* of variance 1; within 5 sigma */
 {
     double c = 0;
     for (size_t i = 0; i < n; i++) c += (double)x[i] * y[i] / (double)n;
@@ -820,10 +964,16 @@ static double chi_squared(const int *count, int n, double expected)
 static void test_random(void)
 {
     enum { MANY = 1000000, FEW = 100000 };
-    static const struct { const char *ignored; uint64_t of[4]; } neighbour[] = {
-        {"", {7, 3, 10, 20}}, {"seed", {8, 3, 10, 20}}, {"stream", {7, 4, 10, 20}},
-        {"step", {7, 3, 11, 20}}, {"item", {7, 3, 10, 21}},
-        {"order of step and item", {7, 3, 20, 10}}, {"order of seed and step", {10, 3, 7, 20}}};
+    static const struct {
+        const char *ignored;
+        uint64_t of[4];
+    } neighbour[] = {{"", {7, 3, 10, 20}},
+                     {"seed", {8, 3, 10, 20}},
+                     {"stream", {7, 4, 10, 20}},
+                     {"step", {7, 3, 11, 20}},
+                     {"item", {7, 3, 10, 21}},
+                     {"order of step and item", {7, 3, 20, 10}},
+                     {"order of seed and step", {10, 3, 7, 20}}};
     static const int sizes[] = {1, 2, 3, 5, 16, 17, 1000};
     real *x = zeros(MANY), *y = zeros(FEW), *z = zeros(FEW);
     double m[4], tail = 0;
@@ -868,13 +1018,16 @@ static void test_random(void)
         uint64_t key = new_key();
         for (int i = 0; i < draws; i++) {
             int r = rng_below(key, i, n);
-            if (r < 0 || r >= n) outside++;
-            else count[r]++;
+            if (r < 0 || r >= n)
+                outside++;
+            else
+                count[r]++;
         }
-        check(!outside && count[0] && count[n - 1], "rng_below(%d): %d outside, 0 %d times, %d %d times", n, outside,
-              count[0], n - 1, count[n - 1]);
-        check(chi_squared(count, n, share) < n - 1 + 5 * sqrt(2.0 * n), "rng_below(%d): chi^2 = %g", n,
-              chi_squared(count, n, share));
+        check(!outside && count[0] && count[n - 1],
+              "rng_below(%d): %d outside, 0 %d times, %d %d times", n, outside, count[0], n - 1,
+              count[n - 1]);
+        check(chi_squared(count, n, share) < n - 1 + 5 * sqrt(2.0 * n), "rng_below(%d): chi^2 = %g",
+              n, chi_squared(count, n, share));
     }
 }
 
@@ -896,40 +1049,62 @@ static void test_many_random(void)
     }
 }
 
-/* As many squares of normal numbers as there are degrees of freedom, so to say: within 5 sigma of that. */
-static void near_uniform(const int *count, int n, int freedom, double expected, const char *what, int size)
+/* As many squares of normal numbers as there are degrees of freedom, so to say: within 5 sigma of
+ * that. */
+static void near_uniform(const int *count, int n, int freedom, double expected, const char *what,
+                         int size)
 {
     double chi2 = chi_squared(count, n, expected);
-    check(fabs(chi2 - freedom) < 5 * sqrt(2.0 * freedom), "rng_shuffle of %d, %s: chi^2 = %g with %d degrees of freedom", size,
-          what, chi2, freedom);
+    check(fabs(chi2 - freedom) < 5 * sqrt(2.0 * freedom),
+          "rng_shuffle of %d, %s: chi^2 = %g with %d degrees of freedom", size, what, chi2,
+          freedom);
 }
 
 /* What 32-bit indices cannot fill with random numbers is refused before memory is asked for. */
 static void test_largest_table(void)
 {
-    Config c = {.vocab = 1000000, .emb_dim = 8192, .max_positions = 3, .hidden = 2, .layers = 1, .heads = 1, .ffn = 1,
-                .time_dim = 1, .diffusion_steps = 2};
+    Config c = {.vocab = 1000000,
+                .emb_dim = 8192,
+                .max_positions = 3,
+                .hidden = 2,
+                .layers = 1,
+                .heads = 1,
+                .ffn = 1,
+                .time_dim = 1,
+                .diffusion_steps = 2};
     Model m;
     Error err = {""};
     const int status = model_init(&m, &c, &err);
-    check(status && strstr(err.text, "1000000 words of 8192 numbers"), "a table of 8e9 numbers: %d, '%s'", status, err.text);
+    check(status && strstr(err.text, "1000000 words of 8192 numbers"),
+          "a table of 8e9 numbers: %d, '%s'", status, err.text);
     model_free(&m);
 }
 
-/* An epoch has every sentence, those of a length beside each other, in an order that no key shares with another. */
-/* An epoch has every sentence; the longest, which fill no block, come last; the others lie in blocks of about one
- * length, and every order of the blocks, and of the sentences of one length, comes up equally often. */
+/* An epoch has every sentence, those of a length beside each other, in an order that no key shares
+ * with another. */
+/* An epoch has every sentence; the longest, which fill no block, come last; the others lie in
+ * blocks of about one length, and every order of the blocks, and of the sentences of one length,
+ * comes up equally often. */
 static void test_epochs(void)
 {
-    enum { ROWS = 9, COPIES = 2, ALL = ROWS * COPIES, BLOCK = 2, BLOCKS = ROWS / BLOCK, DRAWS = 12000 };
+    enum {
+        ROWS = 9,
+        COPIES = 2,
+        ALL = ROWS * COPIES,
+        BLOCK = 2,
+        BLOCKS = ROWS / BLOCK,
+        DRAWS = 12000
+    };
     static const int length[ROWS] = {5, 3, 4, 4, 12, 3, 4, 5, 4};
     size_t start[ROWS + 1] = {0};
     Corpus c = {.start = start, .rows = ROWS, .longest = 12};
-    int order[ALL], sorted[ALL], scratch[2 * ALL + 14], first[24] = {0}, blocks[24] = {0}, bad = 0, unsorted = 0;
+    int order[ALL], sorted[ALL], scratch[2 * ALL + 14], first[24] = {0}, blocks[24] = {0}, bad = 0,
+                                                        unsorted = 0;
     for (int i = 0; i < ROWS; i++) start[i + 1] = start[i] + (size_t)length[i];
     for (uint64_t key = 0; key < DRAWS; key++) {
         int seen[ROWS] = {0}, orders = 0, of_blocks = 0, shortest[BLOCKS];
-        epoch_order(order, scratch, &c, key % 2 ? COPIES : 1, BLOCK, rng_key(5, RNG_SHUFFLE, key, 0));
+        epoch_order(order, scratch, &c, key % 2 ? COPIES : 1, BLOCK,
+                    rng_key(5, RNG_SHUFFLE, key, 0));
         const int all = key % 2 ? ALL : ROWS;
         sort_by_length(sorted, order, all, &c, scratch);
         for (int i = 0; i < all; i++) {
@@ -941,7 +1116,8 @@ static void test_epochs(void)
         bad += length[order[ROWS - 1]] != 12;
         for (int k = 0; k < BLOCKS; k++) { /* 3 3, 4 4, 4 4, 5 5 */
             bad += length[order[BLOCK * k]] != length[order[BLOCK * k + 1]];
-            shortest[k] = length[order[BLOCK * k]] * ROWS + (length[order[BLOCK * k]] == 4 ? order[BLOCK * k] : 0);
+            shortest[k] = length[order[BLOCK * k]] * ROWS +
+                          (length[order[BLOCK * k]] == 4 ? order[BLOCK * k] : 0);
         }
         for (int k = 0; k < BLOCKS; k++) {
             int smaller = 0;
@@ -962,8 +1138,9 @@ static void test_epochs(void)
     near_uniform(blocks, 24, 23, DRAWS / 2 / 24.0, "orders of blocks", 4);
 }
 
-/* Steps as a Pace chooses their threads, on a machine of `cores`, of which another program takes one from step `from` to
- * `to`: a step of more than one thread is then ten times slower. Returns their time over that of the best choice. */
+/* Steps as a Pace chooses their threads, on a machine of `cores`, of which another program takes
+ * one from step `from` to `to`: a step of more than one thread is then ten times slower. Returns
+ * their time over that of the best choice. */
 static double paced(int cores, int steps, int from, int to)
 {
     Pace p;
@@ -982,12 +1159,14 @@ static double paced(int cores, int steps, int from, int to)
 
 static void test_pace(void)
 {
-    const double alone = paced(2, 4000, 0, 0), beside = paced(2, 4000, 0, 4000), many = paced(8, 4000, 0, 0);
+    const double alone = paced(2, 4000, 0, 0), beside = paced(2, 4000, 0, 4000),
+                 many = paced(8, 4000, 0, 0);
     const double between = paced(2, 8000, 2000, 4000);
     check(alone < 1.02, "two threads alone take %g of the time of two", alone);
     check(many < 1.02, "eight threads alone take %g of the time of eight", many);
     check(beside < 1.05, "two threads beside another program take %g of the time of one", beside);
-    check(between < 1.15, "two threads, for a while beside another program, take %g of the best", between);
+    check(between < 1.15, "two threads, for a while beside another program, take %g of the best",
+          between);
     Pace fixed;
     const int given = max_threads();
     pace_begin(&fixed, given, 0);
@@ -1004,10 +1183,12 @@ static void test_lengths(void)
     double sum = 0;
     for (int N = SHORTEST; N <= MOST; N++) {
         sum += length_probability(count, MOST, N);
-        check(length_probability(count, MOST, N) > 0, "a sentence of %d positions is impossible", N);
+        check(length_probability(count, MOST, N) > 0, "a sentence of %d positions is impossible",
+              N);
     }
     near(sum, 1, 1e-12, "the sum of the probabilities of all lengths");
-    near(length_probability(count, MOST, 5), (3 + 1 / 7.0) / 21, 1e-12, "the probability of a length");
+    near(length_probability(count, MOST, 5), (3 + 1 / 7.0) / 21, 1e-12,
+         "the probability of a length");
     for (int i = 0; i < DRAWS; i++) {
         const double u = (i + 0.5) / DRAWS;
         drawn[draw_length(count, SHORTEST, MOST, u)]++;
@@ -1015,16 +1196,20 @@ static void test_lengths(void)
         even[draw_length(count, 7, 8, u)]++;
     }
     for (int N = 0; N <= MOST; N++) near(drawn[N], DRAWS * count[N] / 20, 1, "samples of a length");
-    check(within[5] == DRAWS / 5 * 3 && within[6] == DRAWS / 5 * 2, "of lengths 4 to 8: %d have 5, %d have 6", within[5], within[6]);
-    check(even[7] == DRAWS / 2 && even[8] == DRAWS / 2, "of lengths that never occur: %d have 7, %d have 8", even[7], even[8]);
-    check(draw_length(NULL, 4, 6, 0) == 4 && draw_length(NULL, 4, 6, 0.9999) == 6, "draw_length without counts");
+    check(within[5] == DRAWS / 5 * 3 && within[6] == DRAWS / 5 * 2,
+          "of lengths 4 to 8: %d have 5, %d have 6", within[5], within[6]);
+    check(even[7] == DRAWS / 2 && even[8] == DRAWS / 2,
+          "of lengths that never occur: %d have 7, %d have 8", even[7], even[8]);
+    check(draw_length(NULL, 4, 6, 0) == 4 && draw_length(NULL, 4, 6, 0.9999) == 6,
+          "draw_length without counts");
 }
 
 static void test_shuffle(void)
 {
     enum { MANY = 1000, ORDERS = 120, DRAWS = 300 };
     int *order = take(MANY, sizeof *order), *orders = take(ORDERS, sizeof *orders), bad = 0;
-    int *place = take(MANY, sizeof *place), *apart = take(MANY, sizeof *apart), *pair = take(100 * 100, sizeof *pair);
+    int *place = take(MANY, sizeof *place), *apart = take(MANY, sizeof *apart),
+        *pair = take(100 * 100, sizeof *pair);
     for (int n = 3, all = 6; n <= 5; n++, all *= n) { /* all orders, numbered by their digits */
         memset(orders, 0, ORDERS * sizeof *orders);
         for (uint64_t key = 0; key < 400 * (uint64_t)all; key++) {
@@ -1055,7 +1240,7 @@ static void test_shuffle(void)
     near_uniform(apart + 1, MANY - 1, MANY - 2, DRAWS, "neighbours", MANY);
 }
 
-/* ---- the diffusion process ----------------------------------------------------------------------------- */
+/* ---- the diffusion process ------------------------------------------------------------------- */
 
 static void test_schedule(int schedule, int T)
 {
@@ -1070,14 +1255,18 @@ static void test_schedule(int schedule, int T)
     check(!status || strstr(err.text, name), "%s, %d steps: message '%s'", name, T, err.text);
     for (int t = 0; !status && t < T; t++) {
         double a = d.alphas_cumprod[t], beta = d.betas[t], prev = t ? d.alphas_cumprod[t - 1] : 1;
-        double x = d.posterior_mean_coef1[t], y = d.posterior_mean_coef2[t], v = d.posterior_variance[t];
+        double x = d.posterior_mean_coef1[t], y = d.posterior_mean_coef2[t],
+               v = d.posterior_variance[t];
         falling &= a < prev && 1 / a <= FLT_MAX && d.alphas_cumprod_prev[t] == prev && beta > 0 &&
                    beta <= 0.999;
         bayes &= fabs(a - prev * (1 - beta)) < 1e-14 && v >= 0 && v <= beta;
-        if (!t) bayes &= v == 0 && y == 0 && fabs(x - 1) < 1e-12;
-        else { /* the product of q(x_t | x_{t-1}) and q(x_{t-1} | x_0): precisions add up, means are weighed by them */
+        if (!t)
+            bayes &= v == 0 && y == 0 && fabs(x - 1) < 1e-12;
+        else { /* the product of q(x_t | x_{t-1}) and q(x_{t-1} | x_0): precisions add up, means are
+                  weighed by them */
             bayes &= fabs(v * ((1 - beta) / beta + 1 / (1 - prev)) - 1) < 1e-9;
-            bayes &= fabs(x - v * sqrt(prev) / (1 - prev)) < 1e-9 && fabs(y - v * sqrt(1 - beta) / beta) < 1e-9;
+            bayes &= fabs(x - v * sqrt(prev) / (1 - prev)) < 1e-9 &&
+                     fabs(y - v * sqrt(1 - beta) / beta) < 1e-9;
             bayes &= fabs(d.posterior_log_variance_clipped[t] - log(v)) < 1e-12;
         }
         if (falling && bayes && t < T - 1) continue;
@@ -1087,24 +1276,31 @@ static void test_schedule(int schedule, int T)
         break;
     }
     if (!status && T >= 1000)
-        near(d.posterior_variance[T - 1] / d.betas[T - 1], 1, 0.04, "posterior variance / beta at the last step");
+        near(d.posterior_variance[T - 1] / d.betas[T - 1], 1, 0.04,
+             "posterior variance / beta at the last step");
     if (!status)
-        near(d.posterior_log_variance_clipped[0], d.posterior_log_variance_clipped[1], 0, "clipped log variance");
+        near(d.posterior_log_variance_clipped[0], d.posterior_log_variance_clipped[1], 0,
+             "clipped log variance");
     diffusion_free(&d);
-    for (int k = 0; !status && k < 2; k++) { /* respacing keeps alphas_cumprod at the steps that it keeps */
+    for (int k = 0; !status && k < 2;
+         k++) { /* respacing keeps alphas_cumprod at the steps that it keeps */
         Diffusion whole, part;
         unsigned char *kept = take(T, 1);
         int bad = 0, last = -1;
-        if (!check(space_timesteps(kept, T, k ? "2" : "ddim2", &err) == 2 && !diffusion_init(&whole, schedule, T, NULL, &err) &&
-                   !diffusion_init(&part, schedule, T, kept, &err), "%s", err.text))
+        if (!check(space_timesteps(kept, T, k ? "2" : "ddim2", &err) == 2 &&
+                       !diffusion_init(&whole, schedule, T, NULL, &err) &&
+                       !diffusion_init(&part, schedule, T, kept, &err),
+                   "%s", err.text))
             break;
         for (int t = 0; t < part.T; t++) {
             int from = part.timestep_map[t];
-            bad += from <= last || fabs(part.alphas_cumprod[t] - whole.alphas_cumprod[from]) > 1e-12;
+            bad +=
+                from <= last || fabs(part.alphas_cumprod[t] - whole.alphas_cumprod[from]) > 1e-12;
             bad += fabs(diffusion_timestep(&part, t) - 1000.0 * from / T) > 1e-4;
             last = from;
         }
-        check(!bad && part.T == 2 && part.timestep_map[0] == 0, "%s: %d steps respaced to 2: %d differ", name, T, bad);
+        check(!bad && part.T == 2 && part.timestep_map[0] == 0,
+              "%s: %d steps respaced to 2: %d differ", name, T, bad);
         check(!k || last == T - 1, "%s: %d steps respaced to 2 end in %d", name, T, last);
         diffusion_free(&whole);
         diffusion_free(&part);
@@ -1113,15 +1309,38 @@ static void test_schedule(int schedule, int T)
 
 static void test_respacing(void)
 {
-    static const struct { int total; const char *sections, *kept; } cases[] = {
-        {10, "10", "1111111111"}, {10, "1", "1000000000"}, {10, "3", "1000100001"}, /* 4.5 -> 4; half-up: 5 */
-        {8, "3", "10001001"}, /* 3.5 -> 4 */ {14, "3", "10000010000001"}, /* 6.5 -> 6; half-up: 7 */
-        {10, "2,1,2", "1001100101"}, {10, "4,3,3", "1111111111"}, {10, "0,0,1", "0000000100"},
-        {10, "ddim5", "1010101010"}, {10, "ddim10", "1111111111"}, {10, "ddim4", "1001001001"},
+    static const struct {
+        int total;
+        const char *sections, *kept;
+    } cases[] = {
+        {10, "10", "1111111111"},
+        {10, "1", "1000000000"},
+        {10, "3", "1000100001"}, /* 4.5 -> 4; half-up: 5 */
+        {8, "3", "10001001"},
+        /* 3.5 -> 4 */ {14, "3", "10000010000001"}, /* 6.5 -> 6; half-up: 7 */
+        {10, "2,1,2", "1001100101"},
+        {10, "4,3,3", "1111111111"},
+        {10, "0,0,1", "0000000100"},
+        {10, "ddim5", "1010101010"},
+        {10, "ddim10", "1111111111"},
+        {10, "ddim4", "1001001001"},
         {10, "ddim2", "1000010000"},
-        {10, "11", NULL}, {10, "5,6", NULL}, {10, "4,4,3", NULL}, {10, "0", NULL}, {10, "", NULL}, {10, "3,", NULL},
-        {10, ",3", NULL}, {10, "-1", NULL}, {10, "3 ", NULL}, {10, "x", NULL}, {10, "ddim", NULL}, {10, "ddim0", NULL},
-        {10, "ddim7", NULL}, {10, "ddim11", NULL}, {10, "ddim5x", NULL}, {10, "99999999999999999999", NULL},
+        {10, "11", NULL},
+        {10, "5,6", NULL},
+        {10, "4,4,3", NULL},
+        {10, "0", NULL},
+        {10, "", NULL},
+        {10, "3,", NULL},
+        {10, ",3", NULL},
+        {10, "-1", NULL},
+        {10, "3 ", NULL},
+        {10, "x", NULL},
+        {10, "ddim", NULL},
+        {10, "ddim0", NULL},
+        {10, "ddim7", NULL},
+        {10, "ddim11", NULL},
+        {10, "ddim5x", NULL},
+        {10, "99999999999999999999", NULL},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const int total = cases[i].total;
@@ -1133,12 +1352,20 @@ static void test_respacing(void)
             got[t] = (char)('0' + kept[t]), want += cases[i].kept && cases[i].kept[t] == '1';
         got[total] = '\0';
         if (cases[i].kept)
-            check(n == want && !strcmp(got, cases[i].kept), "'%s' of %d: %s", cases[i].sections, total, got);
-        else check(n == -1 && err.text[0], "'%s' of %d: %d, message '%s'", cases[i].sections, total, n, err.text);
+            check(n == want && !strcmp(got, cases[i].kept), "'%s' of %d: %s", cases[i].sections,
+                  total, got);
+        else
+            check(n == -1 && err.text[0], "'%s' of %d: %d, message '%s'", cases[i].sections, total,
+                  n, err.text);
     }
-    static const struct { int total; const char *sections; int n, step[3]; } from_noise[] = {
-        {50, "1", 1, {49}}, {50, "2", 2, {0, 49}}, {200, "1,1,1", 3, {0, 67, 199}},
-        {50, "ddim2", 2, {0, 49}}};
+    static const struct {
+        int total;
+        const char *sections;
+        int n, step[3];
+    } from_noise[] = {{50, "1", 1, {49}},
+                      {50, "2", 2, {0, 49}},
+                      {200, "1,1,1", 3, {0, 67, 199}},
+                      {50, "ddim2", 2, {0, 49}}};
     for (size_t i = 0; i < sizeof from_noise / sizeof *from_noise; i++) {
         const int total = from_noise[i].total;
         unsigned char *kept = take(total, 1);
@@ -1156,7 +1383,8 @@ static void test_respacing(void)
     }
 }
 
-static void test_moments(const real *x, size_t n, double mean, double variance, const char *what) /* within 5 sigma */
+static void test_moments(const real *x, size_t n, double mean, double variance,
+                         const char *what) /* within 5 sigma */
 {
     double m[4];
     moments(x, n, m);
@@ -1169,7 +1397,8 @@ static void test_process(void)
     enum { n = 100000, B = 3 };
     const double start = 1.7;
     const int t[B] = {0, 6, 11};
-    real *x0 = zeros(B * n), *x_t = zeros(B * n), *mean = zeros(B * n), *back = zeros(B * n), *quiet = zeros(B * n);
+    real *x0 = zeros(B * n), *x_t = zeros(B * n), *mean = zeros(B * n), *back = zeros(B * n),
+         *quiet = zeros(B * n);
     real *noise = normal(B * n, 1);
     double variance[B], log_variance[B];
     Diffusion d;
@@ -1195,15 +1424,19 @@ static void test_process(void)
         near_all(back, x0, n, 1e-6, "p_sample at t = 0 and x_start");
         for (int b = 0; b < B; b++) {
             int s = t[b];
-            double want = kind == FIXED_SMALL ? d.posterior_variance[s] : s ? d.betas[s] : d.posterior_variance[1];
+            double want = kind == FIXED_SMALL ? d.posterior_variance[s]
+                          : s                 ? d.betas[s]
+                                              : d.posterior_variance[1];
             near(variance[b], want, 1e-15, "p_variance");
-            near(log_variance[b], log(want > 0 ? want : d.posterior_variance[1]), 1e-12, "p_log_variance");
+            near(log_variance[b], log(want > 0 ? want : d.posterior_variance[1]), 1e-12,
+                 "p_log_variance");
             for (size_t i = 0; i < n; i++) quiet[b * n + i] = back[b * n + i] - mean[b * n + i];
             if (s) test_moments(quiet + b * n, n, 0, want, "p_sample's noise");
-            /* with the true x_start, a step back from q(x_t) leads to q(x_{t-1}): DDPM eq. 6 and 7 undo eq. 2 */
+            /* with the true x_start, a step back from q(x_t) leads to q(x_{t-1}): DDPM eq. 6 and 7
+             * undo eq. 2 */
             if (s && kind == FIXED_SMALL)
-                test_moments(back + b * n, n, sqrt(d.alphas_cumprod[s - 1]) * start, 1 - d.alphas_cumprod[s - 1],
-                             "a step back");
+                test_moments(back + b * n, n, sqrt(d.alphas_cumprod[s - 1]) * start,
+                             1 - d.alphas_cumprod[s - 1], "a step back");
         }
     }
     p_sample(x_t, x0, x_t, noise, t, &d, FIXED_LARGE, B, n);
@@ -1232,14 +1465,16 @@ static void test_dropout(void)
             wrong += fabs(z[i] - y[i] * x[i]) > 1e-5 * fabs(y[i] * x[i]);
         }
         near(mean, 1, 5 * sqrt(rate / (1 - rate) / n), "mean");
-        check(!bad && !wrong, "rate %g: %g values neither 0 nor 1/(1-rate), %g not masked alike backward", rate, bad,
-              wrong);
+        check(!bad && !wrong,
+              "rate %g: %g values neither 0 nor 1/(1-rate), %g not masked alike backward", rate,
+              bad, wrong);
         dropout_forward(z, one, n, drop);
         check(!memcmp(y, z, n * sizeof *y), "rate %g: one key, two masks", rate);
         dropout_forward(z, z, n, other);
         dropout_forward(one, one, n, other);
         for (size_t i = 0; i < n; i++) same += (y[i] != 0) == (one[i] != 0), one[i] = 1;
-        near(same / n, rate * rate + (1 - rate) * (1 - rate), 0.01, "how alike the masks of two keys are");
+        near(same / n, rate * rate + (1 - rate) * (1 - rate), 0.01,
+             "how alike the masks of two keys are");
         mean = 0;
         for (size_t i = 0; i < n; i++) mean += z[i] / n;
         near(mean, 1, 5 * sqrt((kept * kept - 1) / n), "mean of two masks, the second in place");
@@ -1344,7 +1579,7 @@ static void test_initial_weights(void)
     close_world(&x);
 }
 
-/* ---- the optimiser ---------------------------------------------------------------------------------------- */
+/* ---- the optimiser --------------------------------------------------------------------------- */
 
 static void test_optimizer(void)
 {
@@ -1356,7 +1591,8 @@ static void test_optimizer(void)
     if (check(!model_init(&m, &c, &err), "%s", err.text)) {
         model_random(&m, 5);
         const size_t n = m.num_params;
-        double *p = take(4 * n, sizeof *p), *am = p + n, *av = p + 2 * n, *ema = p + 3 * n, total = 0;
+        double *p = take(4 * n, sizeof *p), *am = p + n, *av = p + 2 * n, *ema = p + 3 * n,
+               total = 0;
         unsigned char *decay = take(m.num_tensors, 1);
         real *want = zeros(n);
         check(!optimizer_init(&o, &m, &err), "%s", err.text);
@@ -1365,17 +1601,20 @@ static void test_optimizer(void)
         for (int step = 0; step < 5; step++) {
             double rate = lr * (5 - step), keep = 0.5 + 0.1 * step, scale = step % 2 ? 0.25 : 1;
             randomise(m.grads, n, 1);
-            for (size_t i = 0; i < n; i += 7) m.grads[i] *= (real)1e-8; /* eps shows only in small gradients */
+            for (size_t i = 0; i < n; i += 7)
+                m.grads[i] *= (real)1e-8; /* eps shows only in small gradients */
             total = 0;
             for (size_t i = 0; i < n; i++) total += (double)m.grads[i] * m.grads[i];
             near(gradient_norm(&m, &o), sqrt(total), 1e-6 * sqrt(total), "gradient_norm");
             for (int k = 0; k < m.num_tensors; k++)
-                for (size_t i = m.tensors[k].data - m.params, end = i + m.tensors[k].size; i < end; i++) {
+                for (size_t i = m.tensors[k].data - m.params, end = i + m.tensors[k].size; i < end;
+                     i++) {
                     double g = m.grads[i] * scale;
                     am[i] = 0.9 * am[i] + 0.1 * g;
                     av[i] = 0.999 * av[i] + 0.001 * g * g;
                     if (decay[k]) p[i] -= rate * weight_decay * p[i];
-                    p[i] -= rate * am[i] / (1 - pow(0.9, step + 1)) / (sqrt(av[i] / (1 - pow(0.999, step + 1))) + 1e-8);
+                    p[i] -= rate * am[i] / (1 - pow(0.9, step + 1)) /
+                            (sqrt(av[i] / (1 - pow(0.999, step + 1))) + 1e-8);
                     ema[i] = keep * ema[i] + (1 - keep) * p[i];
                 }
             adamw_step(&m, &o, step, rate, weight_decay, decay, keep, scale);
@@ -1432,7 +1671,7 @@ static void test_ema(void)
     set_threads(given);
 }
 
-/* ---- learning: all of it together --------------------------------------------------------------------------- */
+/* ---- learning: all of it together ------------------------------------------------------------ */
 
 static void loop_noise(const World *x, real *out, int t)
 {
@@ -1546,9 +1785,14 @@ static double least_mse(const Diffusion *d, int t)
 static void test_memorise(void)
 {
     enum { STEPS = 300, SENTENCES = 4, LENGTH = 6 };
-    static const Setup s = {{16, LENGTH, LENGTH, 8, 32, 1, 2, 64, 8, 40, 0, 0, 0, 0, 0}, 32, {0, 0, 0, 0}, 0, 0};
-    static const int batch[SENTENCES][LENGTH] = { /* [CLS] ... [SEP] [PAD]; they share words and differ in length */
-        {1, 5, 6, 7, 2, 3}, {1, 8, 6, 9, 10, 2}, {1, 5, 11, 2, 3, 3}, {1, 12, 13, 14, 15, 2}};
+    static const Setup s = {
+        {16, LENGTH, LENGTH, 8, 32, 1, 2, 64, 8, 40, 0, 0, 0, 0, 0}, 32, {0, 0, 0, 0}, 0, 0};
+    static const int batch[SENTENCES][LENGTH] = {
+        /* [CLS] ... [SEP] [PAD]; they share words and differ in length */
+        {1, 5, 6, 7, 2, 3},
+        {1, 8, 6, 9, 10, 2},
+        {1, 5, 11, 2, 3, 3},
+        {1, 12, 13, 14, 15, 2}};
     World x;
     Optimizer o = {0};
     Error err;
@@ -1570,10 +1814,11 @@ static void test_memorise(void)
             for (int b = 0; b < x.B && step >= STEPS - 10; b++)
                 if (t[b] < x.d.T / 2) /* where the words are hardly in doubt */
                     mse += x.terms.mse[b], least += least_mse(&x.d, t[b]);
-            adamw_step(&x.m, &o, step, learning_rate(0.01, step, 10, STEPS), 0, decay, 0.99, clip_factor(norm, 1));
+            adamw_step(&x.m, &o, step, learning_rate(0.01, step, 10, STEPS), 0, decay, 0.99,
+                       clip_factor(norm, 1));
         }
-        check(first > 1.5 && last < 0.4, "the loss went from %g to %g, expected from above 1.5 to below 0.4", first,
-              last);
+        check(first > 1.5 && last < 0.4,
+              "the loss went from %g to %g, expected from above 1.5 to below 0.4", first, last);
         check(mse > 0.9 * least,
               "the mean squared error is %g of the least without a leak of the noise or the target",
               mse / least); /* .9: so few examples may have less noise by chance */
@@ -1581,7 +1826,8 @@ static void test_memorise(void)
         likeliest_words(&x.m, &x.w, x.ids, sample, x.B, x.N);
         for (int b = 0; b < x.B; b++)
             for (int k = 0; k < SENTENCES; k++)
-                if (!memcmp(x.ids + b * LENGTH, batch[k], sizeof batch[k])) found++, kinds += !seen[k]++;
+                if (!memcmp(x.ids + b * LENGTH, batch[k], sizeof batch[k]))
+                    found++, kinds += !seen[k]++;
         check(found >= 0.9 * x.B, "only %d of %d samples are sentences of the batch", found, x.B);
         check(kinds > 1, "all samples are the same sentence");
     }
@@ -1645,12 +1891,14 @@ static void test_loop(void)
 
 static void test_sampler(void)
 {
-    static const Setup s = {{9, 4, 4, 5, 6, 1, 3, 7, 4, 12, 0, PREDICT_SOFTMAX, 1, 2, 0}, 3, {0, 0, 0, 0}, 0, 0};
+    static const Setup s = {
+        {9, 4, 4, 5, 6, 1, 3, 7, 4, 12, 0, PREDICT_SOFTMAX, 1, 2, 0}, 3, {0, 0, 0, 0}, 0, 0};
     World x;
     if (!open_world(&x, &s)) {
         const int M = x.B * x.N, D = s.c.emb_dim;
         const size_t n = (size_t)M * D, each = n / x.B;
-        real *x_T = normal(n, 1), *y = zeros(n), *z = zeros(n), *noise = normal(n, 1), *other = normal(n, 1);
+        real *x_T = normal(n, 1), *y = zeros(n), *z = zeros(n), *noise = normal(n, 1),
+             *other = normal(n, 1);
         unsigned char *known = take(M, 1);
         int bad = 0;
         embedding_table_forward(&x.m);
@@ -1658,12 +1906,14 @@ static void test_sampler(void)
         Sampler sampler = {.noise = watch_noise, .show = watch, .context = &w};
         memcpy(y, x_T, n * sizeof *y);
         run_loop(&x, &sampler, y);
-        check(w.steps == x.d.T && w.outside > 1, "%d steps of %d, estimates up to %g", w.steps, x.d.T, w.outside);
+        check(w.steps == x.d.T && w.outside > 1, "%d steps of %d, estimates up to %g", w.steps,
+              x.d.T, w.outside);
 
         sampler.clip_denoised = 1, w.outside = 0;
         memcpy(z, x_T, n * sizeof *z);
         run_loop(&x, &sampler, z);
-        check(w.outside <= 1 && memcmp(y, z, n * sizeof *y), "clipped estimates reach %g", w.outside);
+        check(w.outside <= 1 && memcmp(y, z, n * sizeof *y), "clipped estimates reach %g",
+              w.outside);
         sampler.clip_denoised = 0, sampler.clamp_from = 1, w.steps = 0, sampler.start = 5;
         memcpy(z, x_T, n * sizeof *z);
         run_loop(&x, &sampler, z);
@@ -1683,7 +1933,8 @@ static void test_sampler(void)
         }
         check(!bad, "infilling: %d positions are not what they should be", bad);
 
-        for (int step = 0; step < x.d.T; step++) { /* DDIM: eta 1 is DDPM, eta 0 does not look at the noise */
+        for (int step = 0; step < x.d.T;
+             step++) { /* DDIM: eta 1 is DDPM, eta 0 does not look at the noise */
             int t[3] = {step, step, step};
             p_sample(y, other, x_T, noise, t, &x.d, FIXED_SMALL, x.B, each);
             ddim_sample(z, other, x_T, noise, t, &x.d, 1, x.B, each);
@@ -1691,10 +1942,13 @@ static void test_sampler(void)
             ddim_sample(y, other, x_T, noise, t, &x.d, 0, x.B, each);
             ddim_sample(z, other, x_T, x_T, t, &x.d, 0, x.B, each);
             near_all(z, y, n, 0, "DDIM with eta 0 and other noise");
-            real prev = (real)x.d.alphas_cumprod_prev[step]; /* as much new noise as x_prev can have is q_sample of the guess */
-            for (size_t i = 0; i < n; i++) y[i] = sqrt(prev) * other[i] + (step ? sqrt(1 - prev) * noise[i] : 0);
+            real prev = (real)x.d.alphas_cumprod_prev[step]; /* as much new noise as x_prev can have
+                                                                is q_sample of the guess */
+            for (size_t i = 0; i < n; i++)
+                y[i] = sqrt(prev) * other[i] + (step ? sqrt(1 - prev) * noise[i] : 0);
             ddim_sample(z, other, x_T, noise, t, &x.d, 1000, x.B, each);
-            near_all(z, y, n, DOUBLE ? 1e-7 : 1e-3, "DDIM with all noise new"); /* of a difference near 0 the root is taken */
+            near_all(z, y, n, DOUBLE ? 1e-7 : 1e-3,
+                     "DDIM with all noise new"); /* of a difference near 0 the root is taken */
         }
         sampler.known = NULL, sampler.ddim = 1;
         memcpy(y, x_T, n * sizeof *y), memcpy(z, x_T, n * sizeof *z);
@@ -1708,15 +1962,18 @@ static void test_sampler(void)
         real *many = normal(MANY, 1);
         double square = 0, most = 0;
         truncate_noise(many, MANY, 0.9, one_draw, &key);
-        for (int i = 0; i < MANY; i++) square += many[i] * many[i] / MANY, most = fmax(most, fabs(many[i]));
+        for (int i = 0; i < MANY; i++)
+            square += many[i] * many[i] / MANY, most = fmax(most, fabs(many[i]));
         check(most <= 0.9 && most > 0.89, "truncated noise reaches %g", most);
-        near(square, 0.2408, 0.01, "variance of normal numbers within 0.9"); /* 1 - 2 a phi(a) / (2 Phi(a) - 1) */
+        near(square, 0.2408, 0.01,
+             "variance of normal numbers within 0.9"); /* 1 - 2 a phi(a) / (2 Phi(a) - 1) */
 
         /* epsilon and x_start are two names of one thing */
         int t[3] = {0, 5, 11};
         epsilon_from_xstart(y, x_T, other, t, &x.d, x.B, each);
         q_sample(z, other, y, t, &x.d, x.B, each);
-        near_all(z, x_T, n, DOUBLE ? 1e-9 : 1e-3, "q_sample with the noise that epsilon_from_xstart finds");
+        near_all(z, x_T, n, DOUBLE ? 1e-9 : 1e-3,
+                 "q_sample with the noise that epsilon_from_xstart finds");
         xstart_from_epsilon(z, x_T, y, t, &x.d, x.B, each);
         near_all(z, other, n, DOUBLE ? 1e-8 : 1e-2, "xstart_from_epsilon of epsilon_from_xstart");
     }
@@ -1769,10 +2026,11 @@ static void test_two_words(void)
     close_world(&x);
 }
 
-/* ---- the classifier and guidance --------------------------------------------------------------------- */
+/* ---- the classifier and guidance ------------------------------------------------------------- */
 
 typedef struct {
-    World denoiser, classifier; /* the classifier's ids are labels, its t and noise those of the examples */
+    World denoiser,
+        classifier; /* the classifier's ids are labels, its t and noise those of the examples */
     real *x_t, *dx_t, *timesteps;
     int *guess, asked;
     double *nll, last[4];
@@ -1785,7 +2043,8 @@ static int open_control(Control *x, const Setup *denoiser, const Setup *classifi
     embedding_table_forward(&x->denoiser.m);
     const size_t n = (size_t)x->classifier.B * x->classifier.N * classifier->c.emb_dim;
     x->x_t = normal(n, 1), x->dx_t = zeros(n), x->timesteps = zeros(x->classifier.B);
-    x->nll = take(x->classifier.B, sizeof *x->nll), x->guess = take(x->classifier.B, sizeof *x->guess);
+    x->nll = take(x->classifier.B, sizeof *x->nll),
+    x->guess = take(x->classifier.B, sizeof *x->guess);
     for (int b = 0; b < x->classifier.B; b++) x->timesteps[b] = 100 * (real)(b + 1);
     return 0;
 }
@@ -1794,7 +2053,8 @@ static double run_classifier(Control *x, int backward)
 {
     World *d = &x->denoiser, *c = &x->classifier;
     const Batch batch = {d->ids, d->t, d->noise_x0, d->noise_t, NULL, 0, d->B, d->N};
-    return classifier_losses(&c->m, &c->w, x->nll, x->guess, &d->m, &d->d, &batch, c->ids, backward, c->drop);
+    return classifier_losses(&c->m, &c->w, x->nll, x->guess, &d->m, &d->d, &batch, c->ids, backward,
+                             c->drop);
 }
 
 static double classifier_loss(void *control) { return run_classifier(control, 0); }
@@ -1823,11 +2083,13 @@ static void test_classifier(void)
         World *c = &x.classifier;
         if (!open_control(&x, &control_setups[k][0], &control_setups[k][1])) {
             const size_t n = (size_t)c->B * c->N * c->m.config.emb_dim;
-            near(run_classifier(&x, 1), classifier_loss(&x), 0, "the classifier's loss without and with backward");
+            near(run_classifier(&x, 1), classifier_loss(&x), 0,
+                 "the classifier's loss without and with backward");
             for (int i = 0; i < c->m.num_tensors; i++) {
                 const Tensor *t = &c->m.tensors[i];
                 const Slot weights = {t->name, t->data, t->grad, t->size, 1};
-                check_gradient("classifier", &weights, strstr(t->name, "key.bias") != NULL, classifier_loss, &x);
+                check_gradient("classifier", &weights, strstr(t->name, "key.bias") != NULL,
+                               classifier_loss, &x);
             }
             real weight[] = {1, 2, 3};
             nll_of_x(&x);
@@ -1843,7 +2105,8 @@ static void test_classifier(void)
 /* A batch that the workspace takes in pieces has the gradient, and the losses, of the whole. */
 static void test_classifier_pieces(void)
 {
-    static const Setup denoiser = {{9, 4, 4, 5, 6, 1, 3, 7, 4, 8, 5, 0, 0, 0, 0}, 3, {3, 3, 3}, 0, 0};
+    static const Setup denoiser = {
+        {9, 4, 4, 5, 6, 1, 3, 7, 4, 8, 5, 0, 0, 0, 0}, 3, {3, 3, 3}, 0, 0};
     static const Setup classifier = {{7, 4, 4, 5, 6, 2, 2, 7, 4, 8, 5, 0, 0, 0, 0}, 3, {0}, 0, 0};
     const double tolerance = DOUBLE ? 1e-12 : 2e-5;
     Control x;
@@ -1905,25 +2168,34 @@ static void test_rising(void)
         for (int t = 1; t < 400; t++) {
             rng_gaussian(x.x_t, n, new_key());
             guide(&sampler, &x.denoiser.w, &x.denoiser.d, x.x_t, t, n);
-            classifier_forward(&c->m, &c->w, x.nll, x.x_t, x.timesteps, c->ids, c->B, c->N, c->drop);
+            classifier_forward(&c->m, &c->w, x.nll, x.x_t, x.timesteps, c->ids, c->B, c->N,
+                               c->drop);
             for (int b = 0; b < c->B; b++) {
                 falls += x.nll[b] > x.last[b] + 1e-6;
                 rise += x.last[b] - x.nll[b];
             }
         }
         check(x.asked == 399, "the gradient was asked for %d times", x.asked);
-        check(!falls && rise > 0.1, "log p fell %d times of 1197, and rose by %g in all", falls, rise);
+        check(!falls && rise > 0.1, "log p fell %d times of 1197, and rose by %g in all", falls,
+              rise);
     }
     close_world(&x.denoiser);
     close_world(&x.classifier);
 }
 
-/* Data whose guided distribution is known: x_start ~ N(0, s^2), p(label | x_start) = Phi(a x_start + b), Phi the normal
- * distribution's. Then x_start given x_t is Gaussian, (mean k x_t, variance v), p(label | x_t) = Phi(u) with
- * u = (a k x_t + b) / sqrt(1 + a^2 v), and mean and variance of x_start given the label are those of a skew normal. */
-typedef struct { const Diffusion *d; double s2, a, b; } Known;
+/* Data whose guided distribution is known: x_start ~ N(0, s^2), p(label | x_start) = Phi(a x_start
+ * + b), Phi the normal distribution's. Then x_start given x_t is Gaussian, (mean k x_t, variance
+ * v), p(label | x_t) = Phi(u) with u = (a k x_t + b) / sqrt(1 + a^2 v), and mean and variance of
+ * x_start given the label are those of a skew normal. */
+typedef struct {
+    const Diffusion *d;
+    double s2, a, b;
+} Known;
 
-static double hazard(double u) { return exp(-u * u / 2) / sqrt(2 * 3.14159265358979324) / (0.5 * erfc(-u / sqrt(2))); } /* of Phi */
+static double hazard(double u)
+{
+    return exp(-u * u / 2) / sqrt(2 * 3.14159265358979324) / (0.5 * erfc(-u / sqrt(2)));
+} /* of Phi */
 
 static void known_posterior(const Known *k, int t, double *slope, double *variance)
 {
@@ -1939,7 +2211,8 @@ static void known_gradient(void *context, real *dx, const real *x, int t)
     double slope, v;
     known_posterior(k, t, &slope, &v);
     const double scale = sqrt(1 + k->a * k->a * v);
-    for (int i = 0; i < KNOWN; i++) dx[i] = (real)(k->a * slope / scale * hazard((k->a * slope * x[i] + k->b) / scale));
+    for (int i = 0; i < KNOWN; i++)
+        dx[i] = (real)(k->a * slope / scale * hazard((k->a * slope * x[i] + k->b) / scale));
 }
 
 static void test_known_guidance(void)
@@ -2032,7 +2305,8 @@ static void test_evidence(void)
  * smallest number. */
 static void test_improbable_word(void)
 {
-    static const Setup s = {{2, 3, 3, 2, 4, 1, 2, 5, 3, 6, 0, PREDICT_SOFTMAX, 0, 1, 0}, 1, {2}, 0, 0};
+    static const Setup s = {
+        {2, 3, 3, 2, 4, 1, 2, 5, 3, 6, 0, PREDICT_SOFTMAX, 0, 1, 0}, 1, {2}, 0, 0};
     World x;
     if (!open_world(&x, &s)) {
         silence(&x);
@@ -2045,7 +2319,9 @@ static void test_improbable_word(void)
     close_world(&x);
 }
 
-typedef struct { double mean, variance; } Gauss; /* of one number */
+typedef struct {
+    double mean, variance;
+} Gauss; /* of one number */
 
 static double kl_of(Gauss q, Gauss p)
 {
@@ -2126,7 +2402,8 @@ static void test_bound(void)
 {
     enum { V = 4, DRAWS = 10000 }; /* enough that whatever noise is drawn, the mean is within 2 % */
     static const double p[V] = {0.5, 0.25, 0.15, 0.1};
-    static const Setup s = {{V, 1, 1, 16, 6, 1, 3, 7, 4, 400, 0, PREDICT_SOFTMAX, 0, 4, 0}, V, {0, 0, 0, 0}, 0, 0};
+    static const Setup s = {
+        {V, 1, 1, 16, 6, 1, 3, 7, 4, 400, 0, PREDICT_SOFTMAX, 0, 4, 0}, V, {0, 0, 0, 0}, 0, 0};
     World x;
     if (!open_world(&x, &s)) {
         const int D = s.c.emb_dim, T = x.d.T;
@@ -2138,7 +2415,8 @@ static void test_bound(void)
         for (int v = 0; v < V; v++) {
             x.ids[v] = v, entropy -= p[v] * log(p[v]);
             x.m.lm_head_bias->data[v] = (real)log(p[v]);
-            for (int d = 0; d < D; d++) x.m.word_embedding->data[v * D + d] = d % V == v ? 1 : -(real)0.3;
+            for (int d = 0; d < D; d++)
+                x.m.word_embedding->data[v * D + d] = d % V == v ? 1 : -(real)0.3;
         }
         for (int i = 0; i < DRAWS; i++) {
             for (int v = 0; v < V; v++) t[v] = (int)((i + 0.5) / DRAWS * T);
@@ -2156,7 +2434,8 @@ static void test_bound(void)
                               pow(x.w.x_t[v * D + d] - sqrt(a) * x.m.embedding[v * D + d], 2);
                     sum += posterior[k] = p[k] * exp(-d2 / (2 * (1 - a * a0)));
                 }
-                for (int k = 0; k < V; k++) astray = fmax(astray, fabs(x.w.head[v * V + k] - posterior[k] / sum));
+                for (int k = 0; k < V; k++)
+                    astray = fmax(astray, fabs(x.w.head[v * V + k] - posterior[k] / sum));
                 bound += p[v] * (kl[v] * T + prior[v] + x.terms.decoder_nll[v]) / DRAWS;
             }
         }
@@ -2176,10 +2455,12 @@ static void test_fingerprint(void)
     World x;
     if (!open_world(&x, &s)) {
         Config *c = &x.m.config;
-        const struct { const char *name; int *value; } told[] = {
-            {"the noise schedule", &c->noise_schedule},
-            {"diffusion_steps", &c->diffusion_steps},
-            {"max_positions", &c->max_positions}};
+        const struct {
+            const char *name;
+            int *value;
+        } told[] = {{"the noise schedule", &c->noise_schedule},
+                    {"diffusion_steps", &c->diffusion_steps},
+                    {"max_positions", &c->max_positions}};
         char before[20], after[20];
         denoiser_fingerprint(&x.m, before);
         for (size_t i = 0; i < sizeof told / sizeof *told; i++) {
@@ -2214,14 +2495,17 @@ static void test_resampler(void)
     resampler_update(&r, t, loss, T * K - 1);
     near(r.p[0], 1.0 / T, 1e-12, "p while a loss is missing");
     resampler_update(&r, t + T * K - 1, loss + T * K - 1, 1);
-    for (int i = 0; i < T; i++) near(r.p[i], 0.999 * (i + 1) / 15 + 0.001 / T, 1e-9, "p in proportion to the losses");
+    for (int i = 0; i < T; i++)
+        near(r.p[i], 0.999 * (i + 1) / 15 + 0.001 / T, 1e-9, "p in proportion to the losses");
     for (int i = 0; i < MANY; i++) {
         int drawn = resampler_draw(&r, (i + 0.5) / MANY);
-        count[drawn]++, expected += 1 / (T * r.p[drawn]) * (drawn + 1) / MANY; /* weighted, the mean of all t */
+        count[drawn]++,
+            expected += 1 / (T * r.p[drawn]) * (drawn + 1) / MANY; /* weighted, the mean of all t */
     }
     for (int i = 0; i < T; i++) near(count[i], MANY * r.p[i], 2, "draws of a t");
     near(expected, 3, 0.01, "the weighted mean");
-    check(resampler_draw(&r, 0) == 0 && resampler_draw(&r, 0.9999999999) == T - 1, "the ends of the range");
+    check(resampler_draw(&r, 0) == 0 && resampler_draw(&r, 0.9999999999) == T - 1,
+          "the ends of the range");
     check(!resampler_restore(&r, &err), "a good history is refused");
     r.history[1 + K] = 2.5;
     check(resampler_restore(&r, &err), "a count of 2.5 is taken");
@@ -2285,7 +2569,8 @@ int main(void)
     for (size_t i = 0; DOUBLE && i < sizeof layers / sizeof *layers; i++) {
         snprintf(name, sizeof name, "gradients of %s", layers[i].name);
         begin(name);
-        for (int k = 0; k < 8 && layers[i].shapes[k][0]; k++) test_layer((int)i, layers[i].shapes[k]);
+        for (int k = 0; k < 8 && layers[i].shapes[k][0]; k++)
+            test_layer((int)i, layers[i].shapes[k]);
         end();
     }
     if (DOUBLE) run_setups("five routes to the embedding", test_routes);
