@@ -302,7 +302,8 @@ typedef struct {
 /* x: pure noise in (or x at t = start - 1), the sample out. -1: a number was not finite. */
 int p_sample_loop(const Model *m, Workspace *w, const Diffusion *d, const Sampler *s,
                   real *x /*(B,N,D)*/, int B, int N, Error *err);
-void likeliest_words(const Model *m, Workspace *w, int *ids /*(B,N)*/, const real *x, int B, int N);
+void likeliest_words(const Model *m, Workspace *w, int *ids /*(B,N)*/, const real *x /*(B,N,D)*/,
+                     int B, int N);
 
 /* ==== PART TWO: THE WORKSHOP ================================================================= */
 

@@ -2016,15 +2016,14 @@ int corpus_read(Corpus *c, const char *path, Error *err)
 static int read_lines(Corpus *c, const char *path, const Tokenizer *t, int most, int pad,
                       size_t *tokens, long *whole, Error *err)
 {
+    const char *line;
+    size_t at = 0, length;
     c->rows = c->longest = c->cut = 0;
     *tokens = 0;
-    for (size_t at = 0, end; at < c->length; at = end + 1) {
-        const char *newline = memchr(c->text + at, '\n', c->length - at);
+    while (next_line(c->text, c->length, &at, &line, &length)) {
         int unused[2];
-        end = newline ? (size_t)(newline - c->text) : c->length;
-        const size_t cr = end > at && c->text[end - 1] == '\r'; /* a token, if all bytes are */
-        long n = tokenizer_encode(t, c->text + at, end - at - cr,
-                                  c->ids ? c->ids + *tokens : unused, c->ids ? most : 2);
+        long n = tokenizer_encode(t, line, length, c->ids ? c->ids + *tokens : unused,
+                                  c->ids ? most : 2);
         if (n < 0 || c->rows == INT32_MAX - 1)
             return fail(err, "%s: %s", path, n < 0 ? "out of memory" : "too many lines");
         if (n == 2) continue; /* blank */
@@ -2134,25 +2133,37 @@ static void bits_of_bytes(const Tokenizer *t, double bits[256])
     for (int i = 0; i < 256; i++) bits[i] = -log2(count[i] / total);
 }
 
-/* The words that are [UNK] most often, and the bits of all of them. */
+/* The words that are [UNK] most often, and the bits of all of them; but for those that were cut. */
 static int note_unknown(Corpus *c, const char *path, const Tokenizer *t, Error *err)
 {
     enum { NAMED = 5 };
     Tokenizer words = {0};
     Buffer split = {0};
     double bits[256];
-    int *count = NULL, status = -1;
+    const char *line;
+    size_t at = 0, length;
+    int row = 0, status = -1;
+    int *count = checked_alloc(c->unknown + TOKEN_SPECIALS, sizeof *count, err);
+    if (!count) goto done;
     bits_of_bytes(t, bits);
-    tokenizer_split(t, c->text, c->length, &split);
-    if (split.failed || !(count = checked_alloc(c->unknown + TOKEN_SPECIALS, sizeof *count, err)))
-        goto done;
-    for (char *word = strtok(split.text, "\n"); word; word = strtok(NULL, "\n")) {
-        if (!tokenizer_unknown(t, word)) continue;
-        const int id = tokenizer_add(&words, word, err);
-        if (id < 0) goto done;
-        count[id]++;
-        for (const char *p = word; *p; p++) c->spelling += bits[(unsigned char)*p];
-        c->spelling += bits[0];
+    while (row < c->rows && next_line(c->text, c->length, &at, &line, &length)) {
+        int left = 0;
+        split.length = 0;
+        tokenizer_split(t, line, length, &split);
+        if (split.failed) goto done;
+        if (!split.length) continue; /* blank */
+        for (size_t i = c->start[row]; i < c->start[row + 1]; i++)
+            left += c->ids[i] == t->special[TOKEN_UNK];
+        row++;
+        for (char *word = strtok(split.text, "\n"); word && left; word = strtok(NULL, "\n")) {
+            if (!tokenizer_unknown(t, word)) continue;
+            const int id = tokenizer_add(&words, word, err);
+            if (id < 0) goto done;
+            left--;
+            count[id]++;
+            for (const char *p = word; *p; p++) c->spelling += bits[(unsigned char)*p];
+            c->spelling += bits[0];
+        }
     }
     buffer_print(&c->notes, "%s: %.3g %% of the words are not in the vocabulary, but [UNK]:", path,
                  100.0 * c->unknown / c->words);

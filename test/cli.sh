@@ -120,6 +120,10 @@ grep -q "few.txt: 42.9 % of the words are not in the vocabulary, but \[UNK\]: 'f
     { bad "unknown words of the corpus are not told"; cat $W/err; }
 grep -q "other.txt: 62.5 % of the words .*: 'ant' (2), ',' (1), 'an' (1), 'owl' (1)" $W/err && ok ||
     { bad "unknown words of the held-out text are not told"; cat $W/err; }
+printf 'the red\nthe red\n\nthe odd ant bee cat dog elk fly gnu hen\r\n' >$W/odd.txt
+check "unknown words of a cut line" ./train $TINY --steps 1 $W/odd.txt --min-frequency 2 --seq-len 5 --out $W/odd.safetensors
+grep -q "odd.txt: 28.6 % of the words .*: 'odd' (1), 'ant' (1)$" $W/err && ok ||
+    { bad "unknown words of a cut line are not those that were kept"; cat $W/err; }
 check "plain text" ./train $TINY --steps 1 $W/one.txt --out $W/odd.safetensors
 [ "$(wc -l <$W/err)" -le 4 ] && ok || { bad "a note on plain text"; cat $W/err; }
 printf '\357\273\277the red fox\nthe red bee\n' >$W/mark.txt
