@@ -1764,12 +1764,10 @@ void pace_step(Pace *p, double work, double time)
         p->trial = 0;
         p->rate = 0; /* of this number of threads it is not known yet */
     } else {
-        const int whole = p->left % WINDOW == 0, slowed = whole && rate < 0.7 * p->rate;
-        if (p->left > 0 && !slowed) {
-            if (!whole) return;
-            p->rate = rate;
-        } else {
-            p->rate = rate;
+        const int slowed = rate < 0.7 * p->rate;
+        if (p->left % WINDOW) return;
+        p->rate = rate;
+        if (p->left == 0 || slowed) {
             p->up = p->threads < p->most && (!p->up || p->threads == 1);
             p->trial = p->up ? 2 * p->threads : p->threads / 2;
             if (p->trial > p->most) p->trial = p->most;

@@ -1076,7 +1076,8 @@ static int make_room(Training *r, Error *err)
     const Config *c = &r->s.config;
     const int rows = r->corpus.rows, B = r->s.batch;
     r->copies = B / rows > 1 ? B / rows : 1;
-    for (r->block = LONGEST_BLOCK; B % r->block; r->block--) {}
+    r->block = LONGEST_BLOCK;
+    while (B % r->block) r->block--;
     r->batches = (int)(((int64_t)rows * r->copies + B - 1) / B);
     const size_t all = (size_t)rows * r->copies, more = 2 * all > (size_t)B ? 2 * all : (size_t)B;
     const int longest = r->corpus.longest > r->val.longest ? r->corpus.longest : r->val.longest;

@@ -89,16 +89,34 @@ static void read_tokenizer(const char *data, size_t n)
     free(json.text);
 }
 
+/* As sentences of a few positions: most lines are cut */
+static void read_sentences(const Tokenizer *t, const char *data, size_t n)
+{
+    Corpus c = {.text = malloc(n + 1), .length = n};
+    Error err = {""};
+    must(c.text != NULL, "memory");
+    memcpy(c.text, data, n);
+    c.text[n] = '\0';
+    if (corpus_fill(&c, "text", t, 3 + (int)(n % 8), 0, &err))
+        check_message(&err);
+    else
+        must(c.start[c.rows] >= 3 * (size_t)c.rows, "a sentence without a word");
+    corpus_free(&c);
+}
+
 static void read_text(const char *data, size_t n)
 {
     static const char *const kinds[] = {"word", "original", "char", "bpe"};
-    const TokenizerOptions o = {.tokenizer = kinds[n % 4], .vocab_size = 400, .min_frequency = 1};
+    const TokenizerOptions o = {
+        .tokenizer = kinds[n % 4], .vocab_size = 400, .min_frequency = 1 + (int)(n % 3)};
     Tokenizer t = {0};
     Error err = {""};
     if (tokenizer_make(&t, &o, data, n, &err))
         check_message(&err);
-    else
+    else {
         there_and_back(&t, data, n);
+        read_sentences(&t, data, n);
+    }
     tokenizer_free(&t);
 }
 
