@@ -487,6 +487,7 @@ int fail(Error *err, const char *format, ...) PRINTF_LIKE(2, 3); /* fills err, r
 void hide_controls(char *text);
 /* count * size zeroed bytes, or NULL with err filled; the caller frees. */
 void *checked_alloc(size_t count, size_t size, Error *err);
+int is_standard_input(const char *path); /* "-", "/dev/stdin" */
 /* The whole file, "-" being the standard input, and a closing NUL; *length without it. NULL with
  * err filled; the caller frees. */
 char *read_file(const char *path, size_t *length, Error *err);
@@ -702,6 +703,10 @@ int tokenizer_cut_specials(Tokenizer *t, Error *err);
 void tokenizer_split(const Tokenizer *t, const char *text, size_t n, Buffer *out);
 /* Is this piece [UNK]? */
 int tokenizer_unknown(const Tokenizer *t, const char *word);
+/* What it takes to spell words out byte by byte, each by how often the words of the vocabulary have
+ * it, and a word's end like a byte: bits[0]. (Plus one, so that none is impossible.) */
+void tokenizer_byte_bits(const Tokenizer *t, double bits[256]);
+double spelling_bits(const double bits[256], const char *word);
 /* The words that are spelt most like this one, in quotes. */
 void tokenizer_nearest(const Tokenizer *t, const char *word, Buffer *out);
 /* The text of ids; specials = 0 leaves out special tokens and stops at the first [SEP]. */

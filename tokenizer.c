@@ -71,9 +71,14 @@ void *checked_alloc(size_t count, size_t size, Error *err)
     return p;
 }
 
+int is_standard_input(const char *path)
+{
+    return !strcmp(path, "-") || !strcmp(path, "/dev/stdin");
+}
+
 char *read_file(const char *path, size_t *length, Error *err)
 {
-    FILE *f = strcmp(path, "-") ? fopen(path, "rb") : stdin;
+    FILE *f = is_standard_input(path) ? stdin : fopen(path, "rb");
     char *text = NULL, *grown;
     size_t n = 0, room = 0;
     int whole = 0;
@@ -2207,9 +2212,7 @@ static void note_cuts(Corpus *c, const char *path, long *whole, size_t tokens)
                  whole[c->rows - 1 - c->rows / 100]);
 }
 
-/* What it takes to spell words out byte by byte, each by how often the words of the vocabulary have
- * it, and a word's end like a byte: bits[0]. (Plus one, so that none is impossible.) */
-static void bits_of_bytes(const Tokenizer *t, double bits[256])
+void tokenizer_byte_bits(const Tokenizer *t, double bits[256])
 {
     double count[256], total = 256;
     for (int i = 0; i < 256; i++) count[i] = 1;
@@ -2220,6 +2223,13 @@ static void bits_of_bytes(const Tokenizer *t, double bits[256])
         total += (double)strlen(t->token[id]) + 1;
     }
     for (int i = 0; i < 256; i++) bits[i] = -log2(count[i] / total);
+}
+
+double spelling_bits(const double bits[256], const char *word)
+{
+    double sum = bits[0];
+    for (; *word; word++) sum += bits[(unsigned char)*word];
+    return sum;
 }
 
 /* The words that are [UNK] most often, and the bits of all of them; but for those that were cut. */
@@ -2234,7 +2244,7 @@ static int note_unknown(Corpus *c, const char *path, const Tokenizer *t, Error *
     int row = 0, status = -1;
     int *count = checked_alloc(c->unknown + TOKEN_SPECIALS, sizeof *count, err);
     if (!count) goto done;
-    bits_of_bytes(t, bits);
+    tokenizer_byte_bits(t, bits);
     while (row < c->rows && next_line(c->text, c->length, &at, &line, &length)) {
         int left = 0;
         split.length = 0;
@@ -2250,8 +2260,7 @@ static int note_unknown(Corpus *c, const char *path, const Tokenizer *t, Error *
             if (id < 0) goto done;
             left--;
             count[id]++;
-            for (const char *p = word; *p; p++) c->spelling += bits[(unsigned char)*p];
-            c->spelling += bits[0];
+            c->spelling += spelling_bits(bits, word);
         }
     }
     buffer_print(&c->notes, "%s: %.3g %% of the words are not in the vocabulary, but [UNK]:", path,
@@ -3035,6 +3044,8 @@ void tokenizer_describe(const Tokenizer *t, Buffer *out)
                                         ", all marks dropped"};
     const Rules *r = &t->rules;
     buffer_print(out, "%s%s%s", kinds[t->kind], r->lower ? ", lower-case" : "", marks[r->marks]);
+    if (r->composed) buffer_print(out, ", composed (NFC)");
+    if (r->ascii) buffer_print(out, ", ASCII only (NFKD)");
     if (r->cjk) buffer_print(out, ", Chinese characters apart");
     if (r->digits) buffer_print(out, ", digits apart");
     if (r->punctuation) buffer_print(out, ", punctuation marks apart");
@@ -3479,21 +3490,20 @@ static int train(const char *path, const TokenizerOptions *options, const char *
     Buffer json = {0};
     Output o;
     Error inner;
-    size_t n, lines = 0;
+    Corpus c;
+    size_t lines = 0;
     snprintf(name, sizeof name, "%.*s.json",
              (int)(dot && dot > base ? (size_t)(dot - base) : strlen(base)), base);
-    if (!out && strcmp(path, "-"))
-        out = name;
-    else if (!out)
+    if (!out && is_standard_input(path))
         return fail(err, "a text from the standard input has no name: --out is needed");
+    if (!out) out = name;
     const FileKind kind = file_kind(out);
     if (output_spares(out, path, err)) return -1;
     if (kind != FILE_NEW && kind != FILE_TOKENIZER)
         return fail(err, "%s: is there already and is %s; another --out is needed", out,
                     file_kind_names[kind]);
-    char *text = read_file(path, &n, err);
-    if (!text) return -1;
-    int status = tokenizer_make(&t, options, text, n, &inner);
+    if (corpus_read(&c, path, err)) return corpus_free(&c), -1;
+    int status = tokenizer_make(&t, options, c.text, c.length, &inner);
     if (status)
         fail(err, "%s: %s", path, inner.text);
     else
@@ -3502,12 +3512,12 @@ static int train(const char *path, const TokenizerOptions *options, const char *
     if (!status) status = output_open(&o, out, err);
     if (!status) fwrite(json.text, 1, json.length, o.file); /* output_close notices a failure */
     if (!status) status = output_close(&o, 1, err);
-    for (size_t i = 0; i < n; i++) lines += text[i] == '\n' || i + 1 == n;
+    for (size_t i = 0; i < c.length; i++) lines += c.text[i] == '\n' || i + 1 == c.length;
     if (!status)
         fprintf(stderr, "tokenizer: wrote %s: vocabulary %d, %zu lines\n", out, t.size, lines);
     tokenizer_free(&t);
     free(json.text);
-    free(text);
+    corpus_free(&c);
     return status;
 }
 
