@@ -22,7 +22,7 @@
  *
  * Order: errors, memory, files, output, signals; Buffer, UTF-8, JSON, options; then the tokenizers:
  * vocabulary, pieces, words and characters, WordPiece, byte-level BPE, encoding, blanks, decoding;
- * sentences of a file; tokenizer.json, other files; the Unicode tables; the program. */
+ * sentences of a file; tokenizer.json, other files; Unicode tables, NFC; the program. */
 #if defined(__unix__) || defined(__APPLE__)
 /* For files and signals: names that are new, links, modes, locks, syncing; all works without. */
 #define _POSIX_C_SOURCE 200809L
