@@ -618,6 +618,7 @@ typedef struct {
     Marks marks;
     int ascii;       /* other text is refused: NFKD, which leaves ASCII as it is */
     int composed;    /* a letter and its accents are one code point, where there is one: NFC */
+    int decomposed;  /* each is one by itself: NFD, where what follows does not drop them */
     int lower;       /* Lowercase */
     int clean;       /* control characters are dropped: BertNormalizer, clean_text */
     int cjk;         /* Chinese characters are pieces: BertNormalizer, handle_chinese_chars */
@@ -661,7 +662,7 @@ struct Tokenizer {
     int num_added;
     char begins_added[256];   /* the first bytes of their names */
     uint32_t *unicode;        /* (0x110000) what the rules make of a code point << 4 | its class */
-    Composition *composition; /* with rules.composed */
+    Composition *composition; /* with rules.composed, decomposed */
     Glue *glue;               /* (V) or NULL */
     Pairs exceptions;         /* neighbours that are not glued where glue says so, or the reverse */
     Pairs merges;             /* BPE: in the order in which they are made */

@@ -1088,10 +1088,11 @@ int tokenizer_add(Tokenizer *t, const char *token, Error *err)
     return t->size == 0 && add_specials(t, err) ? -1 : add_token(t, token, err);
 }
 
-/* See "Unicode": t->unicode and t->composition; those that follow the second. */
+/* See "Unicode": t->unicode and t->composition; the other two are about the second. */
 static int unicode_init(Tokenizer *t, Error *err);
 static void composition_free(Composition *c);
-static void compose(const Composition *c, const char *text, const char *end, Buffer *out);
+static void normalize(const Composition *k, int composed, const char *text, const char *end,
+                      Buffer *out);
 
 void tokenizer_free(Tokenizer *t)
 {
@@ -1161,7 +1162,7 @@ typedef struct {
     const char *at, *stop;  /* what is left of the stretch */
     const Added *added;     /* the token behind it, or NULL */
     const char *rest, *end; /* what is left of the text behind that */
-    Buffer composed;        /* the stretch, with rules.composed */
+    Buffer normal;          /* the stretch, with rules.composed or decomposed */
     Buffer piece;           /* the one found last */
     int id;                 /* of an added token, or -1 */
     int apart;              /* a blank stands before it */
@@ -1174,9 +1175,9 @@ static Splitter split_text(const Tokenizer *t, const char *text, size_t n)
 
 static int splitter_free(Splitter *s) /* -1: memory ran out */
 {
-    const int failed = s->piece.failed || s->composed.failed;
+    const int failed = s->piece.failed || s->normal.failed;
     free(s->piece.text);
-    free(s->composed.text);
+    free(s->normal.text);
     return failed ? -1 : 0;
 }
 
@@ -1223,11 +1224,12 @@ static void next_stretch(Splitter *s)
             if (!blank_at(s->t, last, s->stop)) break;
             s->stop = last;
         }
-    if (!s->t->rules.composed || s->at == s->stop) return;
-    s->composed.length = 0;
-    compose(s->t->composition, s->at, s->stop, &s->composed);
-    s->at = s->stop = s->composed.text;
-    if (!s->composed.failed) s->stop += s->composed.length;
+    const Rules *r = &s->t->rules;
+    if ((!r->composed && !r->decomposed) || s->at == s->stop) return;
+    s->normal.length = 0;
+    normalize(s->t->composition, r->composed, s->at, s->stop, &s->normal);
+    s->at = s->stop = s->normal.text;
+    if (!s->normal.failed) s->stop += s->normal.length;
 }
 
 /* How a character meets the one before it. Of one sort, they are in one piece, unless each is
@@ -1272,7 +1274,7 @@ static int next_piece(Splitter *s)
     s->piece.length = 0;
     s->id = -1;
     s->apart = 0;
-    while (!s->piece.length && !s->piece.failed && !s->composed.failed) {
+    while (!s->piece.length && !s->piece.failed && !s->normal.failed) {
         if (s->at == s->stop && !s->added && s->rest == s->end) return 0;
         if (s->at == s->stop)
             next_stretch(s);
@@ -2372,6 +2374,7 @@ static void print_rules(const Rules *r, Buffer *out)
                  truth[r->lower]);
     buffer_print(out, "'normalizer': {'type': 'Sequence', 'normalizers': [");
     print_step(out, r->composed, "NFC");
+    print_step(out, r->decomposed, "NFD");
     print_step(out, r->ascii, "NFKD");
     print_step(out, bert, step.failed ? "" : step.text);
     print_step(out, decomposed, "NFD");
@@ -2611,7 +2614,7 @@ static int read_rules(Tokenizer *t, const Json *j, Error *err)
         read_steps(&r, json_find(j, 0, "pre_tokenizer"), "pre_tokenizer", "pretokenizers",
                    read_pre_tokenizer))
         return -1;
-    if (r.decomposed) return fail(err, "normalizer: cannot do 'NFD' without StripAccents");
+    if (r.decomposed) r.rules.decomposed = 1, r.rules.composed = 0;
     if (r.split < 0)
         return fail(err, "pre_tokenizer: expected one that splits, as Whitespace does");
     t->rules = r.rules;
@@ -2693,7 +2696,8 @@ static int read_added_tokens(Tokenizer *t, const Json *j, Error *err)
     if (json_type(j, list) == JSON_NULL) return 0;
     if (json_type(j, list) != JSON_ARRAY) return fail(err, "\"added_tokens\" is no list");
     const Rules *r = &t->rules;
-    const int normalizes = r->marks || r->composed || r->lower || r->clean || r->cjk;
+    const int normalizes =
+        r->marks || r->composed || r->decomposed || r->lower || r->clean || r->cjk;
     for (int k = list + 1; k < j->node[list].next; k = j->node[k].next) {
         size_t n;
         int64_t number = -1;
@@ -3045,6 +3049,7 @@ void tokenizer_describe(const Tokenizer *t, Buffer *out)
     const Rules *r = &t->rules;
     buffer_print(out, "%s%s%s", kinds[t->kind], r->lower ? ", lower-case" : "", marks[r->marks]);
     if (r->composed) buffer_print(out, ", composed (NFC)");
+    if (r->decomposed) buffer_print(out, ", decomposed (NFD)");
     if (r->ascii) buffer_print(out, ", ASCII only (NFKD)");
     if (r->cjk) buffer_print(out, ", Chinese characters apart");
     if (r->digits) buffer_print(out, ", digits apart");
@@ -3298,7 +3303,8 @@ static int is_dropped(const Rules *r, uint32_t c, Class class)
  * The letter e with an acute accent is one code point, U+00E9, or two, an e and U+0301, which looks
  * the same. NFC is one spelling for both, the shorter one: everything is taken apart; marks that
  * follow each other and do not touch are put in order, by a class that each has; and what can be
- * put together is, a letter with each of its marks that no other of that class stands before. */
+ * put together is, a letter with each of its marks that no other of that class stands before. NFD
+ * is the longer spelling: nothing is put together. */
 
 struct Composition {
     uint32_t (*parts)[2]; /* (PARTED) what each consists of; {0, 0}: itself; {x, 0}: only x */
@@ -3416,7 +3422,8 @@ static size_t put_together(const Composition *k, uint64_t *code, size_t n)
     return to;
 }
 
-static void compose(const Composition *k, const char *text, const char *end, Buffer *out)
+static void normalize(const Composition *k, int composed, const char *text, const char *end,
+                      Buffer *out)
 {
     Buffer codes = {0};
     for (size_t n; text < end; text += n) {
@@ -3432,7 +3439,7 @@ static void compose(const Composition *k, const char *text, const char *end, Buf
         if (i > first + 1) qsort(code + first, i - first, sizeof *code, by_order);
         first = i + 1;
     }
-    n = put_together(k, code, n);
+    if (composed) n = put_together(k, code, n);
     for (size_t i = 0; i < n; i++) {
         const uint32_t c = code_of(code[i]);
         const char byte = (char)(c - CODE_POINTS);
@@ -3452,10 +3459,11 @@ static int unicode_init(Tokenizer *t, Error *err)
 {
     static const char initials[] = "LOUJMVNFBPSC"; /* in the order of Class */
     const Rules *r = &t->rules;
-    Composition *k = r->marks || r->composed ? read_composition(err) : NULL;
+    const int normalizes = r->composed || r->decomposed;
+    Composition *k = r->marks || normalizes ? read_composition(err) : NULL;
     uint32_t *u = t->unicode = checked_alloc(CODE_POINTS, sizeof *u, err), c = 0, run = 0;
     t->composition = k;
-    if (!u || (!k && (r->marks || r->composed))) return -1;
+    if (!u || (!k && (r->marks || normalizes))) return -1;
     for (const char *s = class_runs; *s; s++) {
         const char *class = strchr(initials, *s);
         if (!class)
@@ -3474,7 +3482,7 @@ static int unicode_init(Tokenizer *t, Error *err)
     }
     for (c = 0; c < CODE_POINTS; c++)
         if (is_dropped(r, c, class_of(t, c))) u[c] &= 15;
-    if (!r->composed) composition_free(k), t->composition = NULL;
+    if (!normalizes) composition_free(k), t->composition = NULL;
     return 0;
 }
 

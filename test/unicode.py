@@ -4,7 +4,7 @@
 #
 # `peek unicode` prints a line a code point: its class, as a number in the order of tokenizer.c, and what it is
 # replaced by (0: dropped) by the original's rules, by those of `word` that keep accents and by those that keep
-# capital letters. `peek nfc` prints lines in NFC. Unassigned code points are not compared. Closes with "N passed,
+# capital letters. `peek NFC` prints lines in NFC, `peek NFD` in NFD. Unassigned code points are not compared. Closes with "N passed,
 # N failed, N skipped".
 import random
 import re
@@ -84,12 +84,14 @@ for i in range(100000):
     lines.append("".join(x if random.random() < 0.5 else unicodedata.normalize("NFD", x) for x in parts))
 random.shuffle(lines)
 text = "\n".join(lines) + "\n"
-got = subprocess.run([peek, "nfc"], input=text.encode(), capture_output=True, check=True).stdout.decode().split("\n")
-other = [(x, y) for x, y in zip(lines, got) if unicodedata.normalize("NFC", x) != y]
-for x, y in other[:10]:
-    print("FAIL NFC of", ascii(x), "is", ascii(unicodedata.normalize("NFC", x)), "and not", ascii(y))
-print(len(lines) - len(other), "of", len(lines), "lines are in NFC")
-passed += not other and len(got) == len(lines) + 1
-failed += bool(other) or len(got) != len(lines) + 1
+for form in "NFC", "NFD":
+    got = subprocess.run([peek, form], input=text.encode(), capture_output=True, check=True).stdout.decode().split("\n")
+    other = [(x, y) for x, y in zip(lines, got) if unicodedata.normalize(form, x) != y]
+    for x, y in other[:10]:
+        print("FAIL", form, "of", ascii(x), "is", ascii(unicodedata.normalize(form, x)), "and not", ascii(y))
+    print(len(lines) - len(other), "of", len(lines), "lines are in", form)
+    right = not other and len(got) == len(lines) + 1
+    passed += right
+    failed += not right
 print("%d passed, %d failed, 0 skipped" % (passed, failed))
 sys.exit(failed > 0)
