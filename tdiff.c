@@ -1730,10 +1730,12 @@ int max_threads(void)
 }
 
 /* Threads wait for each other by spinning. When another program takes one of the cores, all wait
- * for the thread on it, ten times longer than the work takes; one thread alone is then faster. So
- * now and then a few steps are done by half as many threads, or twice, and the faster number stays:
- * seldom while it stays the same, at once when steps have become slow. No result depends on it. */
-enum { TRIAL = 4, WINDOW = 8, SHORTEST_WAIT = 4, LONGEST_WAIT = 2048 }; /* steps */
+ * for the thread on it, ten times longer than the work takes, or a hundred times if a step is
+ * short; one thread alone is then faster. So now and then a few steps are done by half as many
+ * threads, or twice, and the faster number stays: seldom while it stays the same, at once when
+ * steps have become slow. A step that would take s > 2 times as long is tried only every
+ * TRIAL_SHARE * s steps. No result depends on it. */
+enum { TRIAL = 4, WINDOW = 8, SHORTEST_WAIT = 4, LONGEST_WAIT = 2048, TRIAL_SHARE = 100 };
 
 void pace_begin(Pace *p, int threads, int may_change)
 {
@@ -1751,13 +1753,14 @@ void pace_step(Pace *p, double work, double time)
     const double rate = p->work / (p->time > 1e-9 ? p->time : 1e-9);
     if (p->trial) {
         if (p->left > 0 && rate > p->rate / 2) return;
-        const int faster = rate > 1.05 * p->rate;
-        if (faster) p->threads = p->trial;
-        if (faster)
+        const double ratio = rate / p->rate;
+        const double slow = fmin(ratio > 1 ? ratio : 1 / ratio, 1e6);
+        if (ratio > 1.05) {
+            p->threads = p->trial;
             p->wait = SHORTEST_WAIT;
-        else if (p->wait < LONGEST_WAIT)
+        } else if (p->wait < LONGEST_WAIT)
             p->wait *= 2;
-        p->left = p->wait;
+        p->left = slow > 2 && TRIAL_SHARE * slow > p->wait ? (int)(TRIAL_SHARE * slow) : p->wait;
         p->trial = 0;
         p->rate = 0; /* of this number of threads it is not known yet */
     } else {

@@ -1139,16 +1139,16 @@ static void test_epochs(void)
 }
 
 /* Steps as a Pace chooses their threads, on a machine of `cores`, of which another program takes
- * one from step `from` to `to`: a step of more than one thread is then ten times slower. Returns
+ * one from step `from` to `to`: a step of more than one thread is then `slow` times slower. Returns
  * their time over that of the best choice. */
-static double paced(int cores, int steps, int from, int to)
+static double paced(int cores, double slow, int steps, int from, int to)
 {
     Pace p;
     double total = 0, best = 0;
     pace_begin(&p, cores, 1);
     for (int step = 0; step < steps; step++) {
         const int threads = p.trial ? p.trial : p.threads, taken = step >= from && step < to;
-        const double time = taken && threads > 1 ? 10.0 / threads : 1.0 / threads;
+        const double time = taken && threads > 1 ? slow / threads : 1.0 / threads;
         check(threads >= 1 && threads <= cores, "%d threads", threads);
         total += time;
         best += taken ? 1 : 1.0 / cores;
@@ -1159,12 +1159,13 @@ static double paced(int cores, int steps, int from, int to)
 
 static void test_pace(void)
 {
-    const double alone = paced(2, 4000, 0, 0), beside = paced(2, 4000, 0, 4000),
-                 many = paced(8, 4000, 0, 0);
-    const double between = paced(2, 8000, 2000, 4000);
+    const double alone = paced(2, 10, 4000, 0, 0), beside = paced(2, 10, 4000, 0, 4000),
+                 many = paced(8, 10, 4000, 0, 0), tiny = paced(2, 100, 4000, 0, 4000),
+                 between = paced(2, 10, 8000, 2000, 4000);
     check(alone < 1.02, "two threads alone take %g of the time of two", alone);
     check(many < 1.02, "eight threads alone take %g of the time of eight", many);
     check(beside < 1.05, "two threads beside another program take %g of the time of one", beside);
+    check(tiny < 1.1, "short steps beside another program take %g of the time of one thread", tiny);
     check(between < 1.15, "two threads, for a while beside another program, take %g of the best",
           between);
     Pace fixed;
