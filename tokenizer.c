@@ -2011,40 +2011,48 @@ int corpus_read(Corpus *c, const char *path, Error *err)
     return 0;
 }
 
-/* Goes through the lines: counts and, where there are ids already, encodes. tokens: of all
- * sentences; whole: NULL, or (rows) the lengths before lines are cut. */
+/* What grows line by line: ids (int), where sentences begin (size_t), lengths before lines are cut
+ * (long). Buffers hold them, so that the text is encoded only once. */
+typedef struct {
+    Buffer ids, start, whole;
+} Sentences;
+
+/* Goes through the lines: counts and, unless `to` is NULL, encodes. */
 static int read_lines(Corpus *c, const char *path, const Tokenizer *t, int most, int pad,
-                      size_t *tokens, long *whole, Error *err)
+                      Sentences *to, Error *err)
 {
     const char *line;
-    size_t at = 0, length;
+    size_t at = 0, length, tokens = 0;
     c->rows = c->longest = c->cut = 0;
-    *tokens = 0;
+    if (to) buffer_add(&to->start, (const char *)&tokens, sizeof tokens);
     while (next_line(c->text, c->length, &at, &line, &length)) {
-        int unused[2];
-        long n = tokenizer_encode(t, line, length, c->ids ? c->ids + *tokens : unused,
-                                  c->ids ? most : 2);
-        if (n < 0 || c->rows == INT32_MAX - 1)
-            return fail(err, "%s: %s", path, n < 0 ? "out of memory" : "too many lines");
-        if (n == 2) continue; /* blank */
-        if (whole) whole[c->rows] = n;
-        if (n > most) c->cut++;
-        if (n > most) n = most;
+        int unused[2], *ids = unused;
+        if (to && !buffer_reserve(&to->ids, most * sizeof *ids))
+            return fail(err, "%s: out of memory", path);
+        if (to) ids = (int *)(void *)to->ids.text + tokens;
+        const long whole = tokenizer_encode(t, line, length, ids, to ? most : 2);
+        if (whole < 0 || c->rows == INT32_MAX - 1)
+            return fail(err, "%s: %s", path, whole < 0 ? "out of memory" : "too many lines");
+        if (whole == 2) continue; /* blank */
+        if (whole > most) c->cut++;
+        int n = whole > most ? most : (int)whole;
         for (; pad && n < most; n++)
-            if (c->ids) c->ids[*tokens + n] = t->special[TOKEN_PAD];
-        if (n > c->longest) c->longest = (int)n;
-        if (c->start) c->start[c->rows] = *tokens;
-        *tokens += n;
+            if (to) ids[n] = t->special[TOKEN_PAD];
+        if (n > c->longest) c->longest = n;
+        tokens += n;
         c->rows++;
-        if (c->start) c->start[c->rows] = *tokens;
+        if (!to) continue;
+        to->ids.length += n * sizeof *ids;
+        buffer_add(&to->start, (const char *)&tokens, sizeof tokens);
+        buffer_add(&to->whole, (const char *)&whole, sizeof whole);
+        if (to->start.failed || to->whole.failed) return fail(err, "%s: out of memory", path);
     }
     return c->rows ? 0 : fail(err, "%s: no sentence in it; expected one a line", path);
 }
 
 int corpus_measure(Corpus *c, const char *path, const Tokenizer *t, int most, Error *err)
 {
-    size_t tokens;
-    return read_lines(c, path, t, most, 0, &tokens, NULL, err);
+    return read_lines(c, path, t, most, 0, NULL, err);
 }
 
 /* How often a character stands in a line. */
@@ -2185,9 +2193,9 @@ done:
     return status;
 }
 
-static int make_notes(Corpus *c, const char *path, const Tokenizer *t, long *whole, size_t tokens,
-                      Error *err)
+static int make_notes(Corpus *c, const char *path, const Tokenizer *t, long *whole, Error *err)
 {
+    const size_t tokens = c->start[c->rows];
     const char *kind = kind_of_file(c->text, c->length);
     int of_one_word = 0;
     c->words = c->unknown = 0;
@@ -2210,18 +2218,21 @@ static int make_notes(Corpus *c, const char *path, const Tokenizer *t, long *who
     return c->unknown ? note_unknown(c, path, t, err) : 0;
 }
 
+/* The array of a buffer, which is done, without the room behind it */
+static void *kept(const Buffer *b)
+{
+    void *smaller = b->length ? realloc(b->text, b->length) : NULL;
+    return smaller ? smaller : b->text;
+}
+
 int corpus_fill(Corpus *c, const char *path, const Tokenizer *t, int most, int pad, Error *err)
 {
-    size_t tokens;
-    if (read_lines(c, path, t, most, pad, &tokens, NULL, err)) return -1;
-    long *whole = checked_alloc((size_t)c->rows, sizeof *whole, err);
-    c->ids =
-        checked_alloc(tokens + 2, sizeof *c->ids, err); /* + 2: a last blank line is encoded, too */
-    c->start = checked_alloc((size_t)c->rows + 1, sizeof *c->start, err);
-    int status = !whole || !c->ids || !c->start ||
-                 read_lines(c, path, t, most, pad, &tokens, whole, err) ||
-                 make_notes(c, path, t, whole, tokens, err);
-    free(whole);
+    Sentences all = {{0}, {0}, {0}};
+    int status = read_lines(c, path, t, most, pad, &all, err);
+    c->ids = kept(&all.ids);
+    c->start = kept(&all.start);
+    if (!status) status = make_notes(c, path, t, (long *)(void *)all.whole.text, err);
+    free(all.whole.text);
     free(c->text);
     c->text = NULL;
     return status ? -1 : 0;
