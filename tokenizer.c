@@ -26,11 +26,15 @@
 #if defined(__unix__) || defined(__APPLE__)
 /* For files and signals: names that are new, links, modes, locks, syncing; all works without. */
 #define _POSIX_C_SOURCE 200809L
+#define _FILE_OFFSET_BITS 64 /* files of more than 2 GB, on machines of 32 bits, too */
 #define TDIFF_POSIX
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
+#elif defined(_WIN32)
+#include <fcntl.h>
+#include <io.h>
 #endif
 #include "tdiff.h"
 #include <errno.h>
@@ -435,9 +439,34 @@ static void on_illegal_instruction(int number)
     _Exit(1);
 }
 
+int file_seek(FILE *f, uint64_t at, int origin)
+{
+#ifdef TDIFF_POSIX
+    return fseeko(f, (off_t)at, origin);
+#elif defined(_WIN32)
+    return _fseeki64(f, (int64_t)at, origin);
+#else
+    return at <= LONG_MAX ? fseek(f, (long)at, origin) : -1;
+#endif
+}
+
+int64_t file_tell(FILE *f)
+{
+#ifdef TDIFF_POSIX
+    return ftello(f);
+#elif defined(_WIN32)
+    return _ftelli64(f);
+#else
+    return ftell(f);
+#endif
+}
+
 void begin_program(void)
 {
     signal(SIGILL, on_illegal_instruction);
+#ifdef _WIN32 /* \n stays one byte, and no byte ends a text */
+    _setmode(0, _O_BINARY), _setmode(1, _O_BINARY);
+#endif
 #ifdef TDIFF_POSIX
     int fd;
     do fd = open("/dev/null", O_RDONLY);
