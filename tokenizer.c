@@ -54,6 +54,8 @@ int fail(Error *err, const char *format, ...)
     va_start(args, format);
     vsnprintf(err->text, sizeof err->text, format, args);
     va_end(args);
+    /* one line, whatever the name has that a file or person gave */
+    for (char *at = err->text; (at = strchr(at, '\n'));) *at = '?';
     hide_controls(err->text);
     return -1;
 }

@@ -349,6 +349,7 @@ broken "tensor 'a': data_offsets are not in the file, which has 7 bytes" "{$A}" 
 broken "tensor 'a': its shape needs 8 bytes, data_offsets give 4" \
     '{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}' 4
 broken "tensor 'a': no dtype that is known" '{"a":{"dtype":"F31","shape":[2],"data_offsets":[0,8]}}' 8
+broken "tensor 'a?b': no dtype that is known" '{"a\u000ab":{"dtype":"F31","shape":[2],"data_offsets":[0,8]}}' 8
 broken "tensor 'a': bad shape" '{"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}}' 8
 broken "tensor 'a': too large" '{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,8]}}' 8
 broken "not a checkpoint of ./train but" " {$A}" 8

@@ -173,7 +173,7 @@ static void read_options(const char *data, size_t n)
     for (char *word = text; argc < MOST && word <= text + n; word += strlen(word) + 1)
         argv[argc++] = word;
     if (options_parse(table, argc, argv, operand, 2, &err) < 0)
-        must(err.text[0] != '\0', "refused without a message");
+        check_message(&err);
     else
         must(whole >= 1 && whole <= 1000000 && number >= 0 && number <= 1 && choice >= 0 &&
                  choice < 2,
