@@ -2,7 +2,7 @@
 # make test       all tests                             make check    warnings on gcc and clang, tests under sanitizers
 # make parity DIR=path   the numbers of the original    make data     generate data/simple-* anew
 # make evaluate   build/evaluate, the judge of samples: ./sample ... | build/evaluate TRAIN_FILE
-# make bench [BLAS=-lopenblas]   speed, beside OpenBLAS and PyTorch where they are
+# make bench [BLAS=-lopenblas]   speed, beside OpenBLAS and PyTorch where they are; with MPI=1: what communication takes
 # make control CKPT=a.safetensors TRAIN=a.txt WORDS=b.txt   guidance towards sentences with one of these words, by scale
 # make portability   the programs by other compilers and on other machines, which emulators run: the same bytes?
 # make faults     every allocation, read and write of small runs fails once; 50 SIGKILLs
@@ -23,13 +23,14 @@ SECONDS = 60
 N = 1000
 WARNINGS = -std=c99 -pedantic -Wall -Wextra -Wshadow -Wno-unknown-pragmas
 
-# $(call try,FLAGS): FLAGS if the compiler takes them and what it makes links
+# $(call try,FLAGS): FLAGS if the compiler takes them, without a warning, and what it makes links
 PROBE := $(shell mkdir -p build && printf 'int main(void) { return 0; }\n' > build/probe.c)
-try = $(shell $(CC) $(1) -o build/probe build/probe.c >/dev/null 2>&1 && echo '$(1)')
+try = $(shell $(CC) -Werror $(1) -o build/probe build/probe.c >/dev/null 2>&1 && echo '$(1)')
 
-# No contraction and no reordering, ever: one seed, one result. The last two change no value: nobody reads errno or
-# floating-point exceptions here, and only without them do square roots and comparisons vectorise.
-EXACT := -std=c99 $(foreach f,-ffp-contract=off -fno-trapping-math -fno-math-errno,$(call try,$f))
+# No contraction and no reordering, ever: one seed, one result. (s390x would compute floats as doubles without the second
+# flag.) The last two change no value: nobody reads errno or floating-point exceptions here, and only without them do square
+# roots and comparisons vectorise.
+EXACT := -std=c99 $(foreach f,-ffp-contract=off -fexcess-precision=fast -fno-trapping-math -fno-math-errno,$(call try,$f))
 ifeq ($(NATIVE),1)
   MARCH := $(call try,-march=native)
   # For many a processor with AVX-512 compilers choose vectors of 256 bits, of which matmul's tile needs too many: half the speed.

@@ -504,7 +504,7 @@ static int add_bound(Sampling *r, Bits *sum, const Corpus *text, const int *orde
     const size_t n = (size_t)N * c->emb_dim, values = count * n;
     const double length =
         r->length_count ? -log2(length_probability(r->length_count, c->max_positions, N)) : 0;
-    double terms[7 * BATCH], *kl = terms + 5 * BATCH, *prior = terms + 6 * BATCH, bits[BATCH];
+    double terms[7 * BATCH] = {0}, *kl = terms + 5 * BATCH, *prior = terms + 6 * BATCH, bits[BATCH];
     const Losses losses = {terms, terms + BATCH, terms + 2 * BATCH, terms + 3 * BATCH,
                            terms + 4 * BATCH};
     const int pad = r->tokenizer.special[TOKEN_PAD];

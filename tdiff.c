@@ -3334,7 +3334,7 @@ int checkpoint_open(Checkpoint *c, const char *path, Error *err)
 {
     unsigned char bytes[8];
     uint64_t length = 0;
-    long size;
+    int64_t size;
     memset(c, 0, sizeof *c);
     if (strlen(path) >= sizeof c->path) return fail(err, "%.40s...: the path is too long", path);
     strcpy(c->path, path);
@@ -3342,7 +3342,8 @@ int checkpoint_open(Checkpoint *c, const char *path, Error *err)
         return fail(err, "%s: cannot open: %s; ./train makes a checkpoint", path, strerror(errno));
     if (fread(bytes, 1, 8, c->file) != 8 && ferror(c->file))
         return fail(err, "%s: cannot read: %s", path, strerror(errno));
-    if (fseek(c->file, 0, SEEK_END) || (size = ftell(c->file)) < 0 || fseek(c->file, 8, SEEK_SET))
+    if (file_seek(c->file, 0, SEEK_END) || (size = file_tell(c->file)) < 0 ||
+        file_seek(c->file, 8, SEEK_SET))
         return fail(err,
                     "%s: cannot find its size: %s; expected a file, not a pipe, as tensors are "
                     "read in another order than they lie in",
@@ -3353,8 +3354,8 @@ int checkpoint_open(Checkpoint *c, const char *path, Error *err)
     for (int k = 7; k >= 0; k--) length = length << 8 | bytes[k];
     if (length < 2 || length > (uint64_t)size - 8)
         return fail(
-            err, "%s: not a whole checkpoint: the header should have %.0f bytes, the file has %ld",
-            path, (double)length, size);
+            err, "%s: not a whole checkpoint: the header should have %.0f bytes, the file has %.0f",
+            path, (double)length, (double)size);
     c->data = 8 + length, c->data_size = (uint64_t)size - c->data;
     if (read_header(c, (size_t)length, err)) return -1;
     find_front(c);
@@ -3552,7 +3553,7 @@ static int read_stored(Checkpoint *c, const Stored *x, real *out, Error *err)
 {
     unsigned char bytes[8 * CHUNK];
     const size_t size = dtypes[x->dtype].bytes, n = (size_t)x->bytes / size;
-    if (fseek(c->file, (long)(c->data + x->begin), SEEK_SET))
+    if (file_seek(c->file, c->data + x->begin, SEEK_SET))
         return fail(err, "%s: cannot read '%s'", c->path, x->name);
     for (size_t k = 0; k < n; k += CHUNK) {
         const size_t count = n - k < CHUNK ? n - k : CHUNK;
@@ -3639,10 +3640,9 @@ static int same_bytes(Checkpoint *c, const Stored *x, const Stored *y)
     if (x->dtype != y->dtype || x->bytes != y->bytes) return 0;
     for (uint64_t at = 0; at < x->bytes; at += CHUNK) {
         const size_t n = x->bytes - at < CHUNK ? (size_t)(x->bytes - at) : CHUNK;
-        if (fseek(c->file, (long)(c->data + x->begin + at), SEEK_SET) ||
-            fread(a, 1, n, c->file) != n ||
-            fseek(c->file, (long)(c->data + y->begin + at), SEEK_SET) ||
-            fread(b, 1, n, c->file) != n || memcmp(a, b, n))
+        if (file_seek(c->file, c->data + x->begin + at, SEEK_SET) || fread(a, 1, n, c->file) != n ||
+            file_seek(c->file, c->data + y->begin + at, SEEK_SET) || fread(b, 1, n, c->file) != n ||
+            memcmp(a, b, n))
             return 0;
     }
     return 1;
@@ -3664,7 +3664,7 @@ static int copy_wanted(Checkpoint *c, FILE *out, uint64_t *sum, Error *err)
     for (int i = 0; i < c->count; i++) {
         const Stored *x = &c->stored[i];
         if (!x->wanted) continue;
-        if (fseek(c->file, (long)(c->data + x->begin), SEEK_SET))
+        if (file_seek(c->file, c->data + x->begin, SEEK_SET))
             return fail(err, "%s: cannot read '%s'", c->path, x->name);
         for (uint64_t at = 0, n; at < x->bytes; at += n) {
             n = x->bytes - at < sizeof bytes ? x->bytes - at : sizeof bytes;

@@ -548,6 +548,9 @@ void ignore_closed_pipes(void); /* writing to one fails and does not end the pro
 /* For main to call first: an instruction that the processor lacks gets a message, and a standard
  * stream that the program was started without will not be the next file that it opens. */
 void begin_program(void);
+/* fseek and ftell, for places that a long may be too short for */
+int file_seek(FILE *f, uint64_t at, int origin);
+int64_t file_tell(FILE *f);
 int on_terminal(FILE *f);
 double seconds(void); /* of a clock that is never set */
 

@@ -26,11 +26,15 @@
 #if defined(__unix__) || defined(__APPLE__)
 /* For files and signals: names that are new, links, modes, locks, syncing; all works without. */
 #define _POSIX_C_SOURCE 200809L
+#define _FILE_OFFSET_BITS 64 /* files of more than 2 GB, on machines of 32 bits, too */
 #define TDIFF_POSIX
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
+#elif defined(_WIN32)
+#include <fcntl.h>
+#include <io.h>
 #endif
 #include "tdiff.h"
 #include <errno.h>
@@ -50,6 +54,8 @@ int fail(Error *err, const char *format, ...)
     va_start(args, format);
     vsnprintf(err->text, sizeof err->text, format, args);
     va_end(args);
+    /* one line, whatever the name has that a file or person gave */
+    for (char *at = err->text; (at = strchr(at, '\n'));) *at = '?';
     hide_controls(err->text);
     return -1;
 }
@@ -440,9 +446,34 @@ static void on_illegal_instruction(int number)
     _Exit(1);
 }
 
+int file_seek(FILE *f, uint64_t at, int origin)
+{
+#ifdef TDIFF_POSIX
+    return fseeko(f, (off_t)at, origin);
+#elif defined(_WIN32)
+    return _fseeki64(f, (int64_t)at, origin);
+#else
+    return at <= LONG_MAX ? fseek(f, (long)at, origin) : -1;
+#endif
+}
+
+int64_t file_tell(FILE *f)
+{
+#ifdef TDIFF_POSIX
+    return ftello(f);
+#elif defined(_WIN32)
+    return _ftelli64(f);
+#else
+    return ftell(f);
+#endif
+}
+
 void begin_program(void)
 {
     signal(SIGILL, on_illegal_instruction);
+#ifdef _WIN32 /* \n stays one byte, and no byte ends a text */
+    _setmode(0, _O_BINARY), _setmode(1, _O_BINARY);
+#endif
 #ifdef TDIFF_POSIX
     int fd;
     do fd = open("/dev/null", O_RDONLY);
@@ -2111,44 +2142,52 @@ static int occurrences(const char *text, size_t n, char what)
     return count;
 }
 
-/* Goes through the lines: counts and, where there are ids already, encodes. tokens: of all
- * sentences; whole: NULL, or (rows) the lengths before lines are cut. */
+/* What grows line by line: ids (int), where sentences begin (size_t), lengths before lines are cut
+ * (long). Buffers hold them, so that the text is encoded only once. */
+typedef struct {
+    Buffer ids, start, whole;
+} Sentences;
+
+/* Goes through the lines: counts and, unless `to` is NULL, encodes. */
 static int read_lines(Corpus *c, const char *path, const Tokenizer *t, int most, int pad,
-                      size_t *tokens, long *whole, Error *err)
+                      Sentences *to, Error *err)
 {
     const char *line;
-    size_t at = 0, length;
+    size_t at = 0, length, tokens = 0;
     c->rows = c->longest = c->cut = 0;
-    *tokens = 0;
+    if (to) buffer_add(&to->start, (const char *)&tokens, sizeof tokens);
     while (next_line(c->text, c->length, &at, &line, &length)) {
-        int unused[2];
+        int unused[2], *ids = unused;
         Error inner;
         if (tokenizer_accepts(t, line, length, &inner))
             return fail(err, "%s: line %d: %.400s", path,
                         occurrences(c->text, (size_t)(line - c->text), '\n') + 1, inner.text);
-        long n = tokenizer_encode(t, line, length, c->ids ? c->ids + *tokens : unused,
-                                  c->ids ? most : 2);
-        if (n < 0 || c->rows == INT32_MAX - 1)
-            return fail(err, "%s: %s", path, n < 0 ? "out of memory" : "too many lines");
-        if (n == 2) continue; /* blank */
-        if (whole) whole[c->rows] = n;
-        if (n > most) c->cut++;
-        if (n > most) n = most;
+        if (to && !buffer_reserve(&to->ids, most * sizeof *ids))
+            return fail(err, "%s: out of memory", path);
+        if (to) ids = (int *)(void *)to->ids.text + tokens;
+        const long whole = tokenizer_encode(t, line, length, ids, to ? most : 2);
+        if (whole < 0 || c->rows == INT32_MAX - 1)
+            return fail(err, "%s: %s", path, whole < 0 ? "out of memory" : "too many lines");
+        if (whole == 2) continue; /* blank */
+        if (whole > most) c->cut++;
+        int n = whole > most ? most : (int)whole;
         for (; pad && n < most; n++)
-            if (c->ids) c->ids[*tokens + n] = t->special[TOKEN_PAD];
-        if (n > c->longest) c->longest = (int)n;
-        if (c->start) c->start[c->rows] = *tokens;
-        *tokens += n;
+            if (to) ids[n] = t->special[TOKEN_PAD];
+        if (n > c->longest) c->longest = n;
+        tokens += n;
         c->rows++;
-        if (c->start) c->start[c->rows] = *tokens;
+        if (!to) continue;
+        to->ids.length += n * sizeof *ids;
+        buffer_add(&to->start, (const char *)&tokens, sizeof tokens);
+        buffer_add(&to->whole, (const char *)&whole, sizeof whole);
+        if (to->start.failed || to->whole.failed) return fail(err, "%s: out of memory", path);
     }
     return c->rows ? 0 : fail(err, "%s: no sentence in it; expected one a line", path);
 }
 
 int corpus_measure(Corpus *c, const char *path, const Tokenizer *t, int most, Error *err)
 {
-    size_t tokens;
-    return read_lines(c, path, t, most, 0, &tokens, NULL, err);
+    return read_lines(c, path, t, most, 0, NULL, err);
 }
 
 /* What kind of file this is, if it is no plain text, or NULL. */
@@ -2285,9 +2324,9 @@ done:
     return status;
 }
 
-static int make_notes(Corpus *c, const char *path, const Tokenizer *t, long *whole, size_t tokens,
-                      Error *err)
+static int make_notes(Corpus *c, const char *path, const Tokenizer *t, long *whole, Error *err)
 {
+    const size_t tokens = c->start[c->rows];
     const char *kind = kind_of_file(c->text, c->length);
     int of_one_word = 0;
     c->words = c->unknown = 0;
@@ -2310,18 +2349,21 @@ static int make_notes(Corpus *c, const char *path, const Tokenizer *t, long *who
     return c->unknown ? note_unknown(c, path, t, err) : 0;
 }
 
+/* The array of a buffer, which is done, without the room behind it */
+static void *kept(const Buffer *b)
+{
+    void *smaller = b->length ? realloc(b->text, b->length) : NULL;
+    return smaller ? smaller : b->text;
+}
+
 int corpus_fill(Corpus *c, const char *path, const Tokenizer *t, int most, int pad, Error *err)
 {
-    size_t tokens;
-    if (read_lines(c, path, t, most, pad, &tokens, NULL, err)) return -1;
-    long *whole = checked_alloc((size_t)c->rows, sizeof *whole, err);
-    c->ids =
-        checked_alloc(tokens + 2, sizeof *c->ids, err); /* + 2: a last blank line is encoded, too */
-    c->start = checked_alloc((size_t)c->rows + 1, sizeof *c->start, err);
-    int status = !whole || !c->ids || !c->start ||
-                 read_lines(c, path, t, most, pad, &tokens, whole, err) ||
-                 make_notes(c, path, t, whole, tokens, err);
-    free(whole);
+    Sentences all = {{0}, {0}, {0}};
+    int status = read_lines(c, path, t, most, pad, &all, err);
+    c->ids = kept(&all.ids);
+    c->start = kept(&all.start);
+    if (!status) status = make_notes(c, path, t, (long *)(void *)all.whole.text, err);
+    free(all.whole.text);
     free(c->text);
     c->text = NULL;
     return status ? -1 : 0;

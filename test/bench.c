@@ -8,6 +8,7 @@
  *                      numbers B,N,C,L,H,V; prints "SIZE THREADS train_ms sample_ms peak_MB
  *                      GFLOP_of_training GFLOP_of_sampling"
  *   parts SIZE         where the time of these goes, on one thread
+ *   ranks SIZE         with MPI=1, under mpirun: how much of a step is communication
  *
  * Every figure is the median of repetitions that take turns with what it is compared with; +- is
  * half the distance of the quartiles. Nothing here is a test: machines are noisy. */
@@ -439,6 +440,46 @@ static void bench_step(const char *size, int threads)
            gflop(&b, 0));
 }
 
+/* ---- several machines ------------------------------------------------------------------------ */
+
+#ifdef TDIFF_MPI
+#include <mpi.h>
+
+/* Each rank takes its share of the batch through a step; when all are done, their gradients are
+ * summed, as train.c does it. */
+static void bench_ranks(const char *size)
+{
+    enum { ROUNDS = 3 };
+    Bench b;
+    double step[ROUNDS], sum[ROUNDS];
+    int rank, ranks;
+    MPI_Init(NULL, NULL);
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &ranks);
+    set_threads(1);
+    open_bench(&b, size);
+    b.B /= ranks, b.M = b.B * b.N;
+    if (b.B == 0 || b.m.num_params > INT_MAX) exit(1);
+    for (int r = 0; r < ROUNDS; r++) {
+        MPI_Barrier(MPI_COMM_WORLD);
+        const double begin = seconds();
+        training_step(&b);
+        MPI_Barrier(MPI_COMM_WORLD);
+        const double end = seconds();
+        MPI_Allreduce(MPI_IN_PLACE, b.m.grads, (int)b.m.num_params, MPI_FLOAT, MPI_SUM,
+                      MPI_COMM_WORLD);
+        step[r] = 1e3 * (end - begin), sum[r] = 1e3 * (seconds() - end);
+    }
+    const double computing = figure(step, ROUNDS).median, adding = figure(sum, ROUNDS).median;
+    if (rank == 0)
+        printf("  %-9s %d ranks of %2d sentences: a step %9.2f ms, the sum of %6.1f MB %8.2f ms: "
+               "%4.1f %% of both\n",
+               size, ranks, b.B, computing, 4e-6 * (double)b.m.num_params, adding,
+               100 * adding / (computing + adding));
+    MPI_Finalize();
+}
+#endif
+
 /* ---- the parts of a step --------------------------------------------------------------------- */
 
 typedef struct {
@@ -650,11 +691,15 @@ int main(int argc, char **argv)
         bench_step(argv[2], atoi(argv[3]));
     else if (argc == 3 && !strcmp(argv[1], "parts"))
         bench_parts(argv[2]);
+#ifdef TDIFF_MPI
+    else if (argc == 3 && !strcmp(argv[1], "ranks"))
+        bench_ranks(argv[2]);
+#endif
     else
         return fprintf(
                    stderr,
                    "usage: bench machine | matmul | elements | text | step SIZE THREADS | parts "
-                   "SIZE\n"),
+                   "SIZE | ranks SIZE\n"),
                1;
     return 0;
 }

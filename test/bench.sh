@@ -1,10 +1,19 @@
 #!/bin/sh
 # make bench: all that build/bench measures and, where a python3 has torch, the same steps there, in turns with ours.
 # SIZES="everyday medium" ROUNDS=5 PARTS="matmul elements text steps" choose; PYTHON names another python3.
+# With MPI=1: how much of a step of 2 and 4 processes on this machine is the sum of their gradients, and nothing else.
 # OPENBLAS_CORETYPE is passed on: where OpenBLAS does not know the processor, its figures are too low without it.
 SIZES=${SIZES-everyday medium large}
 ROUNDS=${ROUNDS-3}
 PARTS=${PARTS-matmul elements text steps}
+if grep -q TDIFF_MPI build/flags; then
+    for size in $SIZES; do
+        for ranks in 2 4; do
+            mpirun --allow-run-as-root --oversubscribe --bind-to none -n $ranks build/bench ranks "$size" || exit 1
+        done
+    done
+    exit
+fi
 cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 threads=1
 [ "$cores" -gt 1 ] && threads="1 2"

@@ -87,6 +87,8 @@ size_t fault_fwrite(const void *p, size_t size, size_t n, FILE *f)
 int fault_fflush(FILE *f) { return breaks(f, ENOSPC) ? EOF : fflush(f); }
 int fault_fseek(FILE *f, long to, int whence) { return fails(EIO) ? -1 : fseek(f, to, whence); }
 long fault_ftell(FILE *f) { return fails(EIO) ? -1 : ftell(f); }
+int fault_fseeko(FILE *f, off_t to, int whence) { return fails(EIO) ? -1 : fseeko(f, to, whence); }
+off_t fault_ftello(FILE *f) { return fails(EIO) ? -1 : ftello(f); }
 int fault_ferror(FILE *f) { return is_broken(f, f) || ferror(f); }
 void fault_clearerr(FILE *f)
 {

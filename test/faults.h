@@ -22,6 +22,8 @@ size_t fault_fwrite(const void *p, size_t size, size_t n, FILE *f);
 int fault_fflush(FILE *f);
 int fault_fseek(FILE *f, long to, int whence);
 long fault_ftell(FILE *f);
+int fault_fseeko(FILE *f, off_t to, int whence);
+off_t fault_ftello(FILE *f);
 int fault_ferror(FILE *f);
 void fault_clearerr(FILE *f);
 int fault_fclose(FILE *f);
@@ -44,6 +46,8 @@ int fault_rename(const char *from, const char *to);
 #define fflush(f) fault_fflush(f)
 #define fseek(f, to, whence) fault_fseek(f, to, whence)
 #define ftell(f) fault_ftell(f)
+#define fseeko(f, to, whence) fault_fseeko(f, to, whence)
+#define ftello(f) fault_ftello(f)
 #undef ferror
 #define ferror(f) fault_ferror(f)
 #undef clearerr

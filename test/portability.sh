@@ -69,6 +69,14 @@ for standard in c99 c11 c17 c2x; do
     machine $standard plain "gcc -pedantic-errors -Wall -Wextra -Wshadow -Werror -Wno-unknown-pragmas -std=$standard" ""
 done
 machine i686 plain "i686-linux-gnu-gcc -static -msse2 -mfpmath=sse" "qemu-i386"
+if [ -x $W/i686/sample ]; then # a file of more than 2 GB, which a long cannot count there
+    header='{"a":{"dtype":"U8","shape":[2400000000],"data_offsets":[0,2400000000]}}'
+    printf "$(printf '\\%03o' ${#header})\\0\\0\\0\\0\\0\\0\\0%s" "$header" >$W/large
+    truncate -s $((8 + ${#header} + 2400000000)) $W/large
+    qemu-i386 $W/i686/sample --info $W/large >$W/info.txt 2>&1 && grep -q '"a" U8' $W/info.txt && ok ||
+        bad "i686: a file of 2.4 GB: $(head -n 1 $W/info.txt)"
+    rm $W/large
+fi
 machine armhf plain "arm-linux-gnueabihf-gcc -static" "qemu-arm"
 machine aarch64 fma "aarch64-linux-gnu-gcc -static" "qemu-aarch64"
 machine riscv64 fma "riscv64-linux-gnu-gcc -static" "qemu-riscv64"
