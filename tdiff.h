@@ -724,7 +724,7 @@ struct Option {
     const char *const *choices; /* of OPT_CHOICE: NULL-terminated names */
     const char *help;           /* NULL: not offered, only kept in the checkpoint */
     const char *deflt;          /* what --help shows as the default; NULL: *value */
-    const char *needs;          /* NULL, or the option without which it has no effect */
+    const char *needs;          /* NULL, or "a b": without one of these it has no effect */
     const char *excludes;       /* NULL, "*", or "a b": options beside which it has none */
     int result;                 /* determines the result: goes into the checkpoint */
     int given;                  /* how often: set by the parser */

@@ -847,30 +847,34 @@ int option_given(const Option *table, const void *value)
     return table->given;
 }
 
-static int is_given(const Option *table, const char *name, size_t n)
+/* The first of these, "a b", that was given, and its length; NULL: none was. */
+static const char *first_given(const Option *table, const char *names, size_t *n)
 {
-    for (; table->name; table++)
-        if (strlen(table->name) == n && !memcmp(table->name, name, n)) return table->given;
-    return 0;
+    for (; names && *names; names += *n + (names[*n] == ' ')) {
+        *n = strcspn(names, " ");
+        for (const Option *o = table; o->name; o++)
+            if (o->given && strlen(o->name) == *n && !memcmp(o->name, names, *n)) return names;
+    }
+    return NULL;
 }
 
 /* What was given must have an effect. */
 static int check_options(const Option *table, Error *err)
 {
     for (const Option *o = table; o->name; o++) {
-        const char *dashes = o->name[1] ? "--" : "-", *other = o->excludes ? o->excludes : "";
+        const char *dashes = o->name[1] ? "--" : "-";
+        size_t n;
         if (!o->given) continue;
-        for (const Option *p = table; *other == '*' && p->name; p++)
+        for (const Option *p = table; o->excludes && *o->excludes == '*' && p->name; p++)
             if (p != o && p->given)
                 return fail(err, "%s%s takes no other option; there is --%s", dashes, o->name,
                             p->name);
-        if (o->needs && !is_given(table, o->needs, strlen(o->needs)))
-            return fail(err, "%s%s needs --%s", dashes, o->name, o->needs);
-        for (size_t n; *other; other += n + (other[n] == ' ')) {
-            n = strcspn(other, " ");
-            if (is_given(table, other, n))
-                return fail(err, "%s%s has no effect with --%.*s", dashes, o->name, (int)n, other);
-        }
+        if (o->needs && !first_given(table, o->needs, &n))
+            return fail(err, "%s%s needs --%.*s", dashes, o->name, (int)strcspn(o->needs, " "),
+                        o->needs);
+        const char *other = first_given(table, o->excludes, &n);
+        if (other)
+            return fail(err, "%s%s has no effect with --%.*s", dashes, o->name, (int)n, other);
     }
     return 0;
 }
@@ -925,7 +929,7 @@ void options_help(const Option *table, FILE *out)
         else if (o->kind != OPT_FLAG)
             option_print(o, &value);
         if (value.length) fprintf(out, " (default %s)", value.text);
-        if (o->needs) fprintf(out, " (needs --%s)", o->needs);
+        if (o->needs) fprintf(out, " (needs --%.*s)", (int)strcspn(o->needs, " "), o->needs);
         if (o->excludes && *o->excludes == '*')
             fprintf(out, " (takes no other option)");
         else if (o->excludes)

@@ -231,6 +231,30 @@ refuse 1 "--edit: a [MASK] is for --prompt" ./sample $W/a.safetensors --edit "th
 refuse 1 "--prompt: 'hott' is not in the vocabulary; near it are 'hot', " ./sample $W/a.safetensors --prompt "the [MASK] is hott"
 refuse 1 "--prompt: 12 positions with [CLS] and [SEP], the model has 11" ./sample $W/a.safetensors --prompt "[MASK] [MASK] [MASK] [MASK] [MASK] [MASK] [MASK] [MASK] [MASK] [MASK]"
 refuse 2 "--prompt has no effect with --edit" ./sample $W/a.safetensors --prompt "[MASK]" --edit "the"
+printf 'the [MASK] is hot\n \r\n\nthe red [MASK] is\r\nthe [MASK]' >$W/prompts.txt
+check "--prompts" ./sample $W/a.safetensors --prompts $W/prompts.txt -n 40 --steps 8
+cp $W/out $W/all.txt
+{ ./sample $W/a.safetensors --steps 8 -n 40 --prompt "the [MASK] is hot" &&
+    ./sample $W/a.safetensors --steps 8 -n 40 --first 40 --prompt "the red [MASK] is" &&
+    ./sample $W/a.safetensors --steps 8 -n 40 --first 80 --prompt "the [MASK]"; } >$W/each.txt 2>$W/err
+same $W/all.txt $W/each.txt "--prompts does not draw what --prompt draws, line by line"
+check "--prompts, one of each" ./sample $W/a.safetensors --prompts $W/prompts.txt --steps 8
+[ "$(wc -l <$W/out)" = 3 ] && ok || bad "--prompts alone does not draw one sentence of each line"
+check "--prompts --continue" sh -c "printf 'the red\nthe\nthe red' | ./sample $W/a.safetensors --prompts - -n 40 --steps 8 --continue"
+awk '{ red = /^the red / } NR <= 40 || NR > 80 { bad += !red } NR > 40 && NR <= 80 { other += !red && /^the / }
+    END { exit !(NR == 120 && !bad && other) }' $W/out && ok || bad "--continue loses a line of --prompts"
+printf 'the [MASK]\n\nthe [MASK] is hott\n' >$W/prompts.txt
+refuse 1 "prompts.txt: line 3: 'hott' is not in the vocabulary" ./sample $W/a.safetensors --prompts $W/prompts.txt
+printf 'the [MASK]\nthe red\n' >$W/prompts.txt
+refuse 1 "prompts.txt: line 2: no [MASK]" ./sample $W/a.safetensors --prompts $W/prompts.txt
+refuse 1 "words at least ($W/prompts.txt: line 2)" ./sample $W/a.safetensors --prompts $W/prompts.txt --length 2
+refuse 1 "-n 60000000: 120000000 sentences, expected 100000000 at most" \
+    ./sample $W/a.safetensors --prompts $W/prompts.txt --continue -n 60000000
+refuse 1 "another --out is needed" ./sample $W/a.safetensors --prompts $W/prompts.txt --out $W/prompts.txt
+refuse 1 "blank.txt: no prompt in it" ./sample $W/a.safetensors --prompts $W/blank.txt
+printf 'the [MASK]\nthe\000 red [MASK]\n' >$W/prompts.txt
+refuse 1 "prompts.txt: line 2: a byte 0 in it" ./sample $W/a.safetensors --prompts $W/prompts.txt
+refuse 1 "none.txt: cannot open" ./sample $W/a.safetensors --prompts $W/none.txt
 check "softmax, self-conditioning, norm" ./train $SMALL --predict softmax --self-conditioning on --emb-norm 2 --out $W/f.safetensors
 grep -q "head_nll" $W/err && ok || bad "head_nll is not reported"
 check "the same in two parts" sh -c "./train $SMALL --predict softmax --self-conditioning on --emb-norm 2 --stop-at 7 --out $W/g.safetensors && ./train $W/small-train.txt --resume $W/g.safetensors --threads 1"
