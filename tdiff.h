@@ -803,8 +803,8 @@ int checkpoint_part(Checkpoint *c, const Model *m, const char *family, const cha
                     real *data, Error *err);
 /* Appends what any safetensors file is, a line for each thing that it says of itself. */
 void checkpoint_describe(const Checkpoint *c, Buffer *out);
-/* Appends the name of the log beside the checkpoint at path. */
-void checkpoint_log(const char *path, Buffer *name);
+/* Appends path with this ending in place of .safetensors; the log's is .jsonl. */
+void checkpoint_beside(const char *path, const char *ending, Buffer *name);
 /* Copies a checkpoint to path without the tensors that only --resume needs. */
 int checkpoint_export(Checkpoint *c, const char *path, Error *err);
 /* To be called behind these for a file without our metadata: has everything in it been read? An

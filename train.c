@@ -35,10 +35,10 @@ static void corpus_fingerprint(const Corpus *c, const int *label, char out[20])
 typedef struct {
     Config config;
     int recipe, steps, stop_at, batch, microbatch, warmup, schedule_sampler, seed, threads,
-        log_interval, save_interval, pad, grow_vocab, init_pretrained, pretrained_embeddings,
-        freeze_embeddings, dry_run, overwrite, help;
+        log_interval, save_interval, keep_every, pad, grow_vocab, init_pretrained,
+        pretrained_embeddings, freeze_embeddings, dry_run, overwrite, help;
     TokenizerOptions text;
-    double save_minutes, lr, weight_decay, dropout, ema_rate, clip;
+    double minutes, save_minutes, lr, weight_decay, dropout, ema_rate, clip;
     const char *val, *out, *resume, *init, *export, *classifier, *denoiser;
     /* what else the checkpoint says of the run */
     const char *text_path, *fingerprint, *val_fingerprint, *denoiser_is, *earlier_steps,
@@ -117,6 +117,10 @@ static Option *list_options(Settings *s, Error *err)
         {"steps", OPT_INT, &s->steps, .min = 1, .max = 1e8,
          .help = "training steps in all; the learning rate falls to 0 over them",
          .deflt = "4000; 1000 with --classifier", .result = 1},
+        {"minutes", OPT_REAL, &s->minutes, .max = 1e6,
+         .help = "as many steps as take so long here, by the speed of a few; 0: --steps says how "
+                 "many",
+         .excludes = "steps stop-at resume"},
         {"stop-at", OPT_INT, &s->stop_at, .min = 1, .max = 1e8,
          .help = "save and stop after this step", .deflt = "steps"},
         {"batch", OPT_INT, &s->batch, .min = 1, .max = 65536, .help = "sentences a step",
@@ -176,6 +180,9 @@ static Option *list_options(Settings *s, Error *err)
          .help = "steps between checkpoints"},
         {"save-minutes", OPT_REAL, &s->save_minutes, .min = 0.001, .max = 1e6,
          .help = "minutes between checkpoints, if those steps take longer"},
+        {"keep-every", OPT_INT, &s->keep_every, .max = 1e8,
+         .help = "steps between checkpoints that stay, as NAME-STEP.safetensors, to choose from; "
+                 "0: none"},
         {"dry-run", OPT_FLAG, &s->dry_run,
          .help =
              "say what memory and time the run would take, after five steps, and write nothing"},
@@ -406,11 +413,18 @@ static int stopping(void) /* has a signal come to any of them? */
     MPI_Allreduce(MPI_IN_PLACE, &signal, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
     return signal;
 }
+
+static double slowest(double time) /* what the slowest of them takes */
+{
+    MPI_Allreduce(MPI_IN_PLACE, &time, 1, MPI_DOUBLE, MPI_MAX, MPI_COMM_WORLD);
+    return time;
+}
 #else
 static void begin_ranks(int *argc, char ***argv) { (void)argc, (void)argv; }
 static int end_ranks(int status) { return status; }
 static void add_up_ranks(Training *r) { (void)r; }
 static int stopping(void) { return stop_signal(); }
+static double slowest(double time) { return time; }
 #endif
 
 /* The mean loss of the batch and, with backward, its gradient, group by group: of the denoiser or
@@ -560,13 +574,35 @@ static int report(Training *r, Sums *sums, double lr, double norm, double elapse
     return status;
 }
 
+static int save_as(const Training *r, const char *path, Error *err)
+{
+    return rank == 0 ? checkpoint_save(path, &r->model, &r->optimizer, r->extra, r->extras,
+                                       &r->tokenizer, r->options, r->done, err)
+                     : 0;
+}
+
 static int save(Training *r, Error *err)
 {
-    if (rank == 0 && checkpoint_save(r->s.out, &r->model, &r->optimizer, r->extra, r->extras,
-                                     &r->tokenizer, r->options, r->done, err))
-        return -1;
+    if (save_as(r, r->s.out, err)) return -1;
     r->saved = r->done;
     return 0;
+}
+
+/* The name of the checkpoint of a step that --keep-every keeps; the caller frees name->text. */
+static int kept_name(const Settings *s, int step, Buffer *name, Error *err)
+{
+    char ending[40];
+    snprintf(ending, sizeof ending, "-%d.safetensors", step);
+    checkpoint_beside(s->out, ending, name);
+    return name->failed ? fail(err, "out of memory") : 0;
+}
+
+static int keep(const Training *r, Error *err)
+{
+    Buffer name = {0};
+    const int status = kept_name(&r->s, r->done, &name, err) || save_as(r, name.text, err);
+    free(name.text);
+    return status ? -1 : 0;
 }
 
 /* What does not end the run: the next interval tries again. */
@@ -651,6 +687,7 @@ static int train(Training *r, Error *err)
                     hours < 1 ? ceil(60 * hours) : hours);
             told = 1;
         }
+        if (s->keep_every && r->done % s->keep_every == 0 && keep(r, err)) complain(r, err);
         if (r->done < s->stop_at &&
             (r->done % s->save_interval == 0 || elapsed - saved_at > 60 * s->save_minutes)) {
             if (save(r, err)) complain(r, err);
@@ -1205,6 +1242,37 @@ static int dry_run(Training *r)
     return fflush(stdout) || ferror(stdout) ? -1 : 0;
 }
 
+/* --minutes: sets the steps by the time that the gradients of a few take, for a hundredth of the
+ * minutes. Nothing is learnt from them: the result depends on the steps alone. */
+static void measure_speed(Training *r)
+{
+    enum { FEWEST = 4 };
+    Settings *s = &r->s;
+    const Dropout drop = {0, s->dropout, 0};
+    const double available = 60 * s->minutes, start = seconds();
+    double elapsed = 0, positions = 0, accuracy[4], val = 0;
+    int trials = 0;
+    while (trials < FEWEST || elapsed < available / 100) {
+        draw_batch(r, trials);
+        losses(r, s->config.self_conditioning && trials % 2, 1, drop);
+        positions += (double)r->positions;
+        elapsed = slowest(seconds() - start);
+        trials++;
+    }
+    memset(r->model.grads, 0, r->model.num_params * sizeof *r->model.grads);
+    if (r->val.rows) {
+        const double begun = seconds();
+        validation_loss(r, VALIDATED, accuracy);
+        val = slowest(seconds() - begun);
+    }
+    const double of_epoch = (double)r->copies * r->corpus.start[r->corpus.rows];
+    const double step = elapsed * of_epoch / positions / r->batches;
+    const double steps = (available - elapsed - val) / (step + val / s->log_interval);
+    s->steps = s->stop_at = (int)fmin(fmax(steps, 1), 1e8);
+    fprintf(stderr, "--minutes %g: %.3g s a step, measured in %d, so this is --steps %d\n",
+            s->minutes, step, trials, s->steps);
+}
+
 /* Everything between the command line and the first step. Returns 1 if there is nothing to do. */
 static int prepare(Training *r, const char *path, Error *err)
 {
@@ -1320,6 +1388,7 @@ static int prepare(Training *r, const char *path, Error *err)
             "%.2f million parameters, %d threads%s; %.1f MB of memory, checkpoints of %.1f MB\n",
             r->model.num_params * 1e-6, max_threads(), s->resume ? ", resumed" : "",
             bytes[TOTAL] * 1e-6, file_size(&r->model) * 1e-6);
+    if (s->minutes > 0) measure_speed(r);
     return 0;
 }
 
@@ -1395,6 +1464,29 @@ static int spares_what_is_there(const Settings *s, const char *log, Error *err)
     return 0;
 }
 
+/* Nor do the checkpoints that --keep-every keeps, but for those of the run that goes on. */
+static int kept_spare_what_is_there(const Training *r, const char *const inputs[4], Error *err)
+{
+    const Settings *s = &r->s;
+    const int may_replace = s->overwrite || (s->resume && same_file(s->resume, s->out));
+    for (int step = r->done + 1; step <= s->stop_at && s->keep_every; step++) {
+        Buffer name = {0};
+        if (step % s->keep_every) continue;
+        int status = kept_name(s, step, &name, err);
+        for (int i = 0; i < 4 && !status; i++) status = output_spares(name.text, inputs[i], err);
+        const FileKind kind = status ? FILE_NEW : file_kind(name.text);
+        if (kind != FILE_NEW && !(kind == FILE_CHECKPOINT && may_replace))
+            status = fail(err,
+                          "%s: is there already and is %s; --keep-every would replace it, --out "
+                          "names another%s",
+                          name.text, file_kind_names[kind],
+                          kind == FILE_CHECKPOINT && !s->resume ? ", --overwrite begins anew" : "");
+        free(name.text);
+        if (status) return -1;
+    }
+    return 0;
+}
+
 /* Before the corpus is read, and again before the first step, when the log is made: from then on
  * another run is told that this one is writing. */
 static int claim_output(Training *r, const char *log, int begin, Error *err)
@@ -1411,13 +1503,14 @@ static int claim_output(Training *r, const char *log, int begin, Error *err)
 /* Twice the size while the old file stays until the new one is whole. */
 static void note_room(const Training *r)
 {
+    const Settings *s = &r->s;
     const double size = file_size(&r->model), room = free_bytes(r->log.path);
-    const int files = file_kind(r->s.out) == FILE_NEW ? 2 : 1;
+    const int kept = s->keep_every ? s->stop_at / s->keep_every - r->done / s->keep_every : 0;
+    const int files = kept + (file_kind(s->out) == FILE_NEW ? 2 : 1);
     if (r->log.file && room >= 0 && room < files * size)
-        fprintf(stderr,
-                "note: %.0f MB are free where %s is written; saving needs %.0f MB, twice the "
-                "checkpoint\n",
-                room * 1e-6, r->s.out, 2 * size * 1e-6);
+        fprintf(stderr, "note: %.0f MB are free where %s is written; saving needs %.0f MB, %s%s\n",
+                room * 1e-6, s->out, (kept + 2) * size * 1e-6, "twice the checkpoint",
+                kept ? " and those of --keep-every" : "");
 }
 
 static int export_checkpoint(const char *from, const char *to, Error *err)
@@ -1514,7 +1607,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "note: this build computes with more than float precision; another build "
                         "may give another result\n");
 
-    checkpoint_log(s->out, &log);
+    checkpoint_beside(s->out, ".jsonl", &log);
     if (!status && (out.failed || log.failed)) status = fail(&err, "out of memory");
     if (!status && !strcmp(path, "-") && s->out == out.text && !s->resume)
         status = fail(&err, "a text from the standard input has no name: --out is needed");
@@ -1528,7 +1621,7 @@ int main(int argc, char **argv)
     if (!status) status = prepare(&run, path, &err);
     if (!status && s->dry_run) {
         if (dry_run(&run)) status = fail(&err, "standard output: cannot write");
-    } else if (!status && rank == 0)
+    } else if (!status && rank == 0 && !(status = kept_spare_what_is_there(&run, inputs, &err)))
         status = claim_output(&run, log.text, 1, &err);
     if (!status && !s->dry_run) {
         note_room(&run);

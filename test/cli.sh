@@ -8,6 +8,7 @@ rm -rf $W && mkdir -p $W
 head -n 200 data/simple-train.txt >$W/small-train.txt
 head -n 30 data/simple-test.txt >$W/small-test.txt
 TINY="--overwrite --hidden 16 --layers 2 --heads 2 --ffn 24 --emb-dim 8 --time-dim 8 --batch 8 --diffusion-steps 50 --warmup 5"
+SMALL_BUT_STEPS="$TINY --log-interval 5 --val $W/small-test.txt $W/small-train.txt"
 SMALL="$TINY --steps 20 --log-interval 5 --val $W/small-test.txt $W/small-train.txt"
 
 # ---- help, options -------------------------------------------------------------------------------
@@ -188,6 +189,36 @@ cp $W/small-train.txt $W/moved.txt
 check "the text under another name" ./train $W/moved.txt --resume $W/a.safetensors --steps 21 --out $W/moved.safetensors
 echo more >>$W/moved.txt
 refuse 1 "not the text that" ./train --resume $W/moved.safetensors --steps 22
+# checkpoints along the way: what a run that stops there leaves
+check "--keep-every" ./train $SMALL --keep-every 6 --out $W/k.safetensors
+for step in 6 12 18; do
+    ./train $SMALL --stop-at $step --out $W/k-stop.safetensors 2>$W/err
+    same $W/k-stop.safetensors $W/k-$step.safetensors "--keep-every does not keep step $step as --stop-at $step does"
+done
+same $W/a.safetensors $W/k.safetensors "--keep-every changes the result"
+[ "$(ls $W | grep -c '^k-[0-9]*.safetensors$')" = 3 ] && ok || bad "--keep-every 6 keeps other steps than 6, 12 and 18 of 20"
+cp $W/k-6.safetensors $W/k-before
+cp $W/k-12.safetensors $W/k.safetensors
+check "--keep-every, resumed" ./train $W/small-train.txt --resume $W/k.safetensors --keep-every 6
+rm $W/k.safetensors $W/k.jsonl
+refuse 1 "k-6.safetensors: is there already and is a checkpoint; --keep-every would replace it" \
+    ./train ${SMALL#--overwrite} --keep-every 6 --out $W/k.safetensors
+same $W/k-before $W/k-6.safetensors "a refused run changes a checkpoint that was kept"
+[ -e $W/k.jsonl ] && bad "a refused run leaves a log" || ok
+cp $W/small-train.txt $W/k-18.safetensors
+refuse 1 "k-18.safetensors: is there already and is text" ./train $SMALL --keep-every 6 --out $W/k.safetensors
+refuse 1 "k-18.safetensors: the output would overwrite this input" ./train $TINY --steps 20 $W/k-18.safetensors --keep-every 6 --out $W/k.safetensors
+# --minutes: the result is that of its --steps
+for minutes in 0.002 0.04; do
+    check "--minutes" ./train $SMALL_BUT_STEPS --minutes $minutes --out $W/m.safetensors
+    steps=$(sed -n "s/^--minutes $minutes: .* so this is --steps \([0-9]*\)$/\1/p" $W/err)
+    echo "$steps" >>$W/steps.txt
+done
+[ "$(head -n 1 $W/steps.txt)" -lt "$steps" ] && ok || bad "--minutes: more minutes are not more steps: $(cat $W/steps.txt)"
+check "--info" ./sample --info $W/m.safetensors
+[ "$(grep -c "^  steps\(-done\)\{0,1\} *$steps\$" $W/out)" = 2 ] && ok || bad "--minutes: the checkpoint does not say its $steps steps"
+check "those steps" ./train $SMALL_BUT_STEPS --steps $steps --out $W/n.safetensors
+same $W/m.safetensors $W/n.safetensors "--minutes gives another result than --steps $steps"
 check "dropout, save-interval" ./train $SMALL --dropout 0.2 --save-interval 7 --out $W/d.safetensors
 check "dropout, resumed" sh -c "./train $SMALL --dropout 0.2 --stop-at 9 --out $W/e.safetensors && ./train $W/small-train.txt --resume $W/e.safetensors"
 check "dropout: the same bytes" cmp $W/d.safetensors $W/e.safetensors
