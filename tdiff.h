@@ -628,7 +628,10 @@ typedef struct {
     int (*pair)[2], count;
     int *slot; /* hash table of indices, -1: empty */
     size_t num_slots;
-} Pairs;
+} Pairs; /* begin with {0}; the caller frees pair and slot */
+enum { NO_PAIR = 0x7fffffff };
+int pair_find(const Pairs *p, int left, int right); /* its index, or NO_PAIR */
+int pair_add(Pairs *p, int left, int right);        /* its index, or -1: out of memory */
 
 /* How often a token stood [apart from, glued to] what came [before, behind] it, by what kind of
  * token that was: see "the blanks between words" in tokenizer.c. */

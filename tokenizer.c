@@ -1415,8 +1415,6 @@ static int next_byte_level_piece(Splitter *s)
     return !s->piece.failed;
 }
 
-enum { NO_MERGE = INT_MAX };
-
 static size_t pair_slot(const Pairs *p, int left, int right)
 {
     const uint64_t hash = ((uint64_t)left << 32 | (uint32_t)right) * 0x9E3779B97F4A7C15u;
@@ -1426,13 +1424,13 @@ static size_t pair_slot(const Pairs *p, int left, int right)
     return i;
 }
 
-static int pair_find(const Pairs *p, int left, int right) /* its index, or NO_MERGE */
+int pair_find(const Pairs *p, int left, int right)
 {
     const int i = p->num_slots ? p->slot[pair_slot(p, left, right)] : -1;
-    return i >= 0 ? i : NO_MERGE;
+    return i >= 0 ? i : NO_PAIR;
 }
 
-static int pair_add(Pairs *p, int left, int right) /* its index, or -1: out of memory */
+int pair_add(Pairs *p, int left, int right)
 {
     if (2 * (size_t)p->count >= p->num_slots) { /* the table grows, and is filled anew */
         const size_t num_slots = p->num_slots ? 2 * p->num_slots : 1024;
@@ -1456,15 +1454,15 @@ static int pair_add(Pairs *p, int left, int right) /* its index, or -1: out of m
 }
 
 /* Merges what can be merged of n tokens; returns how many are left. rank[i]: the merge of the
- * tokens i and i + 1, or NO_MERGE. A sweep from left to right does the first merge of the list that
+ * tokens i and i + 1, or NO_PAIR. A sweep from left to right does the first merge of the list that
  * there is wherever it can, but ends when that makes a pair which comes even earlier. */
 static int merge_tokens(const Tokenizer *t, int *token, int *rank, int n)
 {
     for (;;) {
-        int best = NO_MERGE, to = 0;
+        int best = NO_PAIR, to = 0;
         for (int i = 0; i + 1 < n; i++)
             if (rank[i] < best) best = rank[i];
-        if (best == NO_MERGE) return n;
+        if (best == NO_PAIR) return n;
         const int now = best;
         for (int i = 0; i < n; to++) {
             const int merges = i + 1 < n && rank[i] == now && best == now;
@@ -1811,7 +1809,7 @@ static int is_glued(const Tokenizer *t, int left, int right, int quotes)
     if (always_apart(before, behind)) return 0;
     if (is_quote(t, right)) return quotes % 2 == 1 && t->glue[right].count[0][before][1] > 0;
     if (is_quote(t, left)) return quotes % 2 == 1 && t->glue[left].count[1][behind][1] > 0;
-    return odds_glue(t, left, right) != (pair_find(&t->exceptions, left, right) != NO_MERGE);
+    return odds_glue(t, left, right) != (pair_find(&t->exceptions, left, right) != NO_PAIR);
 }
 
 /* Neighbours of the text, and how often each pair of them stood [apart, glued]. */

@@ -282,6 +282,7 @@ typedef struct {
     real *noise_x0, *noise_t; /* (positions,D) */
     real *weight, *scaled;    /* scaled: by the share of the positions that are the group's */
     Losses terms;
+    double val_unseen;       /* pairs_never_seen of the held-out text */
     double tokens;           /* of all batches of this run */
     char fingerprint[3][20]; /* of the corpus, of the held-out text, of the denoiser */
     Log log;
@@ -522,13 +523,156 @@ static void add_up(Sums *sums, Training *r)
     }
 }
 
+/* ---- salad or memory? ---------------------------------------------------------------------------
+ * The loss does not say what samples are like. Two figures do: pairs of neighbours that the
+ * training text never has, of which salad is full, and sentences that it has word for word. They
+ * are those of a few sentences, by few steps of the sampler, always from the same noise. */
+enum {
+    LENGTHS = 4, /* spread as those of the text are */
+    OF_EACH = 8, /* sentences, computed together */
+    FEW_STEPS = 20
+};
+
+/* How often in the run: as often as a fiftieth of the time allows, the last time at its end. A
+ * training step computes a sentence forward and back, which is about three times forward. */
+static int figures_due(const Settings *s, int done, int since)
+{
+    const double training = 3.0 * s->batch * s->steps, sampling = LENGTHS * OF_EACH * FEW_STEPS;
+    const int64_t times = (int64_t)(training / 50 / sampling);
+    return times * done / s->steps > times * (done - since) / s->steps;
+}
+
+/* Of 100 pairs of neighbours in these sentences, [CLS] and [SEP] included, how many are not in the
+ * text; or -1: out of memory. */
+static double pairs_never_seen(const Corpus *text, const Corpus *sentences, Error *err)
+{
+    const int *ids = sentences->ids;
+    Pairs pairs = {0};
+    unsigned char *seen = NULL;
+    int status = 0;
+    double unseen = 0, all = 0;
+    for (int row = 0; row < sentences->rows; row++)
+        for (size_t i = sentences->start[row] + 1; i < sentences->start[row + 1] && !status; i++)
+            if (pair_add(&pairs, ids[i - 1], ids[i]) < 0) status = fail(err, "out of memory");
+    if (!status && !(seen = checked_alloc(pairs.count, 1, err))) status = -1;
+    for (int row = 0; row < text->rows && !status; row++)
+        for (size_t i = text->start[row] + 1; i < text->start[row + 1]; i++) {
+            const int k = pair_find(&pairs, text->ids[i - 1], text->ids[i]);
+            if (k < pairs.count) seen[k] = 1;
+        }
+    for (int row = 0; row < sentences->rows && !status; row++)
+        for (size_t i = sentences->start[row] + 1; i < sentences->start[row + 1]; i++, all++)
+            unseen += !seen[pair_find(&pairs, ids[i - 1], ids[i])];
+    free(seen);
+    free(pairs.pair);
+    free(pairs.slot);
+    return status ? -1 : 100 * unseen / all;
+}
+
+/* The share of these sentences, in percent, that the text has */
+static double copied_share(const Corpus *text, const Corpus *sentences)
+{
+    int copied = 0;
+    for (int i = 0; i < sentences->rows; i++) {
+        const int N = sentence_length(sentences, i), *ids = sentences->ids + sentences->start[i];
+        int row = 0;
+        while (row < text->rows && (sentence_length(text, row) != N ||
+                                    memcmp(text->ids + text->start[row], ids, N * sizeof *ids)))
+            row++;
+        copied += row < text->rows;
+    }
+    return 100.0 * copied / sentences->rows;
+}
+
+typedef struct {
+    uint64_t seed;
+    int N;
+    size_t n; /* numbers */
+} FewNoise;
+
+static void draw_few_noise(void *context, real *out, int t)
+{
+    const FewNoise *f = context;
+    rng_gaussian(out, f->n, rng_key(f->seed, RNG_SAMPLE, (uint64_t)t, (uint64_t)f->N));
+}
+
+/* OF_EACH sentences of N positions from the weights that the model has: ids (OF_EACH,N). x,
+ * known_x: room for (OF_EACH,N,D), known: for (OF_EACH,N). */
+static int draw_few(Training *r, const Diffusion *d, int N, int *ids, real *x, real *known_x,
+                    unsigned char *known, Error *err)
+{
+    const Model *m = &r->model;
+    const int M = OF_EACH * N, D = m->config.emb_dim, *special = r->tokenizer.special;
+    FewNoise noise = {(uint64_t)r->s.seed, N, (size_t)M * D};
+    const Sampler sampler = {
+        .noise = draw_few_noise, .context = &noise, .known = known, .known_x = known_x};
+    for (int i = 0; i < M; i++) {
+        known[i] = i % N == 0 || i % N == N - 1;
+        ids[i] = special[i % N ? TOKEN_SEP : TOKEN_CLS];
+    }
+    embedding_forward(known_x, m->embedding, ids, M, D);
+    draw_few_noise(&noise, x, d->total);
+    if (workspace_fit(&r->work, &m->config, OF_EACH, N, err) ||
+        p_sample_loop(m, &r->work, d, &sampler, x, OF_EACH, N, err))
+        return -1;
+    likeliest_words(m, &r->work, ids, x, OF_EACH, N);
+    for (int i = 0; i < M; i++)
+        if (known[i]) ids[i] = special[i % N ? TOKEN_SEP : TOKEN_CLS];
+    return 0;
+}
+
+/* Both figures, of the averaged weights */
+static int text_figures(Training *r, double *unseen, double *copied, Error *err)
+{
+    const Config *c = &r->s.config;
+    const int D = c->emb_dim, T = c->diffusion_steps;
+    size_t start[LENGTHS * OF_EACH + 1] = {0};
+    Corpus drawn = {.start = start};
+    Diffusion d = {0};
+    int N[LENGTHS], status = -1;
+    for (int k = 0; k < LENGTHS; k++)
+        N[k] = draw_length(r->length_count, SHORTEST, c->max_positions, (k + 0.5) / LENGTHS);
+    const size_t most = (size_t)OF_EACH * N[LENGTHS - 1];
+    real *x = checked_alloc(most, 2 * D * sizeof *x, err);
+    unsigned char *known = checked_alloc(most, 1, err), *kept = checked_alloc(T, 1, err);
+    drawn.ids = checked_alloc(LENGTHS * most, sizeof *drawn.ids, err);
+    swap_arenas(r->model.params, r->optimizer.ema, r->model.num_params);
+    embedding_table_forward(&r->model);
+    if (x && known && kept && drawn.ids &&
+        (T < FEW_STEPS || steps_from_noise(kept, T, "20", err) == FEW_STEPS) &&
+        !diffusion_init(&d, c->noise_schedule, T, T < FEW_STEPS ? NULL : kept, err))
+        status = 0;
+    for (int k = 0; k < LENGTHS && !status; k++) {
+        status = draw_few(r, &d, N[k], drawn.ids + start[drawn.rows], x, x + most * D, known, err);
+        for (int i = 0; i < OF_EACH; i++, drawn.rows++)
+            start[drawn.rows + 1] = start[drawn.rows] + N[k];
+    }
+    swap_arenas(r->model.params, r->optimizer.ema, r->model.num_params);
+    if (!status) {
+        *unseen = pairs_never_seen(&r->corpus, &drawn, err), status = *unseen < 0 ? -1 : 0;
+        *copied = copied_share(&r->corpus, &drawn);
+    }
+    diffusion_free(&d);
+    free(drawn.ids);
+    free(kept);
+    free(known);
+    free(x);
+    return status;
+}
+
+/* What does not end the run: the next interval tries again. */
+static void complain(const Training *r, const Error *err)
+{
+    fprintf(stderr, "%strain: step %d: %s\n", on_terminal(stderr) ? "\n" : "", r->done, err->text);
+}
+
 /* A line for people on stderr, one for programs in the log; -1 if it cannot be written. */
 static int report(Training *r, Sums *sums, double lr, double norm, double elapsed, int steps_run,
                   Error *err)
 {
     const int k = sums->steps, terminal = on_terminal(stderr);
     const double per_step = elapsed / steps_run, left = (r->s.steps - r->done) * per_step;
-    double val = 0, accuracy[4];
+    double val = 0, accuracy[4], unseen, copied;
     Buffer line = {0};
     if (r->val.rows)
         val = validation_loss(r, r->label && r->done == r->s.stop_at ? r->val.rows : VALIDATED,
@@ -558,6 +702,17 @@ static int report(Training *r, Sums *sums, double lr, double norm, double elapse
     if (r->val.rows) {
         fprintf(stderr, "  val %.4f", val);
         buffer_print(&line, ",\"val_loss\":%.6g", val);
+    }
+    if (r->length_count && figures_due(&r->s, r->done, k)) {
+        if (text_figures(r, &unseen, &copied, err))
+            complain(r, err);
+        else {
+            fprintf(stderr, "  pairs never seen %.0f %%", unseen);
+            if (r->val.rows) fprintf(stderr, " (val %.0f)", r->val_unseen);
+            fprintf(stderr, ", copied %.0f %%", copied);
+            buffer_print(&line, ",\"pairs_never_seen\":%.6g,\"copied\":%.6g", unseen, copied);
+            if (r->val.rows) buffer_print(&line, ",\"val_pairs_never_seen\":%.6g", r->val_unseen);
+        }
     }
     if (r->val.rows && r->label) {
         fprintf(stderr, "  right by noise quartile %.1f %.1f %.1f %.1f %%", 100 * accuracy[0],
@@ -603,12 +758,6 @@ static int keep(const Training *r, Error *err)
     const int status = kept_name(&r->s, r->done, &name, err) || save_as(r, name.text, err);
     free(name.text);
     return status ? -1 : 0;
-}
-
-/* What does not end the run: the next interval tries again. */
-static void complain(const Training *r, const Error *err)
-{
-    fprintf(stderr, "%strain: step %d: %s\n", on_terminal(stderr) ? "\n" : "", r->done, err->text);
 }
 
 /* What of this step is not finite. */
@@ -1372,6 +1521,7 @@ static int prepare(Training *r, const char *path, Error *err)
                   checked_alloc(r->extra[r->extras].size, sizeof *r->length_count, err)))
             return -1;
         for (int i = 0; i < corpus->rows; i++) r->length_count[sentence_length(corpus, i)]++;
+        if (r->val.rows && (r->val_unseen = pairs_never_seen(corpus, &r->val, err)) < 0) return -1;
         r->extra[r->extras++].data = r->length_count;
     }
     checkpoint_close(&r->from);

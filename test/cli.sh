@@ -219,6 +219,21 @@ check "--info" ./sample --info $W/m.safetensors
 [ "$(grep -c "^  steps\(-done\)\{0,1\} *$steps\$" $W/out)" = 2 ] && ok || bad "--minutes: the checkpoint does not say its $steps steps"
 check "those steps" ./train $SMALL_BUT_STEPS --steps $steps --out $W/n.safetensors
 same $W/m.safetensors $W/n.safetensors "--minutes gives another result than --steps $steps"
+# salad or memory: the figures beside the loss
+MANY="$TINY --batch 64"
+check "figures" ./train $MANY --steps 340 --log-interval 10 --val $W/small-test.txt $W/small-train.txt --out $W/m.safetensors
+figures() { sed -n "s/.*\"step\":\([0-9]*\),.*\"pairs_never_seen\":\([0-9.]*\),\"copied\":\([0-9.]*\),\"val_pairs_never_seen\":\([0-9.]*\),.*/$1/p" $W/m.jsonl; }
+[ "$(figures '\1' | tr '\n' ' ')" = "170 340 " ] && ok || bad "the figures are not those of steps 170 and 340 of 340: $(figures '\1')"
+[ "$(figures '\4' | sort -u)" = 12.6087 ] && ok || bad "of the held-out pairs 12.6087 % are new (build/evaluate), not $(figures '\4')"
+[ "$(grep -c 'pairs never seen [0-9]* % (val [0-9]*), copied [0-9]* %' $W/err)" = 2 ] && ok || bad "the figures are not in the progress lines"
+figures '\2 \3' | awk '{ bad += $1 < 10 || $2 > 10 } END { exit bad }' && ok || bad "salad is not told: $(figures '\2 \3')"
+check "without the first figures" ./train $MANY --steps 340 --log-interval 340 --val $W/small-test.txt $W/small-train.txt --out $W/n.safetensors
+same $W/m.safetensors $W/n.safetensors "the figures beside the loss change the result"
+printf 'the red fox is hot\nno big dog was cold here\n' >$W/two.txt
+printf 'the big fox is cold here\n' >$W/held.txt
+check "memory" ./train $MANY --steps 400 --val $W/held.txt $W/two.txt --out $W/m.safetensors --log-interval 20
+[ "$(figures '\2 \3 \4' | tail -n 1)" = "0 100 42.8571" ] && ok ||
+    bad "two lines known by heart are not told: $(figures '\2 \3 \4')"
 check "dropout, save-interval" ./train $SMALL --dropout 0.2 --save-interval 7 --out $W/d.safetensors
 check "dropout, resumed" sh -c "./train $SMALL --dropout 0.2 --stop-at 9 --out $W/e.safetensors && ./train $W/small-train.txt --resume $W/e.safetensors"
 check "dropout: the same bytes" cmp $W/d.safetensors $W/e.safetensors
