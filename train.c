@@ -586,38 +586,49 @@ static double copied_share(const Corpus *text, const Corpus *sentences)
 
 typedef struct {
     uint64_t seed;
-    int N;
-    size_t n; /* numbers */
+    int first, count; /* sentences that are computed together: the number of the first */
+    size_t n;         /* numbers of a sentence */
 } FewNoise;
 
 static void draw_few_noise(void *context, real *out, int t)
 {
     const FewNoise *f = context;
-    rng_gaussian(out, f->n, rng_key(f->seed, RNG_SAMPLE, (uint64_t)t, (uint64_t)f->N));
+    for (int b = 0; b < f->count; b++)
+        rng_gaussian(out + b * f->n, f->n,
+                     rng_key(f->seed, RNG_SAMPLE, (uint64_t)t, (uint64_t)(f->first + b)));
 }
 
-/* OF_EACH sentences of N positions from the weights that the model has: ids (OF_EACH,N). x,
- * known_x: room for (OF_EACH,N,D), known: for (OF_EACH,N). */
-static int draw_few(Training *r, const Diffusion *d, int N, int *ids, real *x, real *known_x,
-                    unsigned char *known, Error *err)
+/* Sentences first to first + OF_EACH - 1, of N positions, from the weights that the model has: ids
+ * (OF_EACH,N). x, known_x: room for (OF_EACH,N,D), known: for (OF_EACH,N). As many at a time as the
+ * workspace had room for before. */
+static int draw_few(Training *r, const Diffusion *d, int N, int first, int *ids, real *x,
+                    real *known_x, unsigned char *known, Error *err)
 {
     const Model *m = &r->model;
-    const int M = OF_EACH * N, D = m->config.emb_dim, *special = r->tokenizer.special;
-    FewNoise noise = {(uint64_t)r->s.seed, N, (size_t)M * D};
+    const int D = m->config.emb_dim, *special = r->tokenizer.special;
+    FewNoise noise = {(uint64_t)r->s.seed, first, OF_EACH, (size_t)N * D};
     const Sampler sampler = {
         .noise = draw_few_noise, .context = &noise, .known = known, .known_x = known_x};
-    for (int i = 0; i < M; i++) {
+    while (noise.count > 1 && workspace_size(&r->work, &m->config, noise.count, N) > r->work.size)
+        noise.count--;
+    for (int i = 0; i < OF_EACH * N; i++) {
         known[i] = i % N == 0 || i % N == N - 1;
         ids[i] = special[i % N ? TOKEN_SEP : TOKEN_CLS];
     }
-    embedding_forward(known_x, m->embedding, ids, M, D);
-    draw_few_noise(&noise, x, d->total);
-    if (workspace_fit(&r->work, &m->config, OF_EACH, N, err) ||
-        p_sample_loop(m, &r->work, d, &sampler, x, OF_EACH, N, err))
-        return -1;
-    likeliest_words(m, &r->work, ids, x, OF_EACH, N);
-    for (int i = 0; i < M; i++)
-        if (known[i]) ids[i] = special[i % N ? TOKEN_SEP : TOKEN_CLS];
+    embedding_forward(known_x, m->embedding, ids, OF_EACH * N, D);
+    for (int from = 0; from < OF_EACH; from += noise.count, ids += noise.count * N) {
+        if (from + noise.count > OF_EACH) noise.count = OF_EACH - from;
+        noise.first = first + from;
+        draw_few_noise(&noise, x, d->total);
+        if (workspace_fit(&r->work, &m->config, noise.count, N, err) ||
+            p_sample_loop(m, &r->work, d, &sampler, x, noise.count, N, err))
+            return -1;
+        likeliest_words(m, &r->work, ids, x, noise.count, N);
+        for (int b = 0; b < noise.count; b++) {
+            ids[b * N] = special[TOKEN_CLS];
+            ids[b * N + N - 1] = special[TOKEN_SEP];
+        }
+    }
     return 0;
 }
 
@@ -643,7 +654,8 @@ static int text_figures(Training *r, double *unseen, double *copied, Error *err)
         !diffusion_init(&d, c->noise_schedule, T, T < FEW_STEPS ? NULL : kept, err))
         status = 0;
     for (int k = 0; k < LENGTHS && !status; k++) {
-        status = draw_few(r, &d, N[k], drawn.ids + start[drawn.rows], x, x + most * D, known, err);
+        status = draw_few(r, &d, N[k], drawn.rows, drawn.ids + start[drawn.rows], x, x + most * D,
+                          known, err);
         for (int i = 0; i < OF_EACH; i++, drawn.rows++)
             start[drawn.rows + 1] = start[drawn.rows] + N[k];
     }

@@ -279,11 +279,11 @@ refuse 1 "--prompt: 12 positions with [CLS] and [SEP], the model has 11" ./sampl
 refuse 2 "--prompt has no effect with --edit" ./sample $W/a.safetensors --prompt "[MASK]" --edit "the"
 printf 'the [MASK] is hot\n \r\n\nthe red [MASK] is\r\nthe [MASK]' >$W/prompts.txt
 check "--prompts" ./sample $W/a.safetensors --prompts $W/prompts.txt -n 40 --steps 8
-cp $W/out $W/all.txt
+cp $W/out $W/of-lines.txt
 { ./sample $W/a.safetensors --steps 8 -n 40 --prompt "the [MASK] is hot" &&
     ./sample $W/a.safetensors --steps 8 -n 40 --first 40 --prompt "the red [MASK] is" &&
     ./sample $W/a.safetensors --steps 8 -n 40 --first 80 --prompt "the [MASK]"; } >$W/each.txt 2>$W/err
-same $W/all.txt $W/each.txt "--prompts does not draw what --prompt draws, line by line"
+same $W/of-lines.txt $W/each.txt "--prompts does not draw what --prompt draws, line by line"
 check "--prompts, one of each" ./sample $W/a.safetensors --prompts $W/prompts.txt --steps 8
 [ "$(wc -l <$W/out)" = 3 ] && ok || bad "--prompts alone does not draw one sentence of each line"
 check "--prompts --continue" sh -c "printf 'the red\nthe\nthe red' | ./sample $W/a.safetensors --prompts - -n 40 --steps 8 --continue"
