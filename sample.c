@@ -308,12 +308,14 @@ static int given_words(Sampling *r, Given *g, const char *text, const char *opti
 {
     const int most = r->model.config.max_positions, is_prompt = r->prompt || r->prompts;
     int masks = 0;
+    Error inner;
     g->shortest = r->length || r->length_count ? SHORTEST : r->model.config.seq_len;
     g->longest = r->length_count ? most : r->model.config.seq_len;
     if (!text) return r->length ? asked_length(r, g, option, err) : 0;
     if (!(g->ids = checked_alloc(most, sizeof *g->ids, err))) return -1;
-    r->tokenizer.rules.specials = 1; /* where a text may have [MASK] as any other word, too */
-    Buffer capitals = {0};           /* [mask] is meant as [MASK] */
+    if (tokenizer_accepts(&r->tokenizer, text, strlen(text), &inner))
+        return fail(err, "%s: %.400s", option, inner.text);
+    Buffer capitals = {0}; /* [mask] is meant as [MASK] */
     buffer_add(&capitals, "", 0);
     for (const char *p = text; *p; p++) {
         const int is_mask = !strncmp(p, "[mask]", 6);
@@ -383,6 +385,7 @@ static int take_given(Sampling *r, Error *err)
 {
     const char *const name = r->prompt ? "--prompt" : r->edit ? "--edit" : "--probe";
     const char *const text = r->prompt ? r->prompt : r->edit ? r->edit : r->probe;
+    if ((r->prompts || text) && tokenizer_cut_specials(&r->tokenizer, err)) return -1;
     if (r->prompts) return read_prompts(r, err);
     if (!(r->given = checked_alloc(1, sizeof *r->given, err))) return -1;
     r->num_given = 1;
