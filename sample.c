@@ -2,6 +2,7 @@
  *
  *   ./sample                                 10 sentences of simple.safetensors
  *   ./sample mine.safetensors -n 3 --show    how three sentences come out of the noise
+ *   ./sample mine.safetensors --prompts FILE     fills the gaps of every line of FILE
  *   ./sample mine.safetensors --eval FILE    how probable the sentences of FILE are, at least
  *   ./sample mine.safetensors --guide mine.clf.safetensors --label good      with this label
  *   ./sample mine.safetensors --info         what it is
@@ -19,7 +20,8 @@ enum {
     BATCH = 64 /* sentences at a time, at most */,
     WINDOW = 1024 /* whose lengths are drawn at once: equal ones meet */,
     SHOWN = 16 /* states that --show prints, at most one more */,
-    GUIDES = 8
+    GUIDES = 8,
+    MOST = 100000000 /* sentences */
 };
 
 typedef struct {
@@ -28,12 +30,18 @@ typedef struct {
     int label;
 } Guide; /* a classifier and what it is to say */
 
+/* The words of --prompt, a line of --prompts, --edit or --probe, or of no text at all. */
 typedef struct {
-    int n, first, seed, threads, show, info, variance, help, clip_denoised, clamp_from, eval_steps,
-        go_on, allow_unk;
+    int *ids, size;        /* [CLS] and [SEP] included */
+    int shortest, longest; /* that a sample may be, in positions */
+} Given;
+
+typedef struct {
+    int n /* of every Given */, first, seed, threads, show, info, variance, help, clip_denoised,
+        clamp_from, eval_steps, go_on, allow_unk;
     double guide_scale, top_p, eta, strength, evidence_above;
-    const char *steps /* NULL: the default, which depends on the model */, *out, *prompt, *length,
-        *edit, *eval, *probe;
+    const char *steps /* NULL: the default, which depends on the model */, *out, *prompt, *prompts,
+        *length, *edit, *eval, *probe;
     const char *guide[GUIDES], *label[GUIDES]; /* as many of both */
     Guide guides[GUIDES];
     int num_guides;
@@ -49,13 +57,13 @@ typedef struct {
     Diffusion diffusion;
     real *length_count; /* (max_positions+1) of the training text; NULL: the model fills sentences
                            up with [PAD] itself */
-    int shortest, longest; /* that a sample may be, in positions */
-    int *given, num_given; /* the words of --prompt or --edit, [CLS] and [SEP] included */
-    int *fixed;            /* (N) the words that are known, [MASK] where none is */
+    Given *given;
+    int num_given;
+    int shortest, longest; /* of all of them */
     /* the current batch: samples number[0..count-1], of N positions each; their arrays have room
      * for (positions) */
     int number[BATCH], count, N;
-    int *ids;
+    int *ids, *fixed;       /* (count,N) fixed: the words that are known, [MASK] where none is */
     real *x, *dx, *known_x; /* (count,N,D) dx: the gradient of one guide; known_x: embeddings of
                                what is known, or edited */
     unsigned char *known;   /* (count,N) */
@@ -78,7 +86,7 @@ static real redraw(void *context)
 static void tell_progress(Sampling *r, double now)
 {
     if (r->show || now - r->started < 3 || now - r->told < 0.2 || !on_terminal(stderr)) return;
-    fprintf(stderr, "\r%d of %d sentences\x1b[K", r->finished, r->n);
+    fprintf(stderr, "\r%d of %d sentences\x1b[K", r->finished, r->n * r->num_given);
     fflush(stderr);
     r->told = now;
 }
@@ -150,7 +158,7 @@ static void read_words(Sampling *r, const real *x)
 {
     likeliest_words(&r->model, &r->work, r->ids, x, r->count, r->N);
     for (int i = 0; i < r->count * r->N; i++)
-        if (r->fixed[i % r->N] != r->tokenizer.special[TOKEN_MASK]) r->ids[i] = r->fixed[i % r->N];
+        if (r->fixed[i] != r->tokenizer.special[TOKEN_MASK]) r->ids[i] = r->fixed[i];
 }
 
 static void show_state(void *context, int t, const real *pred_xstart)
@@ -272,57 +280,8 @@ static int unknown_word(const Tokenizer *t, const char *text, const char *option
     return -1;
 }
 
-/* The words of --prompt, where [MASK] marks what is not known, of --edit or of --probe. */
-static int given_words(Sampling *r, const char *text, const char *option, Error *err)
-{
-    const int most = r->model.config.max_positions;
-    int masks = 0;
-    Error inner;
-    if (!(r->given = checked_alloc(most, sizeof *r->given, err))) return -1;
-    if (tokenizer_cut_specials(&r->tokenizer, err)) return -1;
-    if (tokenizer_accepts(&r->tokenizer, text, strlen(text), &inner))
-        return fail(err, "%s: %.400s", option, inner.text);
-    Buffer capitals = {0}; /* [mask] is meant as [MASK] */
-    buffer_add(&capitals, "", 0);
-    for (const char *p = text; *p; p++) {
-        const int is_mask = !strncmp(p, "[mask]", 6);
-        buffer_add(&capitals, is_mask ? "[MASK]" : p, is_mask ? 6 : 1);
-        p += is_mask ? 5 : 0;
-    }
-    long n = capitals.failed
-                 ? -1
-                 : tokenizer_encode(&r->tokenizer, capitals.text, capitals.length, r->given, most);
-    free(capitals.text);
-    if (n < 0) return fail(err, "out of memory");
-    if (n > most)
-        return fail(err, "%s: %ld positions with [CLS] and [SEP], the model has %d", option, n,
-                    most);
-    for (int i = 0; i < n; i++) {
-        if (r->given[i] == r->tokenizer.special[TOKEN_UNK])
-            return unknown_word(&r->tokenizer, text, option, err);
-        masks += r->given[i] == r->tokenizer.special[TOKEN_MASK];
-    }
-    r->num_given = (int)n;
-    if (r->edit && masks)
-        return fail(err, "%s: a [MASK] is for --prompt; expected a whole sentence", option);
-    if (r->edit && n < SHORTEST) return fail(err, "%s: expected a sentence", option);
-    if (r->prompt && !masks && !r->go_on && !r->length)
-        return fail(err,
-                    "%s: no [MASK] in it, so nothing is left to sample; with --continue the "
-                    "sentence goes on behind it",
-                    option);
-    r->shortest = r->longest = (int)n;
-    if (!r->prompt || (!r->go_on && !r->length)) return 0;
-    r->shortest = masks ? (int)n : (int)n + 1, r->longest = most;
-    return r->shortest <= most
-               ? 0
-               : fail(err,
-                      "%s: no room behind it: the model has %d positions, [CLS] and [SEP] included",
-                      option, most);
-}
-
 /* "N" or "N-M" words: the lengths that are left of those that a prompt allows. */
-static int asked_length(Sampling *r, Error *err)
+static int asked_length(const Sampling *r, Given *g, const char *option, Error *err)
 {
     const int most = r->model.config.max_positions - 2; /* without [CLS] and [SEP] */
     char *end;
@@ -335,26 +294,118 @@ static int asked_length(Sampling *r, Error *err)
                     r->length);
     if (to > most)
         return fail(err, "--length %.40s: the model has room for %d words", r->length, most);
-    if (to + 2 < r->shortest)
-        return fail(err, "--length %s: with its prompt a sentence has %d words at least", r->length,
-                    r->shortest - 2);
-    r->shortest = from + 2 > r->shortest ? (int)from + 2 : r->shortest;
-    r->longest = (int)to + 2;
+    if (to + 2 < g->shortest)
+        return fail(err, "--length %s: with its prompt a sentence has %d words at least (%s)",
+                    r->length, g->shortest - 2, option);
+    g->shortest = from + 2 > g->shortest ? (int)from + 2 : g->shortest;
+    g->longest = (int)to + 2;
     return 0;
+}
+
+/* The words of text, where [MASK] marks what is not known, and how long a sample may be. option:
+ * where the text stands; text may be NULL. */
+static int given_words(Sampling *r, Given *g, const char *text, const char *option, Error *err)
+{
+    const int most = r->model.config.max_positions, is_prompt = r->prompt || r->prompts;
+    int masks = 0;
+    Error inner;
+    g->shortest = r->length || r->length_count ? SHORTEST : r->model.config.seq_len;
+    g->longest = r->length_count ? most : r->model.config.seq_len;
+    if (!text) return r->length ? asked_length(r, g, option, err) : 0;
+    if (!(g->ids = checked_alloc(most, sizeof *g->ids, err))) return -1;
+    if (tokenizer_accepts(&r->tokenizer, text, strlen(text), &inner))
+        return fail(err, "%s: %.400s", option, inner.text);
+    Buffer capitals = {0}; /* [mask] is meant as [MASK] */
+    buffer_add(&capitals, "", 0);
+    for (const char *p = text; *p; p++) {
+        const int is_mask = !strncmp(p, "[mask]", 6);
+        buffer_add(&capitals, is_mask ? "[MASK]" : p, is_mask ? 6 : 1);
+        p += is_mask ? 5 : 0;
+    }
+    long n = capitals.failed
+                 ? -1
+                 : tokenizer_encode(&r->tokenizer, capitals.text, capitals.length, g->ids, most);
+    free(capitals.text);
+    if (n < 0) return fail(err, "out of memory");
+    if (n > most)
+        return fail(err, "%s: %ld positions with [CLS] and [SEP], the model has %d", option, n,
+                    most);
+    for (int i = 0; i < n; i++) {
+        if (g->ids[i] == r->tokenizer.special[TOKEN_UNK])
+            return unknown_word(&r->tokenizer, text, option, err);
+        masks += g->ids[i] == r->tokenizer.special[TOKEN_MASK];
+    }
+    g->size = (int)n;
+    if (r->edit && masks)
+        return fail(err, "%s: a [MASK] is for --prompt; expected a whole sentence", option);
+    if (r->edit && n < SHORTEST) return fail(err, "%s: expected a sentence", option);
+    if (is_prompt && !masks && !r->go_on && !r->length)
+        return fail(err,
+                    "%s: no [MASK] in it, so nothing is left to sample; with --continue the "
+                    "sentence goes on behind it",
+                    option);
+    g->shortest = g->longest = (int)n;
+    if (!is_prompt || (!r->go_on && !r->length)) return 0;
+    g->shortest = masks ? (int)n : (int)n + 1, g->longest = most;
+    if (g->shortest > most)
+        return fail(err,
+                    "%s: no room behind it: the model has %d positions, [CLS] and [SEP] included",
+                    option, most);
+    return r->length ? asked_length(r, g, option, err) : 0;
+}
+
+/* The lines of --prompts, but for blank ones */
+static int read_prompts(Sampling *r, Error *err)
+{
+    Corpus c = {0};
+    Buffer where = {0};
+    size_t lines = 1;
+    int line = 1, status = corpus_read(&c, r->prompts, err);
+    for (size_t i = 0; i < c.length && !status; i++) lines += c.text[i] == '\n';
+    if (!status && !(r->given = checked_alloc(lines, sizeof *r->given, err))) status = -1;
+    for (size_t at = 0, end; at < c.length && !status; at = end + 1, line++) {
+        for (end = at; end < c.length && c.text[end] != '\n';) end++;
+        c.text[end] = '\0';
+        where.length = 0;
+        buffer_print(&where, "%s: line %d", r->prompts, line);
+        if (strlen(c.text + at) < end - at)
+            status = fail(err, "%s: a byte 0 in it; expected text", where.text);
+        else if (where.failed)
+            status = fail(err, "out of memory");
+        else if (strspn(c.text + at, " \t\r") < end - at)
+            status = given_words(r, &r->given[r->num_given++], c.text + at, where.text, err);
+    }
+    if (!status && !r->num_given) status = fail(err, "%s: no prompt in it", r->prompts);
+    free(where.text);
+    corpus_free(&c);
+    return status;
+}
+
+static int take_given(Sampling *r, Error *err)
+{
+    const char *const name = r->prompt ? "--prompt" : r->edit ? "--edit" : "--probe";
+    const char *const text = r->prompt ? r->prompt : r->edit ? r->edit : r->probe;
+    if ((r->prompts || text) && tokenizer_cut_specials(&r->tokenizer, err)) return -1;
+    if (r->prompts) return read_prompts(r, err);
+    if (!(r->given = checked_alloc(1, sizeof *r->given, err))) return -1;
+    r->num_given = 1;
+    return given_words(r, r->given, text, name, err);
 }
 
 /* How long the samples may be, what of them is known, and room for a batch. */
 static int plan(Sampling *r, Error *err)
 {
     const Config *c = &r->model.config;
-    const int most = r->n < BATCH ? r->n : BATCH;
     size_t positions = 0;
-    r->shortest = r->length || r->length_count ? SHORTEST : c->seq_len;
-    r->longest = r->length_count ? c->max_positions : c->seq_len;
-    if (r->prompt && given_words(r, r->prompt, "--prompt", err)) return -1;
-    if (r->edit && given_words(r, r->edit, "--edit", err)) return -1;
-    if (r->probe && given_words(r, r->probe, "--probe", err)) return -1;
-    if (r->length && asked_length(r, err)) return -1;
+    if (take_given(r, err)) return -1;
+    const double all = (double)r->n * r->num_given;
+    if (all > MOST) return fail(err, "-n %d: %.0f sentences, expected %d at most", r->n, all, MOST);
+    const int most = all < BATCH ? (int)all : BATCH;
+    r->shortest = r->given->shortest, r->longest = r->given->longest;
+    for (const Given *g = r->given; g < r->given + r->num_given; g++) {
+        if (g->shortest < r->shortest) r->shortest = g->shortest;
+        if (g->longest > r->longest) r->longest = g->longest;
+    }
     for (int length = r->shortest; length <= r->longest; length++) {
         const int N = r->length_count ? length : c->seq_len;
         const size_t needed = (size_t)piece_of_batch(most, N) * N;
@@ -363,7 +414,7 @@ static int plan(Sampling *r, Error *err)
     r->start = (int)(r->strength * r->diffusion.T + 0.5);
     if (r->start < 1) r->start = 1;
     if (!r->edit) r->start = 0;
-    if (!(r->fixed = checked_alloc(c->max_positions, sizeof *r->fixed, err)) ||
+    if (!(r->fixed = checked_alloc(positions, sizeof *r->fixed, err)) ||
         !(r->ids = checked_alloc(positions, sizeof *r->ids, err)) ||
         !(r->x = checked_alloc(positions, c->emb_dim * sizeof *r->x, err)) ||
         !(r->dx =
@@ -374,31 +425,35 @@ static int plan(Sampling *r, Error *err)
     return 0;
 }
 
+/* What is given for sample i */
+static const Given *given_for(const Sampling *r, int i) { return &r->given[(i - r->first) / r->n]; }
+
 /* The length of sample i: the same wherever and beside whatever it is drawn. */
 static int length_of(const Sampling *r, int i)
 {
     const double u =
         rng_u32(rng_key((uint64_t)r->seed, RNG_LENGTH, 0, (uint64_t)i), 0) / 4294967296.0;
-    return draw_length(r->length_count, r->shortest, r->longest, u);
+    return draw_length(r->length_count, given_for(r, i)->shortest, given_for(r, i)->longest, u);
 }
 
-/* What is known of a sentence of so many positions: where it begins and ends, and the words of a
- * prompt. */
-static void fix_words(Sampling *r, int length)
+/* What is known of sample b of the batch: where it begins and ends, and the words of its prompt. */
+static void fix_words(Sampling *r, int b, int length)
 {
-    const int behind = r->prompt ? r->num_given - 1 : 0, padded = !r->length_count;
-    const int *special = r->tokenizer.special;
+    const Given *g = given_for(r, r->number[b]);
+    const int is_prompt = r->prompt || r->prompts, behind = is_prompt ? g->size - 1 : 0;
+    const int padded = !r->length_count, *special = r->tokenizer.special;
+    int *fixed = r->fixed + b * r->N;
     for (int i = 0; i < r->N; i++) {
-        r->fixed[i] = special[TOKEN_MASK];
-        if (padded && !r->prompt && !r->length) continue; /* then the network says where it ends */
+        fixed[i] = special[TOKEN_MASK];
+        if (padded && !is_prompt && !r->length) continue; /* then the network says where it ends */
         if (i >= length)
-            r->fixed[i] = special[TOKEN_PAD];
+            fixed[i] = special[TOKEN_PAD];
         else if (i == length - 1)
-            r->fixed[i] = special[TOKEN_SEP];
+            fixed[i] = special[TOKEN_SEP];
         else if (i == 0)
-            r->fixed[i] = special[TOKEN_CLS];
+            fixed[i] = special[TOKEN_CLS];
         else if (i < behind)
-            r->fixed[i] = r->given[i];
+            fixed[i] = g->ids[i];
     }
 }
 
@@ -414,11 +469,13 @@ static int sample_batch(Sampling *r, int length, Buffer *text, int first, Error 
     for (int g = 0; g < r->num_guides; g++)
         if (workspace_fit(&r->guides[g].work, &r->guides[g].model.config, r->count, N, err))
             return -1;
-    fix_words(r, length);
     for (int b = 0; b < r->count; b++) {
-        for (int i = 0; i < N; i++) any |= r->known[b * N + i] = r->fixed[i] != mask;
+        const Given *g = given_for(r, r->number[b]);
+        const int *fixed = r->fixed + b * N;
+        fix_words(r, b, length);
+        for (int i = 0; i < N; i++) any |= r->known[b * N + i] = fixed[i] != mask;
         for (int i = 0; i < N; i++)
-            r->ids[b * N + i] = !r->edit ? r->fixed[i] : i < r->num_given ? r->given[i] : pad;
+            r->ids[b * N + i] = !r->edit ? fixed[i] : i < g->size ? g->ids[i] : pad;
     }
     embedding_forward(r->known_x, r->model.embedding, r->ids, r->count * N, D);
     draw_noise(r, r->x, T);
@@ -457,9 +514,10 @@ static int sample(Sampling *r, FILE *out, Error *err)
 {
     Buffer text[WINDOW] = {{0}};
     int length[WINDOW], status = 0, terminal = on_terminal(out);
+    const int all = r->n * r->num_given;
     r->started = seconds();
-    for (int done = 0; done < r->n && !status; done += WINDOW) {
-        const int first = r->first + done, window = r->n - done < WINDOW ? r->n - done : WINDOW;
+    for (int done = 0; done < all && !status; done += WINDOW) {
+        const int first = r->first + done, window = all - done < WINDOW ? all - done : WINDOW;
         for (int i = 0; i < window; i++) length[i] = length_of(r, first + i), text[i].length = 0;
         for (int N = r->shortest; N <= r->longest && !status; N++) {
             const int most = piece_of_batch(BATCH, r->length_count ? N : r->model.config.seq_len);
@@ -617,7 +675,7 @@ static int probe(Sampling *r, FILE *out, Error *err)
     enum { B = 3 };
     const Config *c = &r->model.config;
     const Workspace *w = &r->work;
-    const int N = r->num_given, T = r->diffusion.T, t[B] = {0, T / 2, T - 1};
+    const int N = r->given->size, T = r->diffusion.T, t[B] = {0, T / 2, T - 1};
     const size_t all = (size_t)B * N * c->emb_dim;
     const Dropout none = {0, 0, 0};
     double terms[5 * B];
@@ -650,7 +708,7 @@ static int probe(Sampling *r, FILE *out, Error *err)
         {"head_nll", term + 3 * B, B},
         {"loss", term + 4 * B, B},
     };
-    for (int b = 0; b < B; b++) memcpy(ids + b * N, r->given, N * sizeof *ids);
+    for (int b = 0; b < B; b++) memcpy(ids + b * N, r->given->ids, N * sizeof *ids);
     rng_gaussian(noise, 2 * all, rng_key((uint64_t)r->seed, RNG_SAMPLE, 0, 0));
     training_losses(&r->model, &r->work, &losses, &r->diffusion, &y, 0, none);
     for (int i = 0; i < 5 * B; i++) term[i] = (real)terms[i];
@@ -704,7 +762,8 @@ int main(int argc, char **argv)
     Error err;
     defaults(&run);
     Option options[] = {
-        {"n", OPT_INT, &run.n, .min = 1, .max = 1e8, .help = "sentences to draw",
+        {"n", OPT_INT, &run.n, .min = 1, .max = MOST,
+         .help = "sentences to draw, of each line of --prompts", .deflt = "10; 1 with --prompts",
          .excludes = "eval"},
         {"first", OPT_INT, &run.first, .max = 1e9,
          .help = "the number of the first one: several runs can share the sentences of a seed",
@@ -716,9 +775,12 @@ int main(int argc, char **argv)
         {"prompt", OPT_TEXT, &run.prompt,
          .help = "keep the words of this sentence and fill in its [MASK]s",
          .excludes = "edit eval"},
+        {"prompts", OPT_TEXT, &run.prompts,
+         .help = "every line of this file is such a --prompt; -: the standard input",
+         .excludes = "prompt edit eval"},
         {"continue", OPT_FLAG, &run.go_on,
-         .help = "the sentences go on behind the --prompt, as long as those of the training text",
-         .needs = "prompt"},
+         .help = "the sentences go on behind the prompt, as long as those of the training text",
+         .needs = "prompt prompts"},
         {"length", OPT_TEXT, &run.length,
          .help = "N or N-M: of the sentences, in words and punctuation marks",
          .deflt = "as in the training text", .excludes = "edit eval"},
@@ -753,9 +815,9 @@ int main(int argc, char **argv)
         {"probe", OPT_TEXT, &run.probe,
          .help = "in place of sampling: what the network and the loss make of this sentence, as "
                  "JSON, to check a network rebuilt elsewhere by",
-         .excludes =
-             "n first steps prompt length edit guide eta top-p clamp-from clip-denoised variance "
-             "eval evidence-above allow-unk show"},
+         .excludes = "n first steps prompt prompts length edit guide eta top-p clamp-from "
+                     "clip-denoised variance "
+                     "eval evidence-above allow-unk show"},
         {"info", OPT_FLAG, &run.info,
          .help = "in place of sampling: what this checkpoint or other safetensors file is",
          .excludes = "*"},
@@ -806,6 +868,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "sample: --top-p has no effect with --eta 0\n");
         return 2;
     }
+    if (run.prompts && !option_given(options, &run.n)) run.n = 1;
     if (run.eval && !option_given(options, &run.evidence_above)) run.evidence_above = 0.5;
     pace_begin(&run.pace, run.threads, !option_given(options, &run.threads));
     if (!floats_are_exact())
@@ -813,8 +876,8 @@ int main(int argc, char **argv)
                         "may give other sentences\n");
 
     int status = 0;
-    const char *const inputs[] = {path, run.eval};
-    for (int i = 0; i < 2 && run.out && !status; i++)
+    const char *const inputs[] = {path, run.eval, run.prompts};
+    for (int i = 0; i < 3 && run.out && !status; i++)
         status = output_spares(run.out, inputs[i], &err);
     for (int g = 0; g < GUIDES && run.out && !status; g++)
         status = output_spares(run.out, run.guide[g], &err);
@@ -847,7 +910,8 @@ int main(int argc, char **argv)
         Error other;
         const int closed = output_close(&file, !status || run.written, status ? &other : &err);
         if (status && run.written && !closed)
-            fprintf(stderr, "%s: has the first %d of %d sentences\n", run.out, run.written, run.n);
+            fprintf(stderr, "%s: has the first %d of %d sentences\n", run.out, run.written,
+                    run.n * run.num_given);
         if (closed) status = -1;
     }
     if (status) fprintf(stderr, "sample: %s\n", err.text);
@@ -866,6 +930,7 @@ int main(int argc, char **argv)
     free(run.x);
     free(run.known);
     free(run.known_x);
+    for (int g = 0; g < run.num_given; g++) free(run.given[g].ids);
     free(run.given);
     return !status ? 0 : stop_signal() ? 128 + stop_signal() : 1;
 }

@@ -3707,12 +3707,12 @@ int checkpoint_export(Checkpoint *c, const char *path, Error *err)
     return status;
 }
 
-void checkpoint_log(const char *path, Buffer *name)
+void checkpoint_beside(const char *path, const char *ending, Buffer *name)
 {
     static const char suffix[] = ".safetensors";
     const size_t n = strlen(path), k = sizeof suffix - 1;
     buffer_add(name, path, n > k && !strcmp(path + n - k, suffix) ? n - k : n);
-    buffer_print(name, ".jsonl");
+    buffer_print(name, "%s", ending);
 }
 
 /* What the last line of the log beside the checkpoint says of the losses */
@@ -3724,7 +3724,7 @@ static void describe_log(const Checkpoint *c, Buffer *out)
     Error none;
     Json j = {0};
     size_t n = 0;
-    checkpoint_log(c->path, &name);
+    checkpoint_beside(c->path, ".jsonl", &name);
     char *text = name.failed ? NULL : read_file(name.text, &n, &none);
     while (n && text[n - 1] == '\n') n--;
     size_t begin = n;

@@ -644,7 +644,10 @@ typedef struct {
     int (*pair)[2], count;
     int *slot; /* hash table of indices, -1: empty */
     size_t num_slots;
-} Pairs;
+} Pairs; /* begin with {0}; the caller frees pair and slot */
+enum { NO_PAIR = 0x7fffffff };
+int pair_find(const Pairs *p, int left, int right); /* its index, or NO_PAIR */
+int pair_add(Pairs *p, int left, int right);        /* its index, or -1: out of memory */
 
 /* How often a token stood [apart from, glued to] what came [before, behind] it, by what kind of
  * token that was: see "the blanks between words" in tokenizer.c. */
@@ -752,7 +755,7 @@ struct Option {
     const char *const *choices; /* of OPT_CHOICE: NULL-terminated names */
     const char *help;           /* NULL: not offered, only kept in the checkpoint */
     const char *deflt;          /* what --help shows as the default; NULL: *value */
-    const char *needs;          /* NULL, or the option without which it has no effect */
+    const char *needs;          /* NULL, or "a b": without one of these it has no effect */
     const char *excludes;       /* NULL, "*", or "a b": options beside which it has none */
     int result;                 /* determines the result: goes into the checkpoint */
     int given;                  /* how often: set by the parser */
@@ -831,8 +834,8 @@ int checkpoint_part(Checkpoint *c, const Model *m, const char *family, const cha
                     real *data, Error *err);
 /* Appends what any safetensors file is, a line for each thing that it says of itself. */
 void checkpoint_describe(const Checkpoint *c, Buffer *out);
-/* Appends the name of the log beside the checkpoint at path. */
-void checkpoint_log(const char *path, Buffer *name);
+/* Appends path with this ending in place of .safetensors; the log's is .jsonl. */
+void checkpoint_beside(const char *path, const char *ending, Buffer *name);
 /* Copies a checkpoint to path without the tensors that only --resume needs. */
 int checkpoint_export(Checkpoint *c, const char *path, Error *err);
 /* To be called behind these for a file without our metadata: has everything in it been read? An

@@ -883,30 +883,34 @@ int option_given(const Option *table, const void *value)
     return table->given;
 }
 
-static int is_given(const Option *table, const char *name, size_t n)
+/* The first of these, "a b", that was given, and its length; NULL: none was. */
+static const char *first_given(const Option *table, const char *names, size_t *n)
 {
-    for (; table->name; table++)
-        if (strlen(table->name) == n && !memcmp(table->name, name, n)) return table->given;
-    return 0;
+    for (; names && *names; names += *n + (names[*n] == ' ')) {
+        *n = strcspn(names, " ");
+        for (const Option *o = table; o->name; o++)
+            if (o->given && strlen(o->name) == *n && !memcmp(o->name, names, *n)) return names;
+    }
+    return NULL;
 }
 
 /* What was given must have an effect. */
 static int check_options(const Option *table, Error *err)
 {
     for (const Option *o = table; o->name; o++) {
-        const char *dashes = o->name[1] ? "--" : "-", *other = o->excludes ? o->excludes : "";
+        const char *dashes = o->name[1] ? "--" : "-";
+        size_t n;
         if (!o->given) continue;
-        for (const Option *p = table; *other == '*' && p->name; p++)
+        for (const Option *p = table; o->excludes && *o->excludes == '*' && p->name; p++)
             if (p != o && p->given)
                 return fail(err, "%s%s takes no other option; there is --%s", dashes, o->name,
                             p->name);
-        if (o->needs && !is_given(table, o->needs, strlen(o->needs)))
-            return fail(err, "%s%s needs --%s", dashes, o->name, o->needs);
-        for (size_t n; *other; other += n + (other[n] == ' ')) {
-            n = strcspn(other, " ");
-            if (is_given(table, other, n))
-                return fail(err, "%s%s has no effect with --%.*s", dashes, o->name, (int)n, other);
-        }
+        if (o->needs && !first_given(table, o->needs, &n))
+            return fail(err, "%s%s needs --%.*s", dashes, o->name, (int)strcspn(o->needs, " "),
+                        o->needs);
+        const char *other = first_given(table, o->excludes, &n);
+        if (other)
+            return fail(err, "%s%s has no effect with --%.*s", dashes, o->name, (int)n, other);
     }
     return 0;
 }
@@ -961,7 +965,7 @@ void options_help(const Option *table, FILE *out)
         else if (o->kind != OPT_FLAG)
             option_print(o, &value);
         if (value.length) fprintf(out, " (default %s)", value.text);
-        if (o->needs) fprintf(out, " (needs --%s)", o->needs);
+        if (o->needs) fprintf(out, " (needs --%.*s)", (int)strcspn(o->needs, " "), o->needs);
         if (o->excludes && *o->excludes == '*')
             fprintf(out, " (takes no other option)");
         else if (o->excludes)
@@ -1526,8 +1530,6 @@ static void byte_level_piece(Splitter *s)
         utf8_add(&s->piece, character_of_byte((unsigned char)*s->at));
 }
 
-enum { NO_MERGE = INT_MAX };
-
 static size_t pair_slot(const Pairs *p, int left, int right)
 {
     const uint64_t hash = ((uint64_t)left << 32 | (uint32_t)right) * 0x9E3779B97F4A7C15u;
@@ -1537,13 +1539,13 @@ static size_t pair_slot(const Pairs *p, int left, int right)
     return i;
 }
 
-static int pair_find(const Pairs *p, int left, int right) /* its index, or NO_MERGE */
+int pair_find(const Pairs *p, int left, int right)
 {
     const int i = p->num_slots ? p->slot[pair_slot(p, left, right)] : -1;
-    return i >= 0 ? i : NO_MERGE;
+    return i >= 0 ? i : NO_PAIR;
 }
 
-static int pair_add(Pairs *p, int left, int right) /* its index, or -1: out of memory */
+int pair_add(Pairs *p, int left, int right)
 {
     if (2 * (size_t)p->count >= p->num_slots) { /* the table grows, and is filled anew */
         const size_t num_slots = p->num_slots ? 2 * p->num_slots : 1024;
@@ -1567,15 +1569,15 @@ static int pair_add(Pairs *p, int left, int right) /* its index, or -1: out of m
 }
 
 /* Merges what can be merged of n tokens; returns how many are left. rank[i]: the merge of the
- * tokens i and i + 1, or NO_MERGE. A sweep from left to right does the first merge of the list that
+ * tokens i and i + 1, or NO_PAIR. A sweep from left to right does the first merge of the list that
  * there is wherever it can, but ends when that makes a pair which comes even earlier. */
 static int merge_tokens(const Tokenizer *t, int *token, int *rank, int n)
 {
     for (;;) {
-        int best = NO_MERGE, to = 0;
+        int best = NO_PAIR, to = 0;
         for (int i = 0; i + 1 < n; i++)
             if (rank[i] < best) best = rank[i];
-        if (best == NO_MERGE) return n;
+        if (best == NO_PAIR) return n;
         const int now = best;
         for (int i = 0; i < n; to++) {
             const int merges = i + 1 < n && rank[i] == now && best == now;
@@ -1921,7 +1923,7 @@ static int is_glued(const Tokenizer *t, int left, int right, int quotes)
     if (always_apart(before, behind)) return 0;
     if (is_quote(t, right)) return quotes % 2 == 1 && t->glue[right].count[0][before][1] > 0;
     if (is_quote(t, left)) return quotes % 2 == 1 && t->glue[left].count[1][behind][1] > 0;
-    return odds_glue(t, left, right) != (pair_find(&t->exceptions, left, right) != NO_MERGE);
+    return odds_glue(t, left, right) != (pair_find(&t->exceptions, left, right) != NO_PAIR);
 }
 
 /* Neighbours of the text, and how often each pair of them stood [apart, glued]. */
@@ -3451,10 +3453,10 @@ static size_t put_together(const Composition *k, uint64_t *code, size_t n)
     size_t to = 0, letter = n; /* n: there is none yet */
     for (size_t i = 0; i < n; i++) {
         const int order = order_of(code[i]);
-        int pair = NO_MERGE;
+        int pair = NO_PAIR;
         if (letter < n && (to == letter + 1 || order_of(code[to - 1]) < order))
             pair = pair_find(&k->pairs, (int)code_of(code[letter]), (int)code_of(code[i]));
-        if (pair != NO_MERGE) {
+        if (pair != NO_PAIR) {
             code[letter] = pack(k, k->whole[pair], 0);
             continue;
         }

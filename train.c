@@ -35,10 +35,10 @@ static void corpus_fingerprint(const Corpus *c, const int *label, char out[20])
 typedef struct {
     Config config;
     int recipe, steps, stop_at, batch, microbatch, warmup, schedule_sampler, seed, threads,
-        log_interval, save_interval, pad, grow_vocab, init_pretrained, pretrained_embeddings,
-        freeze_embeddings, dry_run, overwrite, help;
+        log_interval, save_interval, keep_every, pad, grow_vocab, init_pretrained,
+        pretrained_embeddings, freeze_embeddings, dry_run, overwrite, help;
     TokenizerOptions text;
-    double save_minutes, lr, weight_decay, dropout, ema_rate, clip;
+    double minutes, save_minutes, lr, weight_decay, dropout, ema_rate, clip;
     const char *val, *out, *resume, *init, *export, *classifier, *denoiser;
     /* what else the checkpoint says of the run */
     const char *text_path, *fingerprint, *val_fingerprint, *denoiser_is, *earlier_steps,
@@ -117,6 +117,10 @@ static Option *list_options(Settings *s, Error *err)
         {"steps", OPT_INT, &s->steps, .min = 1, .max = 1e8,
          .help = "training steps in all; the learning rate falls to 0 over them",
          .deflt = "4000; 1000 with --classifier", .result = 1},
+        {"minutes", OPT_REAL, &s->minutes, .max = 1e6,
+         .help = "as many steps as take so long here, by the speed of a few; 0: --steps says how "
+                 "many",
+         .excludes = "steps stop-at resume"},
         {"stop-at", OPT_INT, &s->stop_at, .min = 1, .max = 1e8,
          .help = "save and stop after this step", .deflt = "steps"},
         {"batch", OPT_INT, &s->batch, .min = 1, .max = 65536, .help = "sentences a step",
@@ -176,6 +180,9 @@ static Option *list_options(Settings *s, Error *err)
          .help = "steps between checkpoints"},
         {"save-minutes", OPT_REAL, &s->save_minutes, .min = 0.001, .max = 1e6,
          .help = "minutes between checkpoints, if those steps take longer"},
+        {"keep-every", OPT_INT, &s->keep_every, .max = 1e8,
+         .help = "steps between checkpoints that stay, as NAME-STEP.safetensors, to choose from; "
+                 "0: none"},
         {"dry-run", OPT_FLAG, &s->dry_run,
          .help =
              "say what memory and time the run would take, after five steps, and write nothing"},
@@ -275,6 +282,7 @@ typedef struct {
     real *noise_x0, *noise_t; /* (positions,D) */
     real *weight, *scaled;    /* scaled: by the share of the positions that are the group's */
     Losses terms;
+    double val_unseen;       /* pairs_never_seen of the held-out text */
     double tokens;           /* of all batches of this run */
     char fingerprint[3][20]; /* of the corpus, of the held-out text, of the denoiser */
     Log log;
@@ -406,11 +414,18 @@ static int stopping(void) /* has a signal come to any of them? */
     MPI_Allreduce(MPI_IN_PLACE, &signal, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
     return signal;
 }
+
+static double slowest(double time) /* what the slowest of them takes */
+{
+    MPI_Allreduce(MPI_IN_PLACE, &time, 1, MPI_DOUBLE, MPI_MAX, MPI_COMM_WORLD);
+    return time;
+}
 #else
 static void begin_ranks(int *argc, char ***argv) { (void)argc, (void)argv; }
 static int end_ranks(int status) { return status; }
 static void add_up_ranks(Training *r) { (void)r; }
 static int stopping(void) { return stop_signal(); }
+static double slowest(double time) { return time; }
 #endif
 
 /* The mean loss of the batch and, with backward, its gradient, group by group: of the denoiser or
@@ -508,13 +523,168 @@ static void add_up(Sums *sums, Training *r)
     }
 }
 
+/* ---- salad or memory? ---------------------------------------------------------------------------
+ * The loss does not say what samples are like. Two figures do: pairs of neighbours that the
+ * training text never has, of which salad is full, and sentences that it has word for word. They
+ * are those of a few sentences, by few steps of the sampler, always from the same noise. */
+enum {
+    LENGTHS = 4, /* spread as those of the text are */
+    OF_EACH = 8, /* sentences, computed together */
+    FEW_STEPS = 20
+};
+
+/* How often in the run: as often as a fiftieth of the time allows, the last time at its end. A
+ * training step computes a sentence forward and back, which is about three times forward. */
+static int figures_due(const Settings *s, int done, int since)
+{
+    const double training = 3.0 * s->batch * s->steps, sampling = LENGTHS * OF_EACH * FEW_STEPS;
+    const int64_t times = (int64_t)(training / 50 / sampling);
+    return times * done / s->steps > times * (done - since) / s->steps;
+}
+
+/* Of 100 pairs of neighbours in these sentences, [CLS] and [SEP] included, how many are not in the
+ * text; or -1: out of memory. */
+static double pairs_never_seen(const Corpus *text, const Corpus *sentences, Error *err)
+{
+    const int *ids = sentences->ids;
+    Pairs pairs = {0};
+    unsigned char *seen = NULL;
+    int status = 0;
+    double unseen = 0, all = 0;
+    for (int row = 0; row < sentences->rows; row++)
+        for (size_t i = sentences->start[row] + 1; i < sentences->start[row + 1] && !status; i++)
+            if (pair_add(&pairs, ids[i - 1], ids[i]) < 0) status = fail(err, "out of memory");
+    if (!status && !(seen = checked_alloc(pairs.count, 1, err))) status = -1;
+    for (int row = 0; row < text->rows && !status; row++)
+        for (size_t i = text->start[row] + 1; i < text->start[row + 1]; i++) {
+            const int k = pair_find(&pairs, text->ids[i - 1], text->ids[i]);
+            if (k < pairs.count) seen[k] = 1;
+        }
+    for (int row = 0; row < sentences->rows && !status; row++)
+        for (size_t i = sentences->start[row] + 1; i < sentences->start[row + 1]; i++, all++)
+            unseen += !seen[pair_find(&pairs, ids[i - 1], ids[i])];
+    free(seen);
+    free(pairs.pair);
+    free(pairs.slot);
+    return status ? -1 : 100 * unseen / all;
+}
+
+/* The share of these sentences, in percent, that the text has */
+static double copied_share(const Corpus *text, const Corpus *sentences)
+{
+    int copied = 0;
+    for (int i = 0; i < sentences->rows; i++) {
+        const int N = sentence_length(sentences, i), *ids = sentences->ids + sentences->start[i];
+        int row = 0;
+        while (row < text->rows && (sentence_length(text, row) != N ||
+                                    memcmp(text->ids + text->start[row], ids, N * sizeof *ids)))
+            row++;
+        copied += row < text->rows;
+    }
+    return 100.0 * copied / sentences->rows;
+}
+
+typedef struct {
+    uint64_t seed;
+    int first, count; /* sentences that are computed together: the number of the first */
+    size_t n;         /* numbers of a sentence */
+} FewNoise;
+
+static void draw_few_noise(void *context, real *out, int t)
+{
+    const FewNoise *f = context;
+    for (int b = 0; b < f->count; b++)
+        rng_gaussian(out + b * f->n, f->n,
+                     rng_key(f->seed, RNG_SAMPLE, (uint64_t)t, (uint64_t)(f->first + b)));
+}
+
+/* Sentences first to first + OF_EACH - 1, of N positions, from the weights that the model has: ids
+ * (OF_EACH,N). x, known_x: room for (OF_EACH,N,D), known: for (OF_EACH,N). As many at a time as the
+ * workspace had room for before. */
+static int draw_few(Training *r, const Diffusion *d, int N, int first, int *ids, real *x,
+                    real *known_x, unsigned char *known, Error *err)
+{
+    const Model *m = &r->model;
+    const int D = m->config.emb_dim, *special = r->tokenizer.special;
+    FewNoise noise = {(uint64_t)r->s.seed, first, OF_EACH, (size_t)N * D};
+    const Sampler sampler = {
+        .noise = draw_few_noise, .context = &noise, .known = known, .known_x = known_x};
+    while (noise.count > 1 && workspace_size(&r->work, &m->config, noise.count, N) > r->work.size)
+        noise.count--;
+    for (int i = 0; i < OF_EACH * N; i++) {
+        known[i] = i % N == 0 || i % N == N - 1;
+        ids[i] = special[i % N ? TOKEN_SEP : TOKEN_CLS];
+    }
+    embedding_forward(known_x, m->embedding, ids, OF_EACH * N, D);
+    for (int from = 0; from < OF_EACH; from += noise.count, ids += noise.count * N) {
+        if (from + noise.count > OF_EACH) noise.count = OF_EACH - from;
+        noise.first = first + from;
+        draw_few_noise(&noise, x, d->total);
+        if (workspace_fit(&r->work, &m->config, noise.count, N, err) ||
+            p_sample_loop(m, &r->work, d, &sampler, x, noise.count, N, err))
+            return -1;
+        likeliest_words(m, &r->work, ids, x, noise.count, N);
+        for (int b = 0; b < noise.count; b++) {
+            ids[b * N] = special[TOKEN_CLS];
+            ids[b * N + N - 1] = special[TOKEN_SEP];
+        }
+    }
+    return 0;
+}
+
+/* Both figures, of the averaged weights */
+static int text_figures(Training *r, double *unseen, double *copied, Error *err)
+{
+    const Config *c = &r->s.config;
+    const int D = c->emb_dim, T = c->diffusion_steps;
+    size_t start[LENGTHS * OF_EACH + 1] = {0};
+    Corpus drawn = {.start = start};
+    Diffusion d = {0};
+    int N[LENGTHS], status = -1;
+    for (int k = 0; k < LENGTHS; k++)
+        N[k] = draw_length(r->length_count, SHORTEST, c->max_positions, (k + 0.5) / LENGTHS);
+    const size_t most = (size_t)OF_EACH * N[LENGTHS - 1];
+    real *x = checked_alloc(most, 2 * D * sizeof *x, err);
+    unsigned char *known = checked_alloc(most, 1, err), *kept = checked_alloc(T, 1, err);
+    drawn.ids = checked_alloc(LENGTHS * most, sizeof *drawn.ids, err);
+    swap_arenas(r->model.params, r->optimizer.ema, r->model.num_params);
+    embedding_table_forward(&r->model);
+    if (x && known && kept && drawn.ids &&
+        (T < FEW_STEPS || steps_from_noise(kept, T, "20", err) == FEW_STEPS) &&
+        !diffusion_init(&d, c->noise_schedule, T, T < FEW_STEPS ? NULL : kept, err))
+        status = 0;
+    for (int k = 0; k < LENGTHS && !status; k++) {
+        status = draw_few(r, &d, N[k], drawn.rows, drawn.ids + start[drawn.rows], x, x + most * D,
+                          known, err);
+        for (int i = 0; i < OF_EACH; i++, drawn.rows++)
+            start[drawn.rows + 1] = start[drawn.rows] + N[k];
+    }
+    swap_arenas(r->model.params, r->optimizer.ema, r->model.num_params);
+    if (!status) {
+        *unseen = pairs_never_seen(&r->corpus, &drawn, err), status = *unseen < 0 ? -1 : 0;
+        *copied = copied_share(&r->corpus, &drawn);
+    }
+    diffusion_free(&d);
+    free(drawn.ids);
+    free(kept);
+    free(known);
+    free(x);
+    return status;
+}
+
+/* What does not end the run: the next interval tries again. */
+static void complain(const Training *r, const Error *err)
+{
+    fprintf(stderr, "%strain: step %d: %s\n", on_terminal(stderr) ? "\n" : "", r->done, err->text);
+}
+
 /* A line for people on stderr, one for programs in the log; -1 if it cannot be written. */
 static int report(Training *r, Sums *sums, double lr, double norm, double elapsed, int steps_run,
                   Error *err)
 {
     const int k = sums->steps, terminal = on_terminal(stderr);
     const double per_step = elapsed / steps_run, left = (r->s.steps - r->done) * per_step;
-    double val = 0, accuracy[4];
+    double val = 0, accuracy[4], unseen, copied;
     Buffer line = {0};
     if (r->val.rows)
         val = validation_loss(r, r->label && r->done == r->s.stop_at ? r->val.rows : VALIDATED,
@@ -545,6 +715,17 @@ static int report(Training *r, Sums *sums, double lr, double norm, double elapse
         fprintf(stderr, "  val %.4f", val);
         buffer_print(&line, ",\"val_loss\":%.6g", val);
     }
+    if (r->length_count && figures_due(&r->s, r->done, k)) {
+        if (text_figures(r, &unseen, &copied, err))
+            complain(r, err);
+        else {
+            fprintf(stderr, "  pairs never seen %.0f %%", unseen);
+            if (r->val.rows) fprintf(stderr, " (val %.0f)", r->val_unseen);
+            fprintf(stderr, ", copied %.0f %%", copied);
+            buffer_print(&line, ",\"pairs_never_seen\":%.6g,\"copied\":%.6g", unseen, copied);
+            if (r->val.rows) buffer_print(&line, ",\"val_pairs_never_seen\":%.6g", r->val_unseen);
+        }
+    }
     if (r->val.rows && r->label) {
         fprintf(stderr, "  right by noise quartile %.1f %.1f %.1f %.1f %%", 100 * accuracy[0],
                 100 * accuracy[1], 100 * accuracy[2], 100 * accuracy[3]);
@@ -560,19 +741,35 @@ static int report(Training *r, Sums *sums, double lr, double norm, double elapse
     return status;
 }
 
+static int save_as(const Training *r, const char *path, Error *err)
+{
+    return rank == 0 ? checkpoint_save(path, &r->model, &r->optimizer, r->extra, r->extras,
+                                       &r->tokenizer, r->options, r->done, err)
+                     : 0;
+}
+
 static int save(Training *r, Error *err)
 {
-    if (rank == 0 && checkpoint_save(r->s.out, &r->model, &r->optimizer, r->extra, r->extras,
-                                     &r->tokenizer, r->options, r->done, err))
-        return -1;
+    if (save_as(r, r->s.out, err)) return -1;
     r->saved = r->done;
     return 0;
 }
 
-/* What does not end the run: the next interval tries again. */
-static void complain(const Training *r, const Error *err)
+/* The name of the checkpoint of a step that --keep-every keeps; the caller frees name->text. */
+static int kept_name(const Settings *s, int step, Buffer *name, Error *err)
 {
-    fprintf(stderr, "%strain: step %d: %s\n", on_terminal(stderr) ? "\n" : "", r->done, err->text);
+    char ending[40];
+    snprintf(ending, sizeof ending, "-%d.safetensors", step);
+    checkpoint_beside(s->out, ending, name);
+    return name->failed ? fail(err, "out of memory") : 0;
+}
+
+static int keep(const Training *r, Error *err)
+{
+    Buffer name = {0};
+    const int status = kept_name(&r->s, r->done, &name, err) || save_as(r, name.text, err);
+    free(name.text);
+    return status ? -1 : 0;
 }
 
 /* What of this step is not finite. */
@@ -651,6 +848,7 @@ static int train(Training *r, Error *err)
                     hours < 1 ? ceil(60 * hours) : hours);
             told = 1;
         }
+        if (s->keep_every && r->done % s->keep_every == 0 && keep(r, err)) complain(r, err);
         if (r->done < s->stop_at &&
             (r->done % s->save_interval == 0 || elapsed - saved_at > 60 * s->save_minutes)) {
             if (save(r, err)) complain(r, err);
@@ -1205,6 +1403,37 @@ static int dry_run(Training *r)
     return fflush(stdout) || ferror(stdout) ? -1 : 0;
 }
 
+/* --minutes: sets the steps by the time that the gradients of a few take, for a hundredth of the
+ * minutes. Nothing is learnt from them: the result depends on the steps alone. */
+static void measure_speed(Training *r)
+{
+    enum { FEWEST = 4 };
+    Settings *s = &r->s;
+    const Dropout drop = {0, s->dropout, 0};
+    const double available = 60 * s->minutes, start = seconds();
+    double elapsed = 0, positions = 0, accuracy[4], val = 0;
+    int trials = 0;
+    while (trials < FEWEST || elapsed < available / 100) {
+        draw_batch(r, trials);
+        losses(r, s->config.self_conditioning && trials % 2, 1, drop);
+        positions += (double)r->positions;
+        elapsed = slowest(seconds() - start);
+        trials++;
+    }
+    memset(r->model.grads, 0, r->model.num_params * sizeof *r->model.grads);
+    if (r->val.rows) {
+        const double begun = seconds();
+        validation_loss(r, VALIDATED, accuracy);
+        val = slowest(seconds() - begun);
+    }
+    const double of_epoch = (double)r->copies * r->corpus.start[r->corpus.rows];
+    const double step = elapsed * of_epoch / positions / r->batches;
+    const double steps = (available - elapsed - val) / (step + val / s->log_interval);
+    s->steps = s->stop_at = (int)fmin(fmax(steps, 1), 1e8);
+    fprintf(stderr, "--minutes %g: %.3g s a step, measured in %d, so this is --steps %d\n",
+            s->minutes, step, trials, s->steps);
+}
+
 /* Everything between the command line and the first step. Returns 1 if there is nothing to do. */
 static int prepare(Training *r, const char *path, Error *err)
 {
@@ -1304,6 +1533,7 @@ static int prepare(Training *r, const char *path, Error *err)
                   checked_alloc(r->extra[r->extras].size, sizeof *r->length_count, err)))
             return -1;
         for (int i = 0; i < corpus->rows; i++) r->length_count[sentence_length(corpus, i)]++;
+        if (r->val.rows && (r->val_unseen = pairs_never_seen(corpus, &r->val, err)) < 0) return -1;
         r->extra[r->extras++].data = r->length_count;
     }
     checkpoint_close(&r->from);
@@ -1320,6 +1550,7 @@ static int prepare(Training *r, const char *path, Error *err)
             "%.2f million parameters, %d threads%s; %.1f MB of memory, checkpoints of %.1f MB\n",
             r->model.num_params * 1e-6, max_threads(), s->resume ? ", resumed" : "",
             bytes[TOTAL] * 1e-6, file_size(&r->model) * 1e-6);
+    if (s->minutes > 0) measure_speed(r);
     return 0;
 }
 
@@ -1395,6 +1626,29 @@ static int spares_what_is_there(const Settings *s, const char *log, Error *err)
     return 0;
 }
 
+/* Nor do the checkpoints that --keep-every keeps, but for those of the run that goes on. */
+static int kept_spare_what_is_there(const Training *r, const char *const inputs[4], Error *err)
+{
+    const Settings *s = &r->s;
+    const int may_replace = s->overwrite || (s->resume && same_file(s->resume, s->out));
+    for (int step = r->done + 1; step <= s->stop_at && s->keep_every; step++) {
+        Buffer name = {0};
+        if (step % s->keep_every) continue;
+        int status = kept_name(s, step, &name, err);
+        for (int i = 0; i < 4 && !status; i++) status = output_spares(name.text, inputs[i], err);
+        const FileKind kind = status ? FILE_NEW : file_kind(name.text);
+        if (kind != FILE_NEW && !(kind == FILE_CHECKPOINT && may_replace))
+            status = fail(err,
+                          "%s: is there already and is %s; --keep-every would replace it, --out "
+                          "names another%s",
+                          name.text, file_kind_names[kind],
+                          kind == FILE_CHECKPOINT && !s->resume ? ", --overwrite begins anew" : "");
+        free(name.text);
+        if (status) return -1;
+    }
+    return 0;
+}
+
 /* Before the corpus is read, and again before the first step, when the log is made: from then on
  * another run is told that this one is writing. */
 static int claim_output(Training *r, const char *log, int begin, Error *err)
@@ -1411,13 +1665,14 @@ static int claim_output(Training *r, const char *log, int begin, Error *err)
 /* Twice the size while the old file stays until the new one is whole. */
 static void note_room(const Training *r)
 {
+    const Settings *s = &r->s;
     const double size = file_size(&r->model), room = free_bytes(r->log.path);
-    const int files = file_kind(r->s.out) == FILE_NEW ? 2 : 1;
+    const int kept = s->keep_every ? s->stop_at / s->keep_every - r->done / s->keep_every : 0;
+    const int files = kept + (file_kind(s->out) == FILE_NEW ? 2 : 1);
     if (r->log.file && room >= 0 && room < files * size)
-        fprintf(stderr,
-                "note: %.0f MB are free where %s is written; saving needs %.0f MB, twice the "
-                "checkpoint\n",
-                room * 1e-6, r->s.out, 2 * size * 1e-6);
+        fprintf(stderr, "note: %.0f MB are free where %s is written; saving needs %.0f MB, %s%s\n",
+                room * 1e-6, s->out, (kept + 2) * size * 1e-6, "twice the checkpoint",
+                kept ? " and those of --keep-every" : "");
 }
 
 static int export_checkpoint(const char *from, const char *to, Error *err)
@@ -1514,7 +1769,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "note: this build computes with more than float precision; another build "
                         "may give another result\n");
 
-    checkpoint_log(s->out, &log);
+    checkpoint_beside(s->out, ".jsonl", &log);
     if (!status && (out.failed || log.failed)) status = fail(&err, "out of memory");
     if (!status && is_standard_input(path) && s->out == out.text && !s->resume)
         status = fail(&err, "a text from the standard input has no name: --out is needed");
@@ -1528,7 +1783,7 @@ int main(int argc, char **argv)
     if (!status) status = prepare(&run, path, &err);
     if (!status && s->dry_run) {
         if (dry_run(&run)) status = fail(&err, "standard output: cannot write");
-    } else if (!status && rank == 0)
+    } else if (!status && rank == 0 && !(status = kept_spare_what_is_there(&run, inputs, &err)))
         status = claim_output(&run, log.text, 1, &err);
     if (!status && !s->dry_run) {
         note_room(&run);

@@ -8,6 +8,7 @@ rm -rf $W && mkdir -p $W
 head -n 200 data/simple-train.txt >$W/small-train.txt
 head -n 30 data/simple-test.txt >$W/small-test.txt
 TINY="--overwrite --hidden 16 --layers 2 --heads 2 --ffn 24 --emb-dim 8 --time-dim 8 --batch 8 --diffusion-steps 50 --warmup 5"
+SMALL_BUT_STEPS="$TINY --log-interval 5 --val $W/small-test.txt $W/small-train.txt"
 SMALL="$TINY --steps 20 --log-interval 5 --val $W/small-test.txt $W/small-train.txt"
 
 # ---- help, options -------------------------------------------------------------------------------
@@ -200,6 +201,51 @@ cp $W/small-train.txt $W/moved.txt
 check "the text under another name" ./train $W/moved.txt --resume $W/a.safetensors --steps 21 --out $W/moved.safetensors
 echo more >>$W/moved.txt
 refuse 1 "not the text that" ./train --resume $W/moved.safetensors --steps 22
+# checkpoints along the way: what a run that stops there leaves
+check "--keep-every" ./train $SMALL --keep-every 6 --out $W/k.safetensors
+for step in 6 12 18; do
+    ./train $SMALL --stop-at $step --out $W/k-stop.safetensors 2>$W/err
+    same $W/k-stop.safetensors $W/k-$step.safetensors "--keep-every does not keep step $step as --stop-at $step does"
+done
+same $W/a.safetensors $W/k.safetensors "--keep-every changes the result"
+[ "$(ls $W | grep -c '^k-[0-9]*.safetensors$')" = 3 ] && ok || bad "--keep-every 6 keeps other steps than 6, 12 and 18 of 20"
+cp $W/k-6.safetensors $W/k-before
+cp $W/k-12.safetensors $W/k.safetensors
+check "--keep-every, resumed" ./train $W/small-train.txt --resume $W/k.safetensors --keep-every 6
+rm $W/k.safetensors $W/k.jsonl
+refuse 1 "k-6.safetensors: is there already and is a checkpoint; --keep-every would replace it" \
+    ./train ${SMALL#--overwrite} --keep-every 6 --out $W/k.safetensors
+same $W/k-before $W/k-6.safetensors "a refused run changes a checkpoint that was kept"
+[ -e $W/k.jsonl ] && bad "a refused run leaves a log" || ok
+cp $W/small-train.txt $W/k-18.safetensors
+refuse 1 "k-18.safetensors: is there already and is text" ./train $SMALL --keep-every 6 --out $W/k.safetensors
+refuse 1 "k-18.safetensors: the output would overwrite this input" ./train $TINY --steps 20 $W/k-18.safetensors --keep-every 6 --out $W/k.safetensors
+# --minutes: the result is that of its --steps
+for minutes in 0.002 0.04; do
+    check "--minutes" ./train $SMALL_BUT_STEPS --minutes $minutes --out $W/m.safetensors
+    steps=$(sed -n "s/^--minutes $minutes: .* so this is --steps \([0-9]*\)$/\1/p" $W/err)
+    echo "$steps" >>$W/steps.txt
+done
+[ "$(head -n 1 $W/steps.txt)" -lt "$steps" ] && ok || bad "--minutes: more minutes are not more steps: $(cat $W/steps.txt)"
+check "--info" ./sample --info $W/m.safetensors
+[ "$(grep -c "^  steps\(-done\)\{0,1\} *$steps\$" $W/out)" = 2 ] && ok || bad "--minutes: the checkpoint does not say its $steps steps"
+check "those steps" ./train $SMALL_BUT_STEPS --steps $steps --out $W/n.safetensors
+same $W/m.safetensors $W/n.safetensors "--minutes gives another result than --steps $steps"
+# salad or memory: the figures beside the loss
+MANY="$TINY --batch 64"
+check "figures" ./train $MANY --steps 340 --log-interval 10 --val $W/small-test.txt $W/small-train.txt --out $W/m.safetensors
+figures() { sed -n "s/.*\"step\":\([0-9]*\),.*\"pairs_never_seen\":\([0-9.]*\),\"copied\":\([0-9.]*\),\"val_pairs_never_seen\":\([0-9.]*\),.*/$1/p" $W/m.jsonl; }
+[ "$(figures '\1' | tr '\n' ' ')" = "170 340 " ] && ok || bad "the figures are not those of steps 170 and 340 of 340: $(figures '\1')"
+[ "$(figures '\4' | sort -u)" = 12.6087 ] && ok || bad "of the held-out pairs 12.6087 % are new (build/evaluate), not $(figures '\4')"
+[ "$(grep -c 'pairs never seen [0-9]* % (val [0-9]*), copied [0-9]* %' $W/err)" = 2 ] && ok || bad "the figures are not in the progress lines"
+figures '\2 \3' | awk '{ bad += $1 < 10 || $2 > 10 } END { exit bad }' && ok || bad "salad is not told: $(figures '\2 \3')"
+check "without the first figures" ./train $MANY --steps 340 --log-interval 340 --val $W/small-test.txt $W/small-train.txt --out $W/n.safetensors
+same $W/m.safetensors $W/n.safetensors "the figures beside the loss change the result"
+printf 'the red fox is hot\nno big dog was cold here\n' >$W/two.txt
+printf 'the big fox is cold here\n' >$W/held.txt
+check "memory" ./train $MANY --steps 400 --val $W/held.txt $W/two.txt --out $W/m.safetensors --log-interval 20
+[ "$(figures '\2 \3 \4' | tail -n 1)" = "0 100 42.8571" ] && ok ||
+    bad "two lines known by heart are not told: $(figures '\2 \3 \4')"
 check "dropout, save-interval" ./train $SMALL --dropout 0.2 --save-interval 7 --out $W/d.safetensors
 check "dropout, resumed" sh -c "./train $SMALL --dropout 0.2 --stop-at 9 --out $W/e.safetensors && ./train $W/small-train.txt --resume $W/e.safetensors"
 check "dropout: the same bytes" cmp $W/d.safetensors $W/e.safetensors
@@ -243,6 +289,30 @@ refuse 1 "--edit: a [MASK] is for --prompt" ./sample $W/a.safetensors --edit "th
 refuse 1 "--prompt: 'hott' is not in the vocabulary; near it are 'hot', " ./sample $W/a.safetensors --prompt "the [MASK] is hott"
 refuse 1 "--prompt: 12 positions with [CLS] and [SEP], the model has 11" ./sample $W/a.safetensors --prompt "[MASK] [MASK] [MASK] [MASK] [MASK] [MASK] [MASK] [MASK] [MASK] [MASK]"
 refuse 2 "--prompt has no effect with --edit" ./sample $W/a.safetensors --prompt "[MASK]" --edit "the"
+printf 'the [MASK] is hot\n \r\n\nthe red [MASK] is\r\nthe [MASK]' >$W/prompts.txt
+check "--prompts" ./sample $W/a.safetensors --prompts $W/prompts.txt -n 40 --steps 8
+cp $W/out $W/of-lines.txt
+{ ./sample $W/a.safetensors --steps 8 -n 40 --prompt "the [MASK] is hot" &&
+    ./sample $W/a.safetensors --steps 8 -n 40 --first 40 --prompt "the red [MASK] is" &&
+    ./sample $W/a.safetensors --steps 8 -n 40 --first 80 --prompt "the [MASK]"; } >$W/each.txt 2>$W/err
+same $W/of-lines.txt $W/each.txt "--prompts does not draw what --prompt draws, line by line"
+check "--prompts, one of each" ./sample $W/a.safetensors --prompts $W/prompts.txt --steps 8
+[ "$(wc -l <$W/out)" = 3 ] && ok || bad "--prompts alone does not draw one sentence of each line"
+check "--prompts --continue" sh -c "printf 'the red\nthe\nthe red' | ./sample $W/a.safetensors --prompts - -n 40 --steps 8 --continue"
+awk '{ red = /^the red / } NR <= 40 || NR > 80 { bad += !red } NR > 40 && NR <= 80 { other += !red && /^the / }
+    END { exit !(NR == 120 && !bad && other) }' $W/out && ok || bad "--continue loses a line of --prompts"
+printf 'the [MASK]\n\nthe [MASK] is hott\n' >$W/prompts.txt
+refuse 1 "prompts.txt: line 3: 'hott' is not in the vocabulary" ./sample $W/a.safetensors --prompts $W/prompts.txt
+printf 'the [MASK]\nthe red\n' >$W/prompts.txt
+refuse 1 "prompts.txt: line 2: no [MASK]" ./sample $W/a.safetensors --prompts $W/prompts.txt
+refuse 1 "words at least ($W/prompts.txt: line 2)" ./sample $W/a.safetensors --prompts $W/prompts.txt --length 2
+refuse 1 "-n 60000000: 120000000 sentences, expected 100000000 at most" \
+    ./sample $W/a.safetensors --prompts $W/prompts.txt --continue -n 60000000
+refuse 1 "another --out is needed" ./sample $W/a.safetensors --prompts $W/prompts.txt --out $W/prompts.txt
+refuse 1 "blank.txt: no prompt in it" ./sample $W/a.safetensors --prompts $W/blank.txt
+printf 'the [MASK]\nthe\000 red [MASK]\n' >$W/prompts.txt
+refuse 1 "prompts.txt: line 2: a byte 0 in it" ./sample $W/a.safetensors --prompts $W/prompts.txt
+refuse 1 "none.txt: cannot open" ./sample $W/a.safetensors --prompts $W/none.txt
 check "softmax, self-conditioning, norm" ./train $SMALL --predict softmax --self-conditioning on --emb-norm 2 --out $W/f.safetensors
 grep -q "head_nll" $W/err && ok || bad "head_nll is not reported"
 check "the same in two parts" sh -c "./train $SMALL --predict softmax --self-conditioning on --emb-norm 2 --stop-at 7 --out $W/g.safetensors && ./train $W/small-train.txt --resume $W/g.safetensors --threads 1"
