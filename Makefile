@@ -2,6 +2,7 @@
 # make test       all tests                             make check    warnings on gcc and clang, tests under sanitizers
 # make parity DIR=path   the numbers of the original    make data     generate data/simple-* anew
 # make evaluate   build/evaluate, the judge of samples: ./sample ... | build/evaluate TRAIN_FILE
+# make draw       build/draw, pictures of a run as SVG: denoising, losses, words, the noise schedule
 # make bench [BLAS=-lopenblas]   speed, beside OpenBLAS and PyTorch where they are
 # make control CKPT=a.safetensors TRAIN=a.txt WORDS=b.txt   guidance towards sentences with one of these words, by scale
 # make portability   the programs by other compilers and on other machines, which emulators run: the same bytes?
@@ -82,7 +83,7 @@ build/simple: data/simple.c build/flags
 	$(CC) $(FLAGS) -o $@ $<
 
 # Tests: the same objects as the programs, and the same sources in double precision.
-TESTS = unit text fuzz judge evaluate peek replay
+TESTS = unit text fuzz judge evaluate peek replay draw
 PARITY_SOURCES = test/parity.c test/parity_text.c test/fixture.c
 build/parity: $(PARITY_SOURCES) test/fixture.h tdiff.h $(LIBRARY)
 	$(CC) $(FLAGS) $(LDFLAGS) -I. -Itest -o $@ $(PARITY_SOURCES) $(LIBRARY) -lm
@@ -107,6 +108,7 @@ $(PLAIN_PROGRAMS): %: %.o $(LIBRARY:build/%=build/plain/%)
 plain: $(PLAIN_PROGRAMS)
 
 evaluate: build/evaluate
+draw: build/draw
 
 golden: all build/peek build/evaluate plain
 	@sh test/golden.sh --update
@@ -149,4 +151,4 @@ check:
 clean:
 	rm -rf build train sample tokenizer
 
-.PHONY: all demo data evaluate plain golden faults mutants control sweep bench parity test check clean FORCE
+.PHONY: all demo data evaluate draw plain golden faults mutants control sweep bench parity test check clean FORCE

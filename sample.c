@@ -6,6 +6,7 @@
  *   ./sample mine.safetensors --guide mine.clf.safetensors --label good      with this label
  *   ./sample mine.safetensors --info         what it is
  *   ./sample mine.safetensors --probe SENTENCE   numbers to check a network rebuilt elsewhere by
+ *   ./sample mine.safetensors --nearest WORD     the words nearest to it
  *
  * Sentences go to stdout, one a line; everything else goes to stderr. The length of sample i is a
  * hash of (seed, i), its noise one of (seed, step, i): the same seed gives the same sentences
@@ -18,7 +19,6 @@
 enum {
     BATCH = 64 /* sentences at a time, at most */,
     WINDOW = 1024 /* whose lengths are drawn at once: equal ones meet */,
-    SHOWN = 16 /* states that --show prints, at most one more */,
     GUIDES = 8
 };
 
@@ -29,11 +29,11 @@ typedef struct {
 } Guide; /* a classifier and what it is to say */
 
 typedef struct {
-    int n, first, seed, threads, show, info, variance, help, clip_denoised, clamp_from, eval_steps,
-        go_on, allow_unk;
+    int n, first, seed, threads, show, show_probabilities, frames, info, variance, help,
+        clip_denoised, clamp_from, eval_steps, go_on, allow_unk;
     double guide_scale, top_p, eta, strength, evidence_above;
     const char *steps /* NULL: the default, which depends on the model */, *out, *prompt, *length,
-        *edit, *eval, *probe;
+        *edit, *eval, *probe, *nearest;
     const char *guide[GUIDES], *label[GUIDES]; /* as many of both */
     Guide guides[GUIDES];
     int num_guides;
@@ -56,8 +56,9 @@ typedef struct {
      * for (positions) */
     int number[BATCH], count, N;
     int *ids;
-    real *x, *dx, *known_x; /* (count,N,D) dx: the gradient of one guide; known_x: embeddings of
-                               what is known, or edited */
+    real *x, *dx, *known_x; /* (count,N,D) dx: the gradient of one guide, or x_t to be shown;
+                               known_x: embeddings of what is known, or edited */
+    size_t *end;            /* (N) of the pieces of a text */
     unsigned char *known;   /* (count,N) */
 } Sampling;
 
@@ -153,18 +154,90 @@ static void read_words(Sampling *r, const real *x)
         if (r->fixed[i % r->N] != r->tokenizer.special[TOKEN_MASK]) r->ids[i] = r->fixed[i % r->N];
 }
 
+/* How probable the network finds the word of position i: the softmax head says it, or lm_head. A
+ * word that is given is certain. */
+static double word_probability(const Sampling *r, int i, int has_head)
+{
+    const int V = r->model.config.vocab, id = r->ids[i];
+    const real *row = (has_head ? r->work.head : r->work.logits) + (size_t)i * V;
+    double sum = 0;
+    if (r->fixed[i % r->N] != r->tokenizer.special[TOKEN_MASK]) return 1;
+    if (has_head) return row[id];
+    for (int v = 0; v < V; v++) sum += real_exp(row[v] - row[id]);
+    return 1 / sum;
+}
+
+/* The text of sentence b of the batch: of position i that is text[end[i-1]] to text[end[i] - 1]. */
+static void text_of(const Sampling *r, int b, Buffer *text, size_t *end)
+{
+    const int *ids = r->ids + b * r->N;
+    Buffer part = {0};
+    tokenizer_decode(&r->tokenizer, ids, r->N, 0, text);
+    buffer_add(text, "", 0);
+    for (int i = 0; i < r->N; i++) {
+        part.length = 0;
+        tokenizer_decode(&r->tokenizer, ids, i + 1, 0, &part);
+        end[i] = part.length < text->length ? part.length : text->length;
+        while (end[i] < text->length && (text->text[end[i]] & 0xC0) == 0x80) end[i]++; /* UTF-8 */
+    }
+    if (part.failed) text->failed = 1;
+    free(part.text);
+    hide_controls(text->text);
+}
+
+/* A line of --show for each sentence: what the network takes it for at t. With
+ * --show-probabilities every piece of the text is followed by a TAB, how probable its word is in
+ * percent, and a TAB. name: of the process, t backward and q forward. */
+static void show_lines(Sampling *r, char name, int t, int has_head)
+{
+    for (int b = 0; b < r->count; b++) {
+        Buffer text = {0};
+        size_t from = 0;
+        text_of(r, b, &text, r->end);
+        fprintf(stderr, "%c %5d", name, r->diffusion.timestep_map[t]);
+        if (r->show_probabilities)
+            fprintf(stderr, " noise %.2f", sqrt(1 - r->diffusion.alphas_cumprod[t]));
+        fprintf(stderr, " | ");
+        if (!r->show_probabilities) fputs(text.failed ? "" : text.text, stderr);
+        for (int i = 0; i < r->N && r->show_probabilities && !text.failed; i++) {
+            if (r->end[i] > from)
+                fprintf(stderr, "%.*s\t%.0f\t", (int)(r->end[i] - from), text.text + from,
+                        100 * word_probability(r, b * r->N + i, has_head));
+            if (r->end[i] > from) from = r->end[i];
+        }
+        fputc('\n', stderr);
+        free(text.text);
+    }
+}
+
+/* Is t one of the states to show? The first and the last are. */
+static int is_shown(const Sampling *r, int t)
+{
+    const int T = r->start ? r->start : r->diffusion.T, every = (T + r->frames - 1) / r->frames;
+    return t % every == 0 || t == T - 1;
+}
+
 static void show_state(void *context, int t, const real *pred_xstart)
 {
     Sampling *r = context;
-    const int every = (r->diffusion.T + SHOWN - 1) / SHOWN;
-    if (t % every && t != r->diffusion.T - 1) return;
+    if (!is_shown(r, t)) return;
     read_words(r, pred_xstart);
-    for (int b = 0; b < r->count; b++) {
-        Buffer text = {0};
-        tokenizer_decode(&r->tokenizer, r->ids + b * r->N, r->N, 0, &text);
-        hide_controls(text.text);
-        fprintf(stderr, "t %5d | %s\n", r->diffusion.timestep_map[t], text.length ? text.text : "");
-        free(text.text);
+    show_lines(r, 't', t, r->model.config.predict == PREDICT_SOFTMAX);
+}
+
+/* How the sentences dissolve in noise: the words that x_t alone makes probable, by Bayes' rule if
+ * all embeddings are of one norm. */
+static void show_forward(Sampling *r, const real *noise)
+{
+    const size_t n = (size_t)r->N * r->model.config.emb_dim;
+    for (int t = 0; t < r->start; t++) {
+        const double a = r->diffusion.alphas_cumprod[t];
+        if (!is_shown(r, t)) continue;
+        for (int b = 0; b < r->count; b++)
+            q_sample(r->dx + b * n, r->known_x + b * n, noise + b * n, &t, &r->diffusion, 1, n);
+        for (size_t i = 0; i < r->count * n; i++) r->dx[i] *= (real)(sqrt(a) / (1 - a));
+        read_words(r, r->dx);
+        show_lines(r, 'q', t, 0);
     }
 }
 
@@ -172,7 +245,7 @@ static void show_state(void *context, int t, const real *pred_xstart)
 static int init_diffusion(Sampling *r, const Config *c, Error *err)
 {
     const int total = c->diffusion_steps;
-    const int all = r->eval || r->probe || total < 50;
+    const int all = r->eval || r->probe || r->nearest || total < 50;
     const char *sections = r->steps ? r->steps : all ? NULL : "50";
     unsigned char *kept = checked_alloc(total, 1, err);
     int status = !kept || (sections && steps_from_noise(kept, total, sections, err) < 0) ? -1 : 0;
@@ -344,13 +417,14 @@ static int asked_length(Sampling *r, Error *err)
 static int plan(Sampling *r, Error *err)
 {
     const Config *c = &r->model.config;
-    const int most = r->n < BATCH ? r->n : BATCH;
+    const int most = r->n < BATCH ? r->n : BATCH, has_dx = r->num_guides || (r->show && r->edit);
     size_t positions = 0;
     r->shortest = r->length || r->length_count ? SHORTEST : c->seq_len;
     r->longest = r->length_count ? c->max_positions : c->seq_len;
     if (r->prompt && given_words(r, r->prompt, "--prompt", err)) return -1;
     if (r->edit && given_words(r, r->edit, "--edit", err)) return -1;
     if (r->probe && given_words(r, r->probe, "--probe", err)) return -1;
+    if (r->nearest && given_words(r, r->nearest, "--nearest", err)) return -1;
     if (r->length && asked_length(r, err)) return -1;
     for (int length = r->shortest; length <= r->longest; length++) {
         const int N = r->length_count ? length : c->seq_len;
@@ -363,8 +437,8 @@ static int plan(Sampling *r, Error *err)
     if (!(r->fixed = checked_alloc(c->max_positions, sizeof *r->fixed, err)) ||
         !(r->ids = checked_alloc(positions, sizeof *r->ids, err)) ||
         !(r->x = checked_alloc(positions, c->emb_dim * sizeof *r->x, err)) ||
-        !(r->dx =
-              checked_alloc(positions, (r->num_guides ? c->emb_dim : 0) * sizeof *r->dx, err)) ||
+        !(r->end = checked_alloc(c->max_positions, sizeof *r->end, err)) ||
+        !(r->dx = checked_alloc(positions, (has_dx ? c->emb_dim : 0) * sizeof *r->dx, err)) ||
         !(r->known_x = checked_alloc(positions, c->emb_dim * sizeof *r->known_x, err)) ||
         !(r->known = checked_alloc(positions, 1, err)))
         return -1;
@@ -419,6 +493,7 @@ static int sample_batch(Sampling *r, int length, Buffer *text, int first, Error 
     }
     embedding_forward(r->known_x, r->model.embedding, r->ids, r->count * N, D);
     draw_noise(r, r->x, T);
+    if (r->show && r->edit) show_forward(r, r->x);
     for (int b = 0, t = r->start - 1; b < r->count && r->edit;
          b++) /* x_T's noise serves for x_t as well */
         q_sample(r->x + b * n, r->known_x + b * n, r->x + b * n, &t, &r->diffusion, 1, n);
@@ -668,6 +743,44 @@ static int probe(Sampling *r, FILE *out, Error *err)
                : 0;
 }
 
+/* --nearest: the words whose embeddings point nearly where that of the given one does, by the
+ * cosine of the angle between them. */
+static int nearest(Sampling *r, FILE *out, Error *err)
+{
+    enum { LISTED = 10 };
+    const size_t D = r->model.config.emb_dim;
+    const int id = r->num_given == SHORTEST ? r->given[1] : 0, V = r->model.config.vocab;
+    const real *of = r->model.embedding + id * D;
+    double last = HUGE_VAL;
+    if (r->num_given != SHORTEST)
+        return fail(err, "--nearest: '%.80s' is no single word of the vocabulary", r->nearest);
+    for (int k = 0; k < LISTED; k++) {
+        double most = -HUGE_VAL;
+        int best = -1;
+        for (int v = 0; v < V; v++) {
+            double dot = 0, squares = 0, of_squares = 0;
+            for (size_t i = 0; i < D; i++) {
+                const double x = r->model.embedding[v * D + i];
+                dot += x * of[i], squares += x * x, of_squares += (double)of[i] * of[i];
+            }
+            const double cosine = dot / sqrt(fmax(squares * of_squares, 1e-30));
+            if (v != id && !tokenizer_is_special(&r->tokenizer, v) && cosine < last &&
+                cosine > most)
+                most = cosine, best = v;
+        }
+        if (best < 0) break;
+        last = most;
+        Buffer word = {0};
+        buffer_print(&word, "%s", r->tokenizer.token[best]);
+        hide_controls(word.text);
+        fprintf(out, "%6.3f  %s\n", most, word.failed ? "" : word.text);
+        free(word.text);
+    }
+    return fflush(out) || ferror(out)
+               ? fail(err, "%s: cannot write", r->out ? r->out : "standard output")
+               : 0;
+}
+
 static int info(const char *path, Error *err)
 {
     Checkpoint c;
@@ -687,7 +800,7 @@ static void defaults(Sampling *r)
 {
     memset(r, 0, sizeof *r);
     r->n = 10, r->seed = 1, r->threads = max_threads(), r->strength = 0.5;
-    r->guide_scale = 10;
+    r->guide_scale = 10, r->frames = 16;
     r->evidence_above = HUGE_VAL, r->eta = -1;
 }
 
@@ -753,6 +866,12 @@ int main(int argc, char **argv)
          .excludes =
              "n first steps prompt length edit guide eta top-p clamp-from clip-denoised variance "
              "eval evidence-above allow-unk show"},
+        {"nearest", OPT_TEXT, &run.nearest,
+         .help = "in place of sampling: the words whose embeddings are nearest to this one's, by "
+                 "cosine",
+         .excludes =
+             "n first seed steps prompt length edit guide eta top-p clamp-from clip-denoised "
+             "variance eval probe evidence-above allow-unk show"},
         {"info", OPT_FLAG, &run.info,
          .help = "in place of sampling: what this checkpoint or other safetensors file is",
          .excludes = "*"},
@@ -763,8 +882,15 @@ int main(int argc, char **argv)
          .help = "sentences may have [UNK], which stands for words outside the vocabulary",
          .excludes = "eval"},
         {"show", OPT_FLAG, &run.show,
-         .help = "print the sentences while they come out of the noise, on stderr",
+         .help = "print the sentences while they come out of the noise, on stderr; with --edit "
+                 "first how that one dissolves",
          .excludes = "eval"},
+        {"show-probabilities", OPT_FLAG, &run.show_probabilities,
+         .help = "behind every word of --show a TAB, how probable it is in percent, and a TAB; "
+                 "build/draw denoise makes a picture of it",
+         .needs = "show"},
+        {"frames", OPT_INT, &run.frames, .min = 1, .max = 1e6,
+         .help = "of --show: states to print, evenly, at most one more", .needs = "show"},
         {"out", OPT_TEXT, &run.out, .help = "write the sentences to this file",
          .deflt = "standard output"},
         {"threads", OPT_INT, &run.threads, .min = 1, .max = 1024,
@@ -829,16 +955,17 @@ int main(int argc, char **argv)
     }
     for (int g = 0; g < GUIDES && run.guide[g] && !status; g++) status = load_guide(&run, g, &err);
     if (!status) status = plan(&run, &err);
-    if (!status && !run.eval && !run.probe) only_words(&run);
+    if (!status && !run.eval && !run.probe && !run.nearest) only_words(&run);
     if (!status && run.out) {
         status = output_open(&file, run.out, &err);
         stop_note("stopping after these sentences; those before them are kept\n");
         catch_signals();
         ignore_closed_pipes();
     }
-    int (*const job)(Sampling *, FILE *, Error *) = run.eval    ? evaluate
-                                                    : run.probe ? probe
-                                                                : sample;
+    int (*const job)(Sampling *, FILE *, Error *) = run.eval      ? evaluate
+                                                    : run.probe   ? probe
+                                                    : run.nearest ? nearest
+                                                                  : sample;
     if (!status) status = job(&run, run.out ? file.file : stdout, &err);
     if (file.file) {
         Error other;
@@ -858,6 +985,7 @@ int main(int argc, char **argv)
     }
     free(run.length_count);
     free(run.fixed);
+    free(run.end);
     free(run.dx);
     free(run.ids);
     free(run.x);

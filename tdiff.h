@@ -561,6 +561,8 @@ struct Buffer {
 void buffer_add(Buffer *b, const char *bytes, size_t n);
 void buffer_print(Buffer *b, const char *format, ...) PRINTF_LIKE(2, 3);
 void buffer_json_string(Buffer *b, const char *bytes, size_t n); /* quoted and escaped */
+/* The columns of a terminal that n bytes of text take, `most` at most; *fits: the bytes in these */
+int text_columns(const char *text, size_t n, int most, size_t *fits);
 
 /* JSON. Nodes lie in document order: a container's children follow it (in an object: key, value,
  * key, ...). */

@@ -550,6 +550,35 @@ static void utf8_add(Buffer *b, uint32_t c)
     buffer_add(b, s, n);
 }
 
+int text_columns(const char *text, size_t n, int most, size_t *fits)
+{
+    static const struct {
+        uint32_t first, last;
+        int columns;
+    } others[] = {
+        /* marks, then what is wide in East Asian scripts, then emoji */
+        {0x300, 0x36F, 0},     {0x483, 0x489, 0},     {0x591, 0x5BD, 0},     {0x610, 0x61A, 0},
+        {0x64B, 0x65F, 0},     {0x900, 0x902, 0},     {0x93C, 0x93C, 0},     {0x941, 0x948, 0},
+        {0x94D, 0x94D, 0},     {0xE31, 0xE31, 0},     {0xE34, 0xE3A, 0},     {0xE47, 0xE4E, 0},
+        {0x1AB0, 0x1AFF, 0},   {0x1DC0, 0x1DFF, 0},   {0x200B, 0x200F, 0},   {0x20D0, 0x20F0, 0},
+        {0xFE00, 0xFE0F, 0},   {0xFE20, 0xFE2F, 0},   {0x1100, 0x115F, 2},   {0x2E80, 0x303E, 2},
+        {0x3041, 0x4DBF, 2},   {0x4E00, 0xA4CF, 2},   {0xA960, 0xA97C, 2},   {0xAC00, 0xD7A3, 2},
+        {0xF900, 0xFAFF, 2},   {0xFE30, 0xFE6F, 2},   {0xFF00, 0xFF60, 2},   {0xFFE0, 0xFFE6, 2},
+        {0x1F300, 0x1F64F, 2}, {0x1F680, 0x1F6FF, 2}, {0x1F900, 0x1FAFF, 2}, {0x20000, 0x3FFFD, 2}};
+    int columns = 0;
+    for (*fits = 0; *fits < n;) {
+        uint32_t code = 0;
+        const size_t length = utf8_read(text + *fits, n - *fits, &code);
+        int more = 1;
+        for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+            if (code >= others[i].first && code <= others[i].last) more = others[i].columns;
+        if (columns + more > most) break;
+        columns += more;
+        *fits += length ? length : 1;
+    }
+    return columns;
+}
+
 /* The lines of a text, without what ends them: *at moves behind the line. 0: there is no more. */
 static int next_line(const char *text, size_t n, size_t *at, const char **line, size_t *length)
 {

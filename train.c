@@ -663,6 +663,12 @@ static int train(Training *r, Error *err)
     fprintf(stderr, "%s %s after step %d of %d (%.1f s)\n",
             r->done > first ? "wrote" : "stopped before anything was written:", s->out, r->done,
             s->steps, seconds() - start);
+    if (r->done == s->steps && r->log.file)
+        fprintf(stderr,
+                "now: ./sample %s%s%s%s\nits loss as a picture: make draw && build/draw loss %s > "
+                "loss.svg\n",
+                r->label ? s->denoiser : s->out, r->label ? " --guide " : "",
+                r->label ? s->out : "", r->label ? " --label LABEL" : "", r->log.path);
     return 0;
 }
 
