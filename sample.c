@@ -19,6 +19,8 @@
 enum {
     BATCH = 64 /* sentences at a time, at most */,
     WINDOW = 1024 /* whose lengths are drawn at once: equal ones meet */,
+    FRAMES_PRINTED = 16 /* states that --show prints, at most one more */,
+    FRAMES_MOVING = 60 /* on a terminal */,
     GUIDES = 8
 };
 
@@ -31,7 +33,7 @@ typedef struct {
 typedef struct {
     int n, first, seed, threads, show, show_probabilities, frames, info, variance, help,
         clip_denoised, clamp_from, eval_steps, go_on, allow_unk;
-    double guide_scale, top_p, eta, strength, evidence_above;
+    double guide_scale, top_p, eta, strength, evidence_above, fps;
     const char *steps /* NULL: the default, which depends on the model */, *out, *prompt, *length,
         *edit, *eval, *probe, *nearest;
     const char *guide[GUIDES], *label[GUIDES]; /* as many of both */
@@ -43,6 +45,11 @@ typedef struct {
     double begun;         /* the diffusion step that is being computed, in seconds() */
     double started, told; /* the run; the last line of progress, or 0 */
     int finished;         /* sentences, not all of them written */
+    /* --show on a terminal: a row for each of the first sentences of a window, below a heading */
+    Buffer *row;
+    int rows, drawn; /* 0: there is no such terminal; what is on it now */
+    int base;        /* the number of the window's first sentence */
+    double frame_at; /* when the last frame was drawn */
     Tokenizer tokenizer;
     Model model;
     Workspace work;
@@ -210,11 +217,86 @@ static void show_lines(Sampling *r, char name, int t, int has_head)
     }
 }
 
+/* Sentence b of the batch as a row of so many columns, every word coloured from unsure to sure. */
+static void draw_row(Sampling *r, int b, int columns, Buffer *row, int has_head)
+{
+    static const int shades[] = {245, 138, 173, 172, 142, 107, 71, 35}; /* of the 256 of xterm */
+    enum { SHADES = sizeof shades / sizeof *shades };
+    Buffer text = {0};
+    size_t fits = 0, from = 0;
+    text_of(r, b, &text, r->end);
+    if (!text.failed) text_columns(text.text, text.length, columns, &fits);
+    const int is_cut = fits < text.length;
+    if (is_cut) text_columns(text.text, text.length, columns - 1, &fits);
+    row->length = 0;
+    for (int i = 0; i < r->N && from < fits && !text.failed; i++) {
+        const size_t end = r->end[i] < fits ? r->end[i] : fits;
+        if (end <= from) continue;
+        const double p = word_probability(r, b * r->N + i, has_head);
+        buffer_print(row, "\x1b[38;5;%dm%.*s", shades[(int)(p * (SHADES - 1) + 0.5)],
+                     (int)(end - from), text.text + from);
+        from = end;
+    }
+    buffer_print(row, "\x1b[0m%s", is_cut ? "\xe2\x80\xa6" : "");
+    free(text.text);
+}
+
+/* The heading and all rows, over those of the last frame, which is seen for 1 / fps seconds. */
+static void draw_frame(Sampling *r, char name, int t, int has_head)
+{
+    int columns, rows, is_seen = 0;
+    const double noise = sqrt(1 - r->diffusion.alphas_cumprod[t]), begun = seconds();
+    char head[120];
+    terminal_size(stderr, &columns, &rows);
+    for (int b = 0; b < r->count; b++)
+        if (r->number[b] - r->base < r->rows) {
+            draw_row(r, b, columns, &r->row[r->number[b] - r->base], has_head);
+            is_seen = 1;
+        }
+    if (!is_seen || stop_signal()) return;
+    wait_seconds(r->frame_at + 1 / r->fps - begun);
+    r->frame_at = seconds();
+    r->begun += r->frame_at - begun; /* the time of a step is without it */
+    snprintf(head, sizeof head, "%s t %d, noise %.2f %.*s  %d of %d sentences",
+             name == 'q' ? "forward," : "back,", r->diffusion.timestep_map[t], noise,
+             (int)(20 * noise + 0.5), "####################", r->finished, r->n);
+    if (r->drawn) fprintf(stderr, "\x1b[%dA", r->drawn);
+    fprintf(stderr, "\r%.*s\x1b[K\n", columns, head);
+    for (int k = 0; k < r->rows; k++)
+        fprintf(stderr, "%s\x1b[K\n", r->row[k].text && !r->row[k].failed ? r->row[k].text : "");
+    r->drawn = r->rows + 1;
+    fflush(stderr);
+}
+
+/* Rows for as many of a window's sentences as there is room for. */
+static int begin_screen(Sampling *r, int first, int window, Error *err)
+{
+    int columns, rows;
+    r->base = first;
+    if (!r->show || r->show_probabilities || is_plain(stderr)) return 0;
+    terminal_size(stderr, &columns, &rows);
+    r->rows = window < rows - 2 ? window : rows > 3 ? rows - 2 : 1;
+    if (!(r->row = checked_alloc(r->rows, sizeof *r->row, err))) return -1;
+    fprintf(stderr, "\x1b[?25l"); /* hides the cursor */
+    return 0;
+}
+
+/* The sentences will be printed where they were shown, if that is a terminal, too. */
+static void end_screen(Sampling *r, int erase)
+{
+    if (r->drawn && erase) fprintf(stderr, "\x1b[%dA\r\x1b[J", r->drawn);
+    if (r->row) fprintf(stderr, "\x1b[?25h");
+    for (int k = 0; k < r->rows && r->row; k++) free(r->row[k].text);
+    free(r->row);
+    r->row = NULL, r->drawn = 0;
+}
+
 /* Is t one of the states to show? The first and the last are. */
 static int is_shown(const Sampling *r, int t)
 {
-    const int T = r->start ? r->start : r->diffusion.T, every = (T + r->frames - 1) / r->frames;
-    return t % every == 0 || t == T - 1;
+    const int T = r->start ? r->start : r->diffusion.T;
+    const int frames = r->frames ? r->frames : r->row ? FRAMES_MOVING : FRAMES_PRINTED;
+    return t % ((T + frames - 1) / frames) == 0 || t == T - 1;
 }
 
 static void show_state(void *context, int t, const real *pred_xstart)
@@ -222,7 +304,7 @@ static void show_state(void *context, int t, const real *pred_xstart)
     Sampling *r = context;
     if (!is_shown(r, t)) return;
     read_words(r, pred_xstart);
-    show_lines(r, 't', t, r->model.config.predict == PREDICT_SOFTMAX);
+    (r->row ? draw_frame : show_lines)(r, 't', t, r->model.config.predict == PREDICT_SOFTMAX);
 }
 
 /* How the sentences dissolve in noise: the words that x_t alone makes probable, by Bayes' rule if
@@ -237,7 +319,7 @@ static void show_forward(Sampling *r, const real *noise)
             q_sample(r->dx + b * n, r->known_x + b * n, noise + b * n, &t, &r->diffusion, 1, n);
         for (size_t i = 0; i < r->count * n; i++) r->dx[i] *= (real)(sqrt(a) / (1 - a));
         read_words(r, r->dx);
-        show_lines(r, 'q', t, 0);
+        (r->row ? draw_frame : show_lines)(r, 'q', t, 0);
     }
 }
 
@@ -533,6 +615,7 @@ static int sample(Sampling *r, FILE *out, Error *err)
     for (int done = 0; done < r->n && !status; done += WINDOW) {
         const int first = r->first + done, window = r->n - done < WINDOW ? r->n - done : WINDOW;
         for (int i = 0; i < window; i++) length[i] = length_of(r, first + i), text[i].length = 0;
+        status = begin_screen(r, first, window, err);
         for (int N = r->shortest; N <= r->longest && !status; N++) {
             const int most = piece_of_batch(BATCH, r->length_count ? N : r->model.config.seq_len);
             r->count = 0;
@@ -547,9 +630,10 @@ static int sample(Sampling *r, FILE *out, Error *err)
             }
         }
         end_progress(r);
-        for (int i = 0; i < window && !status; i++) {
+        end_screen(r, terminal && !stop_signal());
+        for (int i = 0; i < window && (!status || r->rows); i++) {
             if (terminal) hide_controls(text[i].text);
-            fwrite(text[i].text, 1, text[i].length, out);
+            if (text[i].length) fwrite(text[i].text, 1, text[i].length, out);
         }
         if (!status && (fflush(out) || ferror(out)))
             status = fail(err, "%s: cannot write", r->out ? r->out : "standard output");
@@ -800,7 +884,7 @@ static void defaults(Sampling *r)
 {
     memset(r, 0, sizeof *r);
     r->n = 10, r->seed = 1, r->threads = max_threads(), r->strength = 0.5;
-    r->guide_scale = 10, r->frames = 16;
+    r->guide_scale = 10, r->fps = 12;
     r->evidence_above = HUGE_VAL, r->eta = -1;
 }
 
@@ -882,15 +966,18 @@ int main(int argc, char **argv)
          .help = "sentences may have [UNK], which stands for words outside the vocabulary",
          .excludes = "eval"},
         {"show", OPT_FLAG, &run.show,
-         .help = "print the sentences while they come out of the noise, on stderr; with --edit "
-                 "first how that one dissolves",
+         .help = "show the sentences while they come out of the noise; with --edit first how that "
+                 "one dissolves. On a terminal they move, elsewhere they are lines on stderr",
          .excludes = "eval"},
         {"show-probabilities", OPT_FLAG, &run.show_probabilities,
          .help = "behind every word of --show a TAB, how probable it is in percent, and a TAB; "
                  "build/draw denoise makes a picture of it",
          .needs = "show"},
         {"frames", OPT_INT, &run.frames, .min = 1, .max = 1e6,
-         .help = "of --show: states to print, evenly, at most one more", .needs = "show"},
+         .help = "of --show: states to print, evenly, at most one more",
+         .deflt = "16; 60 on a terminal", .needs = "show"},
+        {"fps", OPT_REAL, &run.fps, .min = 0.01, .max = 1000,
+         .help = "of --show on a terminal: states a second", .needs = "show"},
         {"out", OPT_TEXT, &run.out, .help = "write the sentences to this file",
          .deflt = "standard output"},
         {"threads", OPT_INT, &run.threads, .min = 1, .max = 1024,
@@ -956,9 +1043,11 @@ int main(int argc, char **argv)
     for (int g = 0; g < GUIDES && run.guide[g] && !status; g++) status = load_guide(&run, g, &err);
     if (!status) status = plan(&run, &err);
     if (!status && !run.eval && !run.probe && !run.nearest) only_words(&run);
-    if (!status && run.out) {
-        status = output_open(&file, run.out, &err);
-        stop_note("stopping after these sentences; those before them are kept\n");
+    const int is_moving = run.show && !run.show_probabilities && !is_plain(stderr);
+    if (!status && run.out) status = output_open(&file, run.out, &err);
+    if (!status && (run.out || is_moving)) {
+        stop_note("%sstopping after these sentences; those before them are kept\n",
+                  is_moving ? "\x1b[?25h" : "");
         catch_signals();
         ignore_closed_pipes();
     }

@@ -548,7 +548,11 @@ void ignore_closed_pipes(void); /* writing to one fails and does not end the pro
  * stream that the program was started without will not be the next file that it opens. */
 void begin_program(void);
 int on_terminal(FILE *f);
-double seconds(void); /* of a clock that is never set */
+int is_plain(FILE *f); /* no terminal, or one that is to have neither colours nor moving text */
+/* That a line of the terminal f can have without being broken, and its rows; 79, 24: unknown. */
+void terminal_size(FILE *f, int *columns, int *rows);
+void wait_seconds(double s); /* or until a signal comes */
+double seconds(void);        /* of a clock that is never set */
 
 /* ---- text, JSON ----------------------------------------------------------------------------- */
 

@@ -28,6 +28,7 @@
 #define _POSIX_C_SOURCE 200809L
 #define TDIFF_POSIX
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -464,6 +465,34 @@ int on_terminal(FILE *f)
 #else
     (void)f;
     return 0;
+#endif
+}
+
+void terminal_size(FILE *f, int *columns, int *rows)
+{
+    *columns = 79, *rows = 24;
+#ifdef TIOCGWINSZ
+    struct winsize size;
+    if (!ioctl(fileno(f), TIOCGWINSZ, &size) && size.ws_col > 0 && size.ws_row > 0)
+        *columns = size.ws_col - 1, *rows = size.ws_row;
+#else
+    (void)f;
+#endif
+}
+
+int is_plain(FILE *f)
+{
+    const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
+    return !on_terminal(f) || (no_color && *no_color) || !term || !*term || !strcmp(term, "dumb");
+}
+
+void wait_seconds(double s)
+{
+#ifdef TDIFF_POSIX
+    const struct timespec time = {(time_t)s, (long)(1e9 * (s - floor(s)))};
+    if (s > 0) nanosleep(&time, NULL);
+#else
+    (void)s;
 #endif
 }
 

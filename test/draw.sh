@@ -1,4 +1,5 @@
-# draw.sh - the pictures: is every SVG well-formed, does it show what it was made of, and what is refused?
+# draw.sh - the pictures: is every SVG well-formed, does it show what it was made of, and what is refused? And --show where
+# the sentences move, on a terminal that script (of util-linux) makes.
 # Runs in the project's folder after make and make draw. Closes with "N passed, N failed, N skipped".
 W=build/draw-test
 . test/count.sh
@@ -132,5 +133,38 @@ check "--nearest" ./sample $A --nearest red
 grep -q ' red$' $W/out && bad "--nearest names the word itself" || ok
 refuse 1 "'zzzz' is not in the vocabulary" ./sample $A --nearest zzzz
 refuse 1 "'red onion' is no single word" ./sample $A --nearest "red onion"
+# ---- on a terminal ------------------------------------------------------------------------------
+# on_terminal COMMAND: what it writes to one, into $W/screen
+on_terminal() { (unset NO_COLOR; export TERM=xterm; script -q -e -c "$1" $W/screen </dev/null >/dev/null 2>&1); }
+escape=$(printf '\033')
+hidden=$(printf '\033\\[?25l') seen=$(printf '\033\\[?25h')
+for env in A=1 NO_COLOR=1 TERM=dumb; do
+    check "--show elsewhere" env $env ./sample $A -n 3 --steps 12 --show
+    cat $W/out $W/err | grep -q "$escape" && bad "--show has escape codes where there is no terminal" || ok
+done
+if on_terminal true && [ -e $W/screen ]; then
+    check "lines" ./sample $A -n 1 --steps 12 --frames 50 --show
+    cp $W/out $W/sentence && sed -n 's/^t .* | //p' $W/err >$W/plain
+    on_terminal "./sample $A -n 1 --steps 12 --frames 50 --show --fps 1000"
+    tr -d '\r' <$W/screen | sed -n '/back, t/{n;p;}' | sed "s/$escape\[[0-9;]*[mK]//g" >$W/frames
+    same $W/frames $W/plain "the frames on a terminal are not the lines elsewhere"
+    grep -q "$hidden" $W/screen && grep -q "$seen" $W/screen && ok || bad "the cursor is not hidden, or not restored"
+    tr -d '\r' <$W/screen | sed "s/.*$escape\[J//; s/$seen//" | grep -q -x -F "$(cat $W/sentence)" && ok || bad "the sentence is not printed"
+    on_terminal "./sample $A -n 2 --edit 'the red onion is raw.' --steps 12 --show --fps 1000"
+    [ "$(grep -c 'forward, t' $W/screen)" -eq 6 ] && [ "$(grep -c 'back, t' $W/screen)" -eq 6 ] && ok || bad "--edit does not dissolve and come back"
+    ./sample $A -n 60 --seed 3 --steps 12 2>/dev/null >$W/all
+    on_terminal "stty rows 12 cols 30; timeout -s INT 1 ./sample $A -n 60 --seed 3 --steps 12 --show --fps 10"
+    tr -d '\r' <$W/screen | sed "s/.*$seen//" >$W/kept
+    grep -c -x -F -f $W/all $W/kept >$W/number
+    grep -q "stopped by a signal" $W/screen && grep -q "$seen" $W/screen && [ $(cat $W/number) -gt 3 ] && [ $(cat $W/number) -lt 60 ] && ok ||
+        bad "after Ctrl-C the cursor or the sentences are lost ($(cat $W/number) of 60)"
+    tr -d '\r' <$W/screen | sed "/stopping/,\$d; s/$escape\[[0-9;?]*[a-zA-Z]//g" | grep -v 'diffusion\|^Script' | LC_ALL=C.UTF-8 grep -q '^.\{30,\}' && bad "a frame is wider than the terminal" || ok
+    on_terminal "NO_COLOR=1 ./sample $A -n 2 --steps 12 --show"
+    grep -q "$escape" $W/screen && bad "escape codes with NO_COLOR" || ok
+    on_terminal "TERM=dumb ./sample $A -n 2 --steps 12 --show"
+    grep -q "$escape" $W/screen && bad "escape codes with TERM=dumb" || ok
+else
+    skip "there is no script to make a terminal"
+fi
 [ "$no_xmllint" ] && skip "there is no xmllint"
 finish
