@@ -564,6 +564,7 @@ struct Buffer {
 };
 void buffer_add(Buffer *b, const char *bytes, size_t n);
 void buffer_print(Buffer *b, const char *format, ...) PRINTF_LIKE(2, 3);
+void buffer_duration(Buffer *b, double seconds);                 /* as 28h 10m, 5m 09s or 8s */
 void buffer_json_string(Buffer *b, const char *bytes, size_t n); /* quoted and escaped */
 /* The columns of a terminal that n bytes of text take, `most` at most; *fits: the bytes in these */
 int text_columns(const char *text, size_t n, int most, size_t *fits);

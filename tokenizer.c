@@ -473,8 +473,9 @@ void terminal_size(FILE *f, int *columns, int *rows)
     *columns = 79, *rows = 24;
 #ifdef TIOCGWINSZ
     struct winsize size;
-    if (!ioctl(fileno(f), TIOCGWINSZ, &size) && size.ws_col > 0 && size.ws_row > 0)
-        *columns = size.ws_col - 1, *rows = size.ws_row;
+    if (ioctl(fileno(f), TIOCGWINSZ, &size)) return;
+    if (size.ws_col > 1) *columns = size.ws_col - 1;
+    if (size.ws_row > 0) *rows = size.ws_row;
 #else
     (void)f;
 #endif
@@ -535,6 +536,17 @@ void buffer_print(Buffer *b, const char *format, ...)
     vsnprintf(b->text + b->length, (size_t)n + 1, format, args);
     va_end(args);
     b->length += (size_t)n;
+}
+
+void buffer_duration(Buffer *b, double s)
+{
+    const double minutes = floor((s + 0.5) / 60), hours = floor(minutes / 60);
+    if (hours >= 1)
+        buffer_print(b, "%.0fh %02.0fm", hours, minutes - 60 * hours);
+    else if (minutes >= 1)
+        buffer_print(b, "%.0fm %02.0fs", minutes, floor(s + 0.5 - 60 * minutes));
+    else
+        buffer_print(b, "%.0fs", fmax(s, 0));
 }
 
 /* ---- UTF-8 ---------------------------------------------------------------------------------- */

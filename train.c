@@ -38,7 +38,7 @@ typedef struct {
         log_interval, save_interval, pad, grow_vocab, init_pretrained, pretrained_embeddings,
         freeze_embeddings, dry_run, overwrite, help;
     TokenizerOptions text;
-    double save_minutes, lr, weight_decay, dropout, ema_rate, clip;
+    double save_minutes, progress_seconds, lr, weight_decay, dropout, ema_rate, clip;
     const char *val, *out, *resume, *init, *export, *classifier, *denoiser;
     /* what else the checkpoint says of the run */
     const char *text_path, *fingerprint, *val_fingerprint, *denoiser_is, *earlier_steps,
@@ -63,7 +63,7 @@ static void defaults(Settings *s)
     s->text = (TokenizerOptions){"word", .vocab_size = 10000, .min_frequency = 1};
     s->lr = 2e-3, s->weight_decay = 0.01, s->ema_rate = 0.999, s->clip = 1;
     s->threads = max_threads(), s->log_interval = 100, s->save_interval = 500;
-    s->save_minutes = 5;
+    s->save_minutes = 5, s->progress_seconds = 5;
 }
 
 static const char *const schedule_samplers[] = {"uniform", "loss-second-moment", NULL};
@@ -172,6 +172,8 @@ static Option *list_options(Settings *s, Error *err)
          .help = "does not change the result"},
         {"log-interval", OPT_INT, &s->log_interval, .min = 1, .max = 1e8,
          .help = "steps between lines of the log"},
+        {"progress-seconds", OPT_REAL, &s->progress_seconds, .min = 0.01, .max = 1e6,
+         .help = "between lines of progress on a terminal, of which every tenth stays"},
         {"save-interval", OPT_INT, &s->save_interval, .min = 1, .max = 1e8,
          .help = "steps between checkpoints"},
         {"save-minutes", OPT_REAL, &s->save_minutes, .min = 0.001, .max = 1e6,
@@ -238,6 +240,22 @@ typedef struct {
     size_t at; /* positions of the batch before them */
 } Group;
 
+/* Sums over the steps since the last line of the log; of what resampling drew more often, each
+ * counts for less (weight). */
+typedef struct {
+    double loss, mse, decoder_nll, tT_loss, head_nll, quartile[4], weight[4];
+    int steps;
+} Sums;
+
+/* What the line of progress needs: the last line of the log, val as it was last and before. */
+typedef struct {
+    Sums sums;
+    double val, val_before, accuracy[4]; /* NAN: it was not measured yet */
+    int seen[4]; /* of mse, decoder_nll, tT, head_nll: was it ever more than 0.0000? */
+    double at;   /* when it was printed last */
+    int lines;
+} Told;
+
 enum { REMEMBERED = 10 };
 typedef struct {
     Settings s;
@@ -278,15 +296,9 @@ typedef struct {
     double tokens;           /* of all batches of this run */
     char fingerprint[3][20]; /* of the corpus, of the held-out text, of the denoiser */
     Log log;
+    Told told;
     int done, saved; /* steps: taken, and those that the checkpoint has */
 } Training;
-
-/* Sums over the steps since the last line of the log; of what resampling drew more often, each
- * counts for less (weight). */
-typedef struct {
-    double loss, mse, decoder_nll, tT_loss, head_nll, quartile[4], weight[4];
-    int steps;
-} Sums;
 
 /* Makes a batch of these sentences, sorted by length and cut into groups. */
 static void take_sentences(Training *r, const Corpus *c, const int *label, const int *row,
@@ -508,31 +520,71 @@ static void add_up(Sums *sums, Training *r)
     }
 }
 
-/* A line for people on stderr, one for programs in the log; -1 if it cannot be written. */
+/* The line of progress, as much of it as fits: what matters least is left out first. On a terminal
+ * the next one takes its place, but for every tenth. */
+static void tell(Training *r, const Sums *now, double elapsed, int steps_run)
+{
+    enum { STEP, LOSS, MSE, DECODER_NLL, TT, HEAD_NLL, VAL, MOVED, RIGHT, SPEED, LEFT, PARTS };
+    static const int dispensable[] = {TT, DECODER_NLL, MSE, HEAD_NLL, MOVED, SPEED, RIGHT};
+    static const char *const names[] = {"mse", "decoder_nll", "tT", "head_nll"};
+    Told *told = &r->told;
+    const Sums *sums = now->steps ? now : &told->sums;
+    const double terms[] = {sums->mse, sums->decoder_nll, sums->tT_loss, sums->head_nll};
+    const int k = sums->steps, terminal = on_terminal(stderr);
+    Buffer part[PARTS] = {{0}};
+    int columns, rows, length = 0;
+    terminal_size(stderr, &columns, &rows);
+    buffer_print(&part[STEP], "step %d/%d", r->done, r->s.steps);
+    buffer_print(&part[LOSS], "  loss %.4f", sums->loss / k);
+    for (int i = 0; i < 4 && !r->label; i++) {
+        told->seen[i] |= terms[i] / k >= 5e-5;
+        if (told->seen[i]) buffer_print(&part[MSE + i], "  %s %.4f", names[i], terms[i] / k);
+    }
+    if (!isnan(told->val)) buffer_print(&part[VAL], "  val %.4f", told->val);
+    if (!isnan(told->val_before))
+        buffer_print(&part[MOVED], " (%+.4f)", told->val - told->val_before);
+    for (int q = 0; q < 4 && r->label && !isnan(told->val); q++)
+        buffer_print(&part[RIGHT], "%s%.0f%s", q ? " " : "  right ", 100 * told->accuracy[q],
+                     q < 3 ? "" : " %");
+    buffer_print(&part[SPEED], "  %.0f tokens/s", r->tokens / elapsed);
+    buffer_print(&part[LEFT], "  ");
+    buffer_duration(&part[LEFT], (r->s.steps - r->done) * elapsed / steps_run);
+    buffer_print(&part[LEFT], " left");
+    for (int i = 0; i < PARTS; i++) length += (int)part[i].length;
+    for (int i = 0; i < 7 && length > columns; i++) {
+        length -= (int)part[dispensable[i]].length;
+        part[dispensable[i]].length = 0;
+    }
+    if (terminal) fputc('\r', stderr);
+    for (int i = 0; i < PARTS; i++) {
+        if (part[i].length) fputs(part[i].text, stderr);
+        free(part[i].text);
+    }
+    told->lines++;
+    fprintf(stderr, "%s%s", terminal ? "\x1b[K" : "",
+            !terminal || told->lines % 10 == 0 ? "\n" : "");
+    told->at = elapsed;
+}
+
+/* A line of the log; -1 if it cannot be written. */
 static int report(Training *r, Sums *sums, double lr, double norm, double elapsed, int steps_run,
                   Error *err)
 {
-    const int k = sums->steps, terminal = on_terminal(stderr);
-    const double per_step = elapsed / steps_run, left = (r->s.steps - r->done) * per_step;
-    double val = 0, accuracy[4];
+    const int k = sums->steps;
+    Told *told = &r->told;
     Buffer line = {0};
-    if (r->val.rows)
-        val = validation_loss(r, r->label && r->done == r->s.stop_at ? r->val.rows : VALIDATED,
-                              accuracy);
-    fprintf(stderr, "%sstep %d/%d  loss %.4f", terminal ? "\r" : "", r->done, r->s.steps,
-            sums->loss / k);
+    if (r->val.rows) {
+        const int all = r->label && r->done == r->s.stop_at;
+        told->val_before = told->val;
+        told->val = validation_loss(r, all ? r->val.rows : VALIDATED, told->accuracy);
+    }
     buffer_print(&line, "{\"step\":%d,\"lr\":%.6g,\"grad_norm\":%.6g,\"loss\":%.6g", r->done, lr,
                  norm, sums->loss / k);
-    if (!r->label) {
-        fprintf(stderr, " = mse %.4f + decoder_nll %.4f + tT %.4f", sums->mse / k,
-                sums->decoder_nll / k, sums->tT_loss / k);
+    if (!r->label)
         buffer_print(&line, ",\"mse\":%.6g,\"decoder_nll\":%.6g,\"tT_loss\":%.6g", sums->mse / k,
                      sums->decoder_nll / k, sums->tT_loss / k);
-    }
-    if (r->s.config.predict == PREDICT_SOFTMAX) {
-        fprintf(stderr, " + head_nll %.4f", sums->head_nll / k);
+    if (r->s.config.predict == PREDICT_SOFTMAX)
         buffer_print(&line, ",\"head_nll\":%.6g", sums->head_nll / k);
-    }
     for (int q = 0; q < 4; q++) {
         buffer_print(&line, "%s", q ? "," : ",\"loss_by_noise_quartile\":[");
         if (sums->weight[q] > 0)
@@ -541,19 +593,12 @@ static int report(Training *r, Sums *sums, double lr, double norm, double elapse
             buffer_print(&line, "null");
     }
     buffer_print(&line, "]");
-    if (r->val.rows) {
-        fprintf(stderr, "  val %.4f", val);
-        buffer_print(&line, ",\"val_loss\":%.6g", val);
-    }
-    if (r->val.rows && r->label) {
-        fprintf(stderr, "  right by noise quartile %.1f %.1f %.1f %.1f %%", 100 * accuracy[0],
-                100 * accuracy[1], 100 * accuracy[2], 100 * accuracy[3]);
-        buffer_print(&line, ",\"accuracy_by_noise_quartile\":[%.6g,%.6g,%.6g,%.6g]", accuracy[0],
-                     accuracy[1], accuracy[2], accuracy[3]);
-    }
-    fprintf(stderr, "  %.0f tokens/s  %.0f:%02.0f left%s", r->tokens / elapsed, floor(left / 60),
-            floor(fmod(left, 60)), terminal ? "\x1b[K" : "\n");
+    if (r->val.rows) buffer_print(&line, ",\"val_loss\":%.6g", told->val);
+    for (int q = 0; q < 4 && r->val.rows && r->label; q++)
+        buffer_print(&line, "%s%.6g%s", q ? "," : ",\"accuracy_by_noise_quartile\":[",
+                     told->accuracy[q], q < 3 ? "" : "]");
     buffer_print(&line, ",\"seconds\":%.2f}\n", elapsed);
+    told->sums = *sums;
     memset(sums, 0, sizeof *sums);
     const int status = log_add(&r->log, r->done - steps_run, &line, err);
     free(line.text);
@@ -621,6 +666,7 @@ static int train(Training *r, Error *err)
     double saved_at = 0;
     Pace pace;
     pace_begin(&pace, s->threads, ranks == 1 && !option_given(r->options, &s->threads));
+    r->told.val = r->told.val_before = NAN;
     r->saved = first;
     stop_note("stopping after this step, then saving\n");
     catch_signals();
@@ -640,13 +686,17 @@ static int train(Training *r, Error *err)
         const double hours = per_step * (s->stop_at - r->done) / 3600;
         stop_note("%sstopping after this step, about %.0f s, then saving\n", terminal ? "\n" : "",
                   ceil(per_step));
-        const int due = r->done % s->log_interval == 0 || r->done == s->stop_at || stop_signal();
+        const int ends = r->done == s->stop_at || stop_signal();
+        const int due = r->done % s->log_interval == 0 || ends;
         if (due && rank == 0) {
             log_status = report(r, &sums, last.lr, last.norm, elapsed, r->done - first, err);
             if (log_status) complain(r, err);
+        }
+        if (rank == 0 && (terminal ? ends || elapsed >= r->told.at + s->progress_seconds : due)) {
+            tell(r, &sums, elapsed, r->done - first);
             told = 1;
         }
-        if (!told && elapsed > 3) {
+        if (!told && !terminal && elapsed > 3) {
             fprintf(stderr, hours < 1 ? "about %.0f minutes to go\n" : "about %.1f hours to go\n",
                     hours < 1 ? ceil(60 * hours) : hours);
             told = 1;
@@ -657,7 +707,7 @@ static int train(Training *r, Error *err)
             saved_at = elapsed;
         }
     }
-    if (terminal) fputc('\n', stderr);
+    if (terminal && r->told.lines % 10) fputc('\n', stderr);
     if (r->saved < r->done && save(r, err)) return -1;
     if (log_status) return fail(err, "%s: its last lines are missing", r->log.path);
     fprintf(stderr, "%s %s after step %d of %d (%.1f s)\n",

@@ -157,7 +157,9 @@ awk 'function bits(n) { return -log(n / 264) / log(2) }
 
 # ---- training, resume, sampling ---------------------------------------------------------------------
 check "training" ./train $SMALL --out $W/a.safetensors
-grep -q "mse .* decoder_nll .* tT .* val .* tokens/s .* left" $W/err && ok || bad "the progress line lacks something"
+grep -q "^step 20/20  loss [0-9.]*.*  val [0-9.]* ([+-][0-9.]*)  [0-9]* tokens/s  0s left$" $W/err && ok || bad "the progress line lacks something"
+[ $(grep '^step ' $W/err | awk '{ print length }' | sort -n | tail -n 1) -le 79 ] && ok || bad "a progress line is longer than 79 columns"
+grep '^step ' $W/err | grep -q ' tT ' && bad "the progress line has a term that is 0 throughout" || ok
 [ "$(grep -c '"loss_by_noise_quartile":\[.*"val_loss":.*"seconds":' $W/a.jsonl)" = 4 ] && ok || bad "the log lacks lines"
 check "underscores, = and operands anywhere" ./train $W/small-train.txt --hidden=16 --layers 2 --heads 2 --ffn 24 --emb_dim 8 \
     --time_dim=8 --batch 8 --diffusion_steps 50 --warmup 5 --steps 20 --val $W/small-test.txt --out $W/b.safetensors
@@ -399,7 +401,7 @@ grep -q '^t    49 | ' $W/err && ok || bad "--steps 1 does not begin at the last 
 refuse 1 "sentence 1: the bound is not finite at step 49 of 50" ./sample $W/o.safetensors --eval $W/small-test.txt --steps 1
 check "100,000 diffusion steps" ./train $SMALL --diffusion-steps 100000 --stop-at 1 --out $W/s.safetensors
 check "a long way to go" ./train $SMALL --steps 100000000 --stop-at 1 --log-interval 1 --out $W/s.safetensors
-grep -q ' [0-9]*:[0-5][0-9] left' $W/err && ok || bad "the time left is not minutes and seconds"
+grep -q ' [0-9]*h [0-5][0-9]m left' $W/err && ok || bad "the time left is not hours and minutes"
 refuse 1 "section 1 has only 50 steps" ./sample $W/a.safetensors --steps 51
 refuse 1 "the nearest it takes are 17 and 25" ./sample $W/a.safetensors --steps ddim20
 refuse 1 "50 steps allow ddim2 to ddim50" ./sample $W/a.safetensors --steps ddim51
@@ -482,7 +484,7 @@ refuse 2 "--tokenizer has no effect with --resume" ./train --tokenizer bpe --res
 build/evaluate --label --judge test/words/colours.txt <$W/small-train.txt >$W/small.tsv
 CLASSIFY="--classifier $W/small.tsv --denoiser $W/a.safetensors --steps 60 --warmup 5 --lr 0.002 --batch 8 --log-interval 15"
 check "--classifier" ./train $CLASSIFY --out $W/a.clf.safetensors
-grep -q "200 sentences, 2 labels" $W/err && [ "$(grep -c 'right by noise quartile' $W/err)" = 4 ] && ok || bad "--classifier does not report"
+grep -q "200 sentences, 2 labels" $W/err && [ "$(grep -c '  right [0-9 ]* %  ' $W/err)" = 4 ] && ok || bad "--classifier does not report"
 grep -q '"accuracy_by_noise_quartile":\[[0-9.]*,[0-9.]*,' $W/a.clf.jsonl && ok || bad "no accuracy in the log"
 check "in two parts" sh -c "./train $CLASSIFY --stop-at 7 --out $W/b.clf.safetensors && ./train $CLASSIFY --resume $W/b.clf.safetensors --threads 1"
 check "and the same bytes" cmp $W/a.clf.safetensors $W/b.clf.safetensors

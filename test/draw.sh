@@ -159,6 +159,12 @@ if on_terminal true && [ -e $W/screen ]; then
     grep -q "stopped by a signal" $W/screen && grep -q "$seen" $W/screen && [ $(cat $W/number) -gt 3 ] && [ $(cat $W/number) -lt 60 ] && ok ||
         bad "after Ctrl-C the cursor or the sentences are lost ($(cat $W/number) of 60)"
     tr -d '\r' <$W/screen | sed "/stopping/,\$d; s/$escape\[[0-9;?]*[a-zA-Z]//g" | grep -v 'diffusion\|^Script' | LC_ALL=C.UTF-8 grep -q '^.\{30,\}' && bad "a frame is wider than the terminal" || ok
+    on_terminal "stty cols 50; ./train $TINY --steps 400 --progress-seconds 0.02 --log-interval 50 --out $W/b.safetensors $W/text.txt"
+    tr '\r' '\n' <$W/screen | sed -n "s/$escape\[K\$//; /^step [0-9]*\/400 /p" >$W/lines
+    [ $(wc -l <$W/lines) -gt 2 ] && awk 'length > 49 { exit 1 }' $W/lines && ok || bad "progress lines do not fit the terminal"
+    tail -n 1 $W/lines | grep -q '^step 400/400 .* left$' && ok || bad "the last progress line is not of the last step"
+    kept=$(tr -d '\r' <$W/screen | grep -c "^.*step [0-9]*/400 .*$escape\[K\$") all=$(wc -l <$W/lines)
+    [ $kept -eq $(((all + 9) / 10)) ] && ok || bad "of $all progress lines $kept stay, expected every tenth and the last"
     on_terminal "NO_COLOR=1 ./sample $A -n 2 --steps 12 --show"
     grep -q "$escape" $W/screen && bad "escape codes with NO_COLOR" || ok
     on_terminal "TERM=dumb ./sample $A -n 2 --steps 12 --show"

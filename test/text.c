@@ -105,6 +105,22 @@ static void test_columns(void)
     }
 }
 
+static void test_durations(void)
+{
+    static const struct {
+        double seconds;
+        const char *text;
+    } of[] = {{0, "0s"},       {8.4, "8s"},        {59.6, "1m 00s"},
+              {309, "5m 09s"}, {3599.7, "1h 00m"}, {101400, "28h 10m"}};
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        Buffer b = {0};
+        buffer_duration(&b, of[i].seconds);
+        check(same(&b, of[i].text), "%g seconds are %s, expected %s", of[i].seconds, b.text,
+              of[i].text);
+        free(b.text);
+    }
+}
+
 /* ---- JSON ------------------------------------------------------------------------------------ */
 
 static void test_json(void)
@@ -940,6 +956,7 @@ int main(int argc, char **argv)
         return 2;
     }
     group.name = "columns", test_columns();
+    group.name = "durations", test_durations();
     group.name = "JSON", test_json();
     group.name = "rules", test_rules();
     group.name = "WordPiece", test_wordpiece(argv[1]);
