@@ -32,7 +32,7 @@ typedef struct {
 
 typedef struct {
     int n, first, seed, threads, show, show_probabilities, frames, info, variance, help,
-        clip_denoised, clamp_from, eval_steps, go_on, allow_unk;
+        clip_denoised, clamp_from, eval_steps, eval_all, go_on, allow_unk;
     double guide_scale, top_p, eta, strength, evidence_above, fps;
     const char *steps /* NULL: the default, which depends on the model */, *out, *prompt, *length,
         *edit, *eval, *probe, *nearest;
@@ -69,6 +69,13 @@ typedef struct {
     unsigned char *known;   /* (count,N) */
 } Sampling;
 
+/* Is all that was printed on its way? */
+static int flushed(const Sampling *r, FILE *out, Error *err)
+{
+    if (!fflush(out) && !ferror(out)) return 0;
+    return fail(err, "%s: cannot write", r->out ? r->out : "standard output");
+}
+
 typedef struct {
     uint64_t key;
     uint32_t index;
@@ -83,11 +90,17 @@ static real redraw(void *context)
 }
 
 /* For people who wait: a line on stderr, if that is a terminal, after a few seconds. */
-static void tell_progress(Sampling *r, double now)
+static void tell_progress(Sampling *r, double now, double finished)
 {
-    if (r->show || now - r->started < 3 || now - r->told < 0.2 || !on_terminal(stderr)) return;
-    fprintf(stderr, "\r%d of %d sentences\x1b[K", r->finished, r->n);
+    const double elapsed = now - r->started;
+    Buffer left = {0};
+    if (r->show || elapsed < 3 || now - r->told < 0.2 || !on_terminal(stderr)) return;
+    buffer_duration(&left, elapsed * (r->n / fmax(finished, 1e-9) - 1));
+    fprintf(stderr, "\r%.0f of %d sentences", floor(finished), r->n);
+    if (finished > 0 && !left.failed) fprintf(stderr, ", about %s left", left.text);
+    fprintf(stderr, "\x1b[K");
     fflush(stderr);
+    free(left.text);
     r->told = now;
 }
 
@@ -107,7 +120,7 @@ static void draw_noise(void *context, real *out, int t)
     if (!is_begin && t < (r->start ? r->start : T) - 1)
         pace_step(&r->pace, (double)r->count * r->N, now - r->begun);
     r->begun = now;
-    tell_progress(r, now);
+    tell_progress(r, now, r->finished + r->count * (is_begin ? 0 : 1 - (t + 1.0) / T));
 #pragma omp parallel for
     for (int b = 0; b < r->count; b++) {
         Redraw more = {
@@ -635,32 +648,35 @@ static int sample(Sampling *r, FILE *out, Error *err)
             if (terminal) hide_controls(text[i].text);
             if (text[i].length) fwrite(text[i].text, 1, text[i].length, out);
         }
-        if (!status && (fflush(out) || ferror(out)))
-            status = fail(err, "%s: cannot write", r->out ? r->out : "standard output");
+        if (!status) status = flushed(r, out, err);
         if (!status) r->written += window;
     }
     for (int i = 0; i < WINDOW; i++) free(text[i].text);
     return status;
 }
 
-/* What the bound on -log2 p(sentence) consists of, in bits, summed over sentences. */
+/* What the bound on -log2 p(sentence) consists of, in bits, summed over sentences */
 typedef struct {
-    double all, squares, length, prior, decoder, quartile[4], tokens;
+    double length, prior, decoder, quartile[4], tokens;
+    /* (rows) of each sentence: the terms of t, their squares by rounds, and the rest */
+    double *of_t, *squares, *rest;
+    int K, round; /* terms that a round draws for a sentence */
 } Bits;
 
-/* The variational bound of the sentences order[0..count-1] of a text, which have N positions. Of
- * the sum over t, r->eval_steps terms are drawn, one from each of so many equal parts, at a place
+/* A round of the variational bound of the sentences order[0..count-1] of a text, which have N
+ * positions. Of the sum over t, K terms are drawn, one from each of so many equal parts, at a place
  * that every sentence draws for itself: right on average, and exact with all of them. */
 static int add_bound(Sampling *r, Bits *sum, const Corpus *text, const int *order, int count, int N,
                      int *ids, real *noise, Error *err)
 {
     const Config *c = &r->model.config;
     const Diffusion *d = &r->diffusion;
-    const int T = d->T, K = r->eval_steps && r->eval_steps < T ? r->eval_steps : T;
+    const int T = d->T, K = sum->K;
     const size_t n = (size_t)N * c->emb_dim, values = count * n;
     const double length =
         r->length_count ? -log2(length_probability(r->length_count, c->max_positions, N)) : 0;
-    double terms[7 * BATCH], *kl = terms + 5 * BATCH, *prior = terms + 6 * BATCH, bits[BATCH];
+    double terms[7 * BATCH], *kl = terms + 5 * BATCH, *prior = terms + 6 * BATCH,
+                             drawn[BATCH] = {0};
     const Losses losses = {terms, terms + BATCH, terms + 2 * BATCH, terms + 3 * BATCH,
                            terms + 4 * BATCH};
     const int pad = r->tokenizer.special[TOKEN_PAD];
@@ -669,14 +685,13 @@ static int add_bound(Sampling *r, Bits *sum, const Corpus *text, const int *orde
     for (int b = 0; b < count; b++) {
         memcpy(ids + b * N, text->ids + text->start[order[b]], N * sizeof *ids);
         rng_gaussian(noise + b * n, n, rng_key((uint64_t)r->seed, RNG_NOISE_X0, 0, order[b]));
-        bits[b] = length;
-        for (int i = 1; i < N; i++) sum->tokens += ids[b * N + i] != pad;
     }
     for (int k = 0; k < K; k++) {
         const Batch batch = {ids, t, noise, noise + values, NULL, c->self_conditioning, count, N};
+        const uint64_t round = (uint64_t)sum->round;
         for (int b = 0; b < count; b++) {
-            double u =
-                (rng_u32(rng_key((uint64_t)r->seed, RNG_T, 0, order[b]), 0) + 0.5) / 4294967296.0;
+            double u = (rng_u32(rng_key((uint64_t)r->seed, RNG_T, round, order[b]), 0) + 0.5) /
+                       4294967296.0;
             t[b] = (int)((k + u) * T / K);
             rng_gaussian(noise + values + b * n, n,
                          rng_key((uint64_t)r->seed, RNG_NOISE_T, 1 + (uint64_t)t[b], order[b]));
@@ -690,28 +705,56 @@ static int add_bound(Sampling *r, Bits *sum, const Corpus *text, const int *orde
             if (!(of_all - of_all + rest - rest == 0))
                 return fail(err, "%s: sentence %d: the bound is not finite at step %d of %d",
                             r->eval, order[b] + 1, d->timestep_map[t[b]], d->total);
-            bits[b] += of_all;
+            drawn[b] += of_all;
             sum->quartile[(int)(4 * (int64_t)t[b] / T)] += of_all;
         }
+        tell_progress(r, seconds(), r->finished + (double)count * (k + 1) / K);
+        if (stop_signal()) return fail(err, "stopped by a signal");
     }
-    for (int b = 0; b < count; b++) { /* these two are the same for every t */
+    r->finished += count;
+    for (int b = 0; b < count; b++) {
+        sum->of_t[order[b]] += drawn[b], sum->squares[order[b]] += drawn[b] * drawn[b];
+        if (sum->round > 0) continue;
+        /* these are the same for every t */
         sum->length += length, sum->prior += prior[b] / log(2),
             sum->decoder += N * losses.decoder_nll[b] / log(2);
-        bits[b] += (prior[b] + N * losses.decoder_nll[b]) / log(2);
-        sum->all += bits[b], sum->squares += bits[b] * bits[b];
+        sum->rest[order[b]] = length + (prior[b] + N * losses.decoder_nll[b]) / log(2);
+        for (int i = 1; i < N; i++) sum->tokens += ids[b * N + i] != pad;
     }
     return 0;
+}
+
+/* After so many rounds: the mean bound, its standard error by the choice of sentences, and that by
+ * the choice of t, which the rounds of a sentence tell by what they differ in. */
+static void mean_bound(const Bits *sum, int rows, int rounds, double *mean, double *se,
+                       double *se_t)
+{
+    const double count = rows;
+    double all = 0, squares = 0, variance = 0;
+    for (int i = 0; i < rows; i++) {
+        const double of_t = sum->of_t[i] / rounds, bits = of_t + sum->rest[i];
+        all += bits, squares += bits * bits;
+        if (rounds > 1) variance += fmax(sum->squares[i] / rounds - of_t * of_t, 0) / (rounds - 1);
+    }
+    *mean = all / count;
+    *se = count > 1 ? sqrt(fmax(squares / count - *mean * *mean, 0) / (count - 1)) : 0;
+    *se_t = sqrt(variance) / count;
 }
 
 /* The bound of all lines of a text, those of one length together. */
 static int evaluate(Sampling *r, FILE *out, Error *err)
 {
+    enum { DRAWN = 16, ROUNDS = 4 }; /* t that a round draws, and the fewest rounds */
+    const double enough = 0.01;      /* of the mean: a standard error by the choice of t */
     const Config *c = &r->model.config;
     const int pad = !r->length_count, T = r->diffusion.T;
-    Bits sum = {0};
+    const int one_round = r->eval_steps || r->eval_all || T <= DRAWN * ROUNDS;
+    Bits sum = {.K = !one_round ? DRAWN : r->eval_steps && r->eval_steps < T ? r->eval_steps : T};
     Corpus text = {0};
     int status = -1, *order = NULL, *rows = NULL, *ids = NULL, end;
     real *noise = NULL;
+    double mean, se, se_t;
+    r->started = seconds();
     if (corpus_read(&text, r->eval, err) ||
         corpus_fill(&text, r->eval, &r->tokenizer, pad ? c->seq_len : c->max_positions, pad, err))
         goto done;
@@ -720,48 +763,58 @@ static int evaluate(Sampling *r, FILE *out, Error *err)
     if (!(order = checked_alloc(all, sizeof *order, err)) ||
         !(rows = checked_alloc(all + text.longest + 2, sizeof *rows, err)) ||
         !(ids = checked_alloc(positions, sizeof *ids, err)) ||
+        !(sum.of_t = checked_alloc(all, 3 * sizeof *sum.of_t, err)) ||
         !(noise = checked_alloc(positions, 2 * c->emb_dim * sizeof *noise, err)))
         goto done;
+    sum.squares = sum.of_t + all, sum.rest = sum.squares + all;
+    r->n = text.rows;
     for (int i = 0; i < text.rows; i++) rows[i] = i;
     sort_by_length(order, rows, text.rows, &text, rows + all);
-    for (int first = 0; first < text.rows; first = end) {
-        const int N = sentence_length(&text, order[first]), most = piece_of_batch(BATCH, N);
-        for (end = first + 1;
-             end < text.rows && end - first < most && sentence_length(&text, order[end]) == N;)
-            end++;
-        if (stop_signal()) {
-            fail(err, "stopped by a signal");
-            goto done;
+    do {
+        r->finished = 0;
+        for (int first = 0; first < text.rows; first = end) {
+            const int N = sentence_length(&text, order[first]), most = piece_of_batch(BATCH, N);
+            for (end = first + 1;
+                 end < text.rows && end - first < most && sentence_length(&text, order[end]) == N;)
+                end++;
+            if (add_bound(r, &sum, &text, order + first, end - first, N, ids, noise, err))
+                goto done;
         }
-        if (add_bound(r, &sum, &text, order + first, end - first, N, ids, noise, err)) goto done;
-    }
-    const double count = text.rows, mean = sum.all / count;
-    fprintf(out, "bound %.2f bits/sentence (se %.2f)\n", mean,
-            count > 1 ? sqrt(fmax(sum.squares / count - mean * mean, 0) / (count - 1)) : 0);
+        sum.round++;
+        mean_bound(&sum, text.rows, sum.round, &mean, &se, &se_t);
+    } while (!one_round && sum.round * DRAWN < T && (sum.round < ROUNDS || se_t > enough * mean));
+    end_progress(r);
+    const double count = text.rows, bits = mean * count;
+    for (int q = 0; q < 4; q++) sum.quartile[q] /= sum.round;
+    fprintf(out, "bound %.2f bits/sentence (se %.2f)\n", mean, se);
     fprintf(out,
             "  %.3f nats/token, %.3f bits/token (%.0f sentences, %.0f tokens with their ends)\n",
-            sum.all * log(2) / sum.tokens, sum.all / sum.tokens, count, sum.tokens);
+            bits * log(2) / sum.tokens, bits / sum.tokens, count, sum.tokens);
     fprintf(out,
             "  length %.3f + words %.3f: prior %.3f + diffusion by noise quartile %.3f %.3f %.3f "
             "%.3f + decoder %.3f bits/sentence"
             " (%d of %d steps)\n",
             sum.length / count, mean - sum.length / count, sum.prior / count,
             sum.quartile[0] / count, sum.quartile[1] / count, sum.quartile[2] / count,
-            sum.quartile[3] / count, sum.decoder / count,
-            r->eval_steps && r->eval_steps < T ? r->eval_steps : T, T);
+            sum.quartile[3] / count, sum.decoder / count, sum.K * sum.round, T);
+    if (!one_round)
+        fprintf(out,
+                "  these steps were drawn, until the bound's standard error by that was %.2f %%; "
+                "--eval-all takes all\n",
+                100 * se_t / mean);
     if (text.unknown)
         fprintf(out,
                 "  %.2f %% of the words are [UNK]; with these spelt out, byte by byte as the words "
                 "of the vocabulary: bound %.2f bits/sentence\n",
                 100.0 * text.unknown / text.words, mean + text.spelling / count);
-    status = fflush(out) || ferror(out)
-                 ? fail(err, "%s: cannot write", r->out ? r->out : "standard output")
-                 : 0;
+    status = flushed(r, out, err);
 done:
+    end_progress(r);
     free(noise);
     free(ids);
     free(rows);
     free(order);
+    free(sum.of_t);
     corpus_free(&text);
     return status;
 }
@@ -822,9 +875,7 @@ static int probe(Sampling *r, FILE *out, Error *err)
     fprintf(out, "]}\n");
     free(ids);
     free(noise);
-    return fflush(out) || ferror(out)
-               ? fail(err, "%s: cannot write", r->out ? r->out : "standard output")
-               : 0;
+    return flushed(r, out, err);
 }
 
 /* --nearest: the words whose embeddings point nearly where that of the given one does, by the
@@ -860,9 +911,7 @@ static int nearest(Sampling *r, FILE *out, Error *err)
         fprintf(out, "%6.3f  %s\n", most, word.failed ? "" : word.text);
         free(word.text);
     }
-    return fflush(out) || ferror(out)
-               ? fail(err, "%s: cannot write", r->out ? r->out : "standard output")
-               : 0;
+    return flushed(r, out, err);
 }
 
 static int info(const char *path, Error *err)
@@ -942,8 +991,12 @@ int main(int argc, char **argv)
          .excludes = "eta"},
         {"eval", OPT_TEXT, &run.eval,
          .help = "in place of sampling: the variational bound on this text; -: the standard input"},
-        {"eval-steps", OPT_INT, &run.eval_steps, .max = 100000,
-         .help = "of --eval: terms of the bound to draw for a sentence; 0: all", .needs = "eval"},
+        {"eval-steps", OPT_INT, &run.eval_steps, .min = 1, .max = 100000,
+         .help = "of --eval: terms of the bound to draw for a sentence",
+         .deflt = "as many as give a standard error of 1 %", .needs = "eval",
+         .excludes = "eval-all"},
+        {"eval-all", OPT_FLAG, &run.eval_all,
+         .help = "of --eval: take all terms of the bound, one for every t", .needs = "eval"},
         {"probe", OPT_TEXT, &run.probe,
          .help = "in place of sampling: what the network and the loss make of this sentence, as "
                  "JSON, to check a network rebuilt elsewhere by",

@@ -399,6 +399,16 @@ check "sampling that" ./sample $W/h.safetensors -n 3 --steps 5
 check "a single step" ./sample $W/a.safetensors -n 3 --steps 1 --show
 grep -q '^t    49 | ' $W/err && ok || bad "--steps 1 does not begin at the last step, where pure noise is"
 refuse 1 "sentence 1: the bound is not finite at step 49 of 50" ./sample $W/o.safetensors --eval $W/small-test.txt --steps 1
+# Of many t as many are drawn as the standard error asks for
+check "300 diffusion steps" ./train $SMALL --diffusion-steps 300 --steps 100 --out $W/t300.safetensors
+check "--eval-all" ./sample $W/t300.safetensors --eval $W/small-test.txt --eval-all
+grep -q '(300 of 300 steps)' $W/out && ok || bad "--eval-all does not take every t"
+all=$(sed -n 's/^bound \([0-9.]*\) .*/\1/p' $W/out)
+check "--eval of drawn t" ./sample $W/t300.safetensors --eval $W/small-test.txt
+awk -v all=$all '/^bound/ { off = $2 / all - 1 } / of 300 steps\)/ { sub(/.*\(/, ""); steps = $1 }
+    /standard error by that was/ { for (i = 1; i < NF; i++) if ($(i + 1) == "%;") se = $i }
+    END { exit !(se > 0 && se <= 1 && steps >= 64 && steps < 300 && off < 0.04 && off > -0.04) }' $W/out && ok ||
+    { bad "--eval does not draw t until the standard error is 1 %; with all t the bound is $all"; cat $W/out; }
 check "100,000 diffusion steps" ./train $SMALL --diffusion-steps 100000 --stop-at 1 --out $W/s.safetensors
 check "a long way to go" ./train $SMALL --steps 100000000 --stop-at 1 --log-interval 1 --out $W/s.safetensors
 grep -q ' [0-9]*h [0-5][0-9]m left' $W/err && ok || bad "the time left is not hours and minutes"
