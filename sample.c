@@ -31,7 +31,7 @@ typedef struct {
 } Guide; /* a classifier and what it is to say */
 
 typedef struct {
-    int n, first, seed, threads, show, show_probabilities, frames, info, variance, help,
+    int n, first, seed, threads, show, show_probabilities, frames, info, variance, help, version,
         clip_denoised, clamp_from, eval_steps, eval_all, go_on, allow_unk;
     double guide_scale, top_p, eta, strength, evidence_above, fps;
     const char *steps /* NULL: the default, which depends on the model */, *out, *prompt, *length,
@@ -1036,6 +1036,7 @@ int main(int argc, char **argv)
         {"threads", OPT_INT, &run.threads, .min = 1, .max = 1024,
          .help = "does not change the result"},
         {"help", OPT_FLAG, &run.help, .help = "print this"},
+        {"version", OPT_FLAG, &run.version, .help = "print the version"},
         {.name = NULL},
     };
     if (options_parse(options, argc, argv, &path, 1, &err) < 0) {
@@ -1050,6 +1051,7 @@ int main(int argc, char **argv)
         options_help(options, stdout);
         return fflush(stdout) || ferror(stdout) ? 1 : 0;
     }
+    if (run.version) return print_version(stdout);
     if (run.info) {
         const int status = info(path, &err);
         if (status) fprintf(stderr, "sample: %s\n", err.text);

@@ -32,6 +32,8 @@
 #pragma GCC diagnostic ignored "-Wunknown-pragmas"
 #endif
 
+#define TDIFF_VERSION "0.9"
+
 #ifdef TDIFF_DOUBLE
 typedef double real; /* the parity and gradient tests build the same sources in double precision */
 #else
@@ -547,6 +549,7 @@ void ignore_closed_pipes(void); /* writing to one fails and does not end the pro
 /* For main to call first: an instruction that the processor lacks gets a message, and a standard
  * stream that the program was started without will not be the next file that it opens. */
 void begin_program(void);
+int print_version(FILE *out); /* and how this program was built; 1: cannot write, else 0 */
 int on_terminal(FILE *f);
 int is_plain(FILE *f); /* no terminal, or one that is to have neither colours nor moving text */
 /* That a line of the terminal f can have without being broken, and its rows; 79, 24: unknown. */

@@ -447,6 +447,18 @@ void begin_program(void)
 #endif
 }
 
+int print_version(FILE *out)
+{
+#ifdef _OPENMP
+    const char *threads = "OpenMP";
+#else
+    const char *threads = "none";
+#endif
+    fprintf(out, "tdiff " TDIFF_VERSION " (arithmetic: %s, threads: %s)\n", arithmetic_class(),
+            threads);
+    return fflush(out) || ferror(out) ? 1 : 0;
+}
+
 double seconds(void)
 {
 #ifdef TDIFF_POSIX
@@ -899,8 +911,31 @@ void option_print(const Option *o, Buffer *out)
         buffer_print(out, "%d", *(int *)o->value);
 }
 
+/* The edit distance (Levenshtein): how many bytes are to be changed, added or dropped. */
+static int edit_distance(const char *a, const char *b)
+{
+    enum { MOST = 64 };
+    int row[MOST + 1];
+    const int n = (int)strlen(b);
+    if (n > MOST) return INT_MAX;
+    for (int j = 0; j <= n; j++) row[j] = j;
+    for (int i = 0; a[i]; i++) {
+        int diagonal = row[0];
+        row[0] = i + 1;
+        for (int j = 0; j < n; j++) {
+            int least = diagonal + (a[i] != b[j]);
+            if (row[j] + 1 < least) least = row[j] + 1;
+            if (row[j + 1] + 1 < least) least = row[j + 1] + 1;
+            diagonal = row[j + 1];
+            row[j + 1] = least;
+        }
+    }
+    return row[n];
+}
+
 static Option *option_find(Option *table, const char *name, size_t n)
 {
+    if (n == 1 && *name == 'h') name = "help", n = 4;
     for (Option *o = table; o->name; o++) {
         size_t i = 0;
         while (i < n && o->name[i] &&
@@ -915,6 +950,54 @@ int option_given(const Option *table, const void *value)
 {
     while (table->name && table->value != value) table++;
     return table->given;
+}
+
+/* An unknown option, arg without its value: what else it is called here, or the nearest name. */
+static int unknown_option(Option *table, const char *arg, Error *err)
+{
+    static const struct {
+        const char *theirs, *ours, *why;
+    } names[] = {
+        {"epochs", "steps", ": an epoch is the number of sentences / --batch steps"},
+        {"num-train-epochs", "steps", ": an epoch is the number of sentences / --batch steps"},
+        {"iters", "steps", ""},
+        {"max-iters", "steps", ""},
+        {"max-steps", "steps", ""},
+        {"learning-rate", "lr", ""},
+        {"batch-size", "batch", ""},
+        {"validation", "val", ""},
+        {"output", "out", ""},
+        {"num-layers", "layers", ""},
+        {"num-heads", "heads", ""},
+        {"d-model", "hidden", ""},
+        {"hidden-size", "hidden", ""},
+        {"dim", "hidden", ""},
+        {"block-size", "seq-len", ""},
+        {"max-length", "seq-len", ""},
+        {"temperature", "eta",
+         ": above 1, as with --top-p, sentences are likelier and less varied"},
+        {"top-k", "top-p", ""},
+        {"num-samples", "n", ""},
+        {"count", "n", ""},
+        {"max-length", "length", ""},
+        {"verbose", "show", ""},
+    };
+    const char *name = arg + strspn(arg, "-");
+    const Option *near = NULL;
+    int least = strlen(name) < 4 ? 2 : 3; /* bytes that differ, fewer than this */
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const Option *o = option_find(table, names[i].ours, strlen(names[i].ours));
+        if (o && strlen(name) == strlen(names[i].theirs) &&
+            edit_distance(name, names[i].theirs) == 0)
+            return fail(err, "unknown option %.80s; here it is %s%s%s; see --help", arg,
+                        o->name[1] ? "--" : "-", o->name, names[i].why);
+    }
+    for (const Option *o = table; o->name; o++) {
+        const int distance = o->help && o->name[1] ? edit_distance(name, o->name) : least;
+        if (distance < least) least = distance, near = o;
+    }
+    return near ? fail(err, "unknown option %.80s; did you mean --%s? See --help", arg, near->name)
+                : fail(err, "unknown option %.80s; see --help", arg);
 }
 
 static int is_given(const Option *table, const char *name, size_t n)
@@ -963,8 +1046,12 @@ int options_parse(Option *table, int argc, char **argv, const char **operand, in
         }
         size_t n = strcspn(name, "=");
         Option *o = option_find(table, name, n);
-        if (!o || (arg[1] != '-' && n != 1)) /* -name is not --name */
-            return fail(err, "unknown option %.*s; see --help", (int)(name - arg + (long)n), arg);
+        if (!o || (arg[1] != '-' && n != 1)) { /* -name is not --name */
+            char without_value[80];
+            snprintf(without_value, sizeof without_value, "%.*s", (int)(name - arg + (long)n), arg);
+            for (char *c = without_value; *c; c++) *c = *c == '_' ? '-' : *c;
+            return unknown_option(table, without_value, err);
+        }
         if (name[n] == '=') value = name + n + 1;
         if (value && o->kind == OPT_FLAG) return fail(err, "%s: a flag takes no value", arg);
         if (!value && o->kind != OPT_FLAG) { /* what looks like an option is not a value, but -1 is;
@@ -2006,28 +2093,6 @@ int tokenizer_unknown(const Tokenizer *t, const char *word)
     int ids[3];
     const long n = tokenizer_encode(t, word, strlen(word), ids, 3);
     return n == 3 && ids[1] == t->special[TOKEN_UNK];
-}
-
-/* The edit distance (Levenshtein): how many bytes are to be changed, added or dropped. */
-static int edit_distance(const char *a, const char *b)
-{
-    enum { MOST = 64 };
-    int row[MOST + 1];
-    const int n = (int)strlen(b);
-    if (n > MOST) return INT_MAX;
-    for (int j = 0; j <= n; j++) row[j] = j;
-    for (int i = 0; a[i]; i++) {
-        int diagonal = row[0];
-        row[0] = i + 1;
-        for (int j = 0; j < n; j++) {
-            int least = diagonal + (a[i] != b[j]);
-            if (row[j] + 1 < least) least = row[j] + 1;
-            if (row[j + 1] + 1 < least) least = row[j + 1] + 1;
-            diagonal = row[j + 1];
-            row[j + 1] = least;
-        }
-    }
-    return row[n];
 }
 
 void tokenizer_nearest(const Tokenizer *t, const char *word, Buffer *out)
@@ -3308,7 +3373,7 @@ int main(int argc, char **argv)
                                            NULL};
     enum { ENCODE, DECODE, SHOW, TRAIN };
     TokenizerOptions o = {.vocab_size = 10000, .min_frequency = 1};
-    int max_len = INT_MAX, help = 0, command = 0;
+    int max_len = INT_MAX, help = 0, version = 0, command = 0;
     const char *out = NULL, *operand[2] = {"", ""};
     Error err;
     Option table[] = {
@@ -3324,8 +3389,10 @@ int main(int argc, char **argv)
         {"max-len", OPT_INT, &max_len, .min = 2, .max = INT_MAX,
          .help = "encode: ids of a line at most, [CLS] and [SEP] among them", .deflt = "none"},
         {"help", OPT_FLAG, &help, .help = "print this and exit"},
+        {"version", OPT_FLAG, &version, .help = "print the version"},
         {.name = NULL}};
     int status = options_parse(table, argc, argv, operand, 2, &err);
+    if (status >= 0 && version) return print_version(stdout);
     if (status >= 0 && help) {
         puts("tokenizer train-KIND FILE   make a vocabulary from a text (-: the standard "
              "input); KIND is word, original, "

@@ -36,7 +36,7 @@ typedef struct {
     Config config;
     int recipe, steps, stop_at, batch, microbatch, warmup, schedule_sampler, seed, threads,
         log_interval, save_interval, pad, grow_vocab, init_pretrained, pretrained_embeddings,
-        freeze_embeddings, dry_run, overwrite, help;
+        freeze_embeddings, dry_run, overwrite, help, version;
     TokenizerOptions text;
     double save_minutes, progress_seconds, lr, weight_decay, dropout, ema_rate, clip;
     const char *val, *out, *resume, *init, *export, *classifier, *denoiser;
@@ -205,6 +205,7 @@ static Option *list_options(Settings *s, Error *err)
         {"overwrite", OPT_FLAG, &s->overwrite,
          .help = "begin anew where there is a checkpoint or log already", .excludes = "resume"},
         {"help", OPT_FLAG, &s->help, .help = "print this"},
+        {"version", OPT_FLAG, &s->version, .help = "print the version"},
         {.name = NULL},
     };
     Option *table =
@@ -1531,8 +1532,10 @@ int main(int argc, char **argv)
                         "--vocab-size and --min-frequency have no effect with --tokenizer "
                         "%.80s, which has its vocabulary already",
                         tokenizer);
-    if (operands < 0 || s->help) {
-        const int status = operands < 0 ? 2 : print_help(s, run.options);
+    if (operands < 0 || s->help || s->version) {
+        const int status = operands < 0 ? 2
+                           : s->help    ? print_help(s, run.options)
+                                        : print_version(stdout);
         if (operands < 0) fprintf(stderr, "train: %s\n", err.text);
         free(run.options);
         return end_ranks(status);

@@ -17,6 +17,19 @@ for program in train sample tokenizer; do
     refuse 2 "unknown option --wrong" ./$program --wrong 3
     refuse 2 "unknown option -x" ./$program -x
 done
+refuse 2 "unknown option --step; did you mean --steps? See --help" ./train --step=7
+refuse 2 "unknown option --promt; did you mean --prompt?" ./sample --promt x
+refuse 2 "unknown option --epochs; here it is --steps: an epoch is" ./train --epochs 3
+refuse 2 "unknown option --learning-rate; here it is --lr;" ./train --learning_rate 3
+refuse 2 "unknown option --temperature; here it is --eta: above 1" ./sample --temperature 1
+refuse 2 "unknown option --zzzzzz; see --help" ./sample --zzzzzz
+for program in train sample tokenizer; do
+    check "$program -h" ./$program -h
+    cp $W/out $W/help
+    check "$program --version" ./$program --version
+    grep -q '^tdiff [0-9.]* (arithmetic: [a-z]*, threads: .*)$' $W/out && [ "$(wc -l <$W/out)" -eq 1 ] && ok || bad "$program --version"
+    ./$program --help | cmp -s - $W/help && ok || bad "$program -h is not --help"
+done
 refuse 2 "--steps needs a value" ./train --steps
 refuse 2 "-n: '12x' is no whole number from 1" ./sample -n 12x
 refuse 2 "'1.5' is no whole number" ./train --batch 1.5
