@@ -947,37 +947,39 @@ int main(int argc, char **argv)
     Error err;
     defaults(&run);
     Option options[] = {
-        {"n", OPT_INT, &run.n, .min = 1, .max = 1e8, .help = "sentences to draw",
+        {"n", OPT_INT, &run.n, .everyday = 1, .min = 1, .max = 1e8, .help = "sentences to draw",
          .excludes = "eval"},
         {"first", OPT_INT, &run.first, .max = 1e9,
          .help = "the number of the first one: several runs can share the sentences of a seed",
          .excludes = "eval"},
-        {"steps", OPT_TEXT, &run.steps,
-         .help = "diffusion steps to take: N of those trained, a,b,c for sections, or ddimN",
+        {"steps", OPT_TEXT, &run.steps, .what = "STEPS", .everyday = 1,
+         .help = "steps from noise to text, fewer are faster: N of those trained, a,b,c for "
+                 "sections, or ddimN",
          .deflt = "50, if it has as many; all with --eval"},
-        {"seed", OPT_INT, &run.seed, .max = INT32_MAX, .help = "of the noise"},
-        {"prompt", OPT_TEXT, &run.prompt,
+        {"seed", OPT_INT, &run.seed, .everyday = 1, .max = INT32_MAX,
+         .help = "of the noise: the same seed gives the same sentences"},
+        {"prompt", OPT_TEXT, &run.prompt, .what = "SENTENCE", .everyday = 1,
          .help = "keep the words of this sentence and fill in its [MASK]s",
          .excludes = "edit eval"},
-        {"continue", OPT_FLAG, &run.go_on,
+        {"continue", OPT_FLAG, &run.go_on, .everyday = 1,
          .help = "the sentences go on behind the --prompt, as long as those of the training text",
          .needs = "prompt"},
-        {"length", OPT_TEXT, &run.length,
+        {"length", OPT_TEXT, &run.length, .what = "N-M", .everyday = 1,
          .help = "N or N-M: of the sentences, in words and punctuation marks",
          .deflt = "as in the training text", .excludes = "edit eval"},
-        {"edit", OPT_TEXT, &run.edit,
+        {"edit", OPT_TEXT, &run.edit, .what = "SENTENCE", .everyday = 1,
          .help = "begin with this sentence, made noisy, in place of noise", .excludes = "eval"},
-        {"strength", OPT_REAL, &run.strength, .min = 0.001, .max = 1,
+        {"strength", OPT_REAL, &run.strength, .everyday = 1, .min = 0.001, .max = 1,
          .help = "of --edit: the share of the steps to take; 1 keeps nothing", .needs = "edit"},
-        {"guide", OPT_TEXT, run.guide, .times = GUIDES,
+        {"guide", OPT_TEXT, run.guide, .what = "FILE", .everyday = 1, .times = GUIDES,
          .help = "sentences that this classifier gives the --label; may be given repeatedly",
          .excludes = "eta eval"},
-        {"label", OPT_TEXT, run.label, .times = GUIDES, .help = "of --guide, one for each",
-         .needs = "guide"},
+        {"label", OPT_TEXT, run.label, .what = "LABEL", .everyday = 1, .times = GUIDES,
+         .help = "of --guide, one for each", .needs = "guide"},
         {"guide-scale", OPT_REAL, &run.guide_scale, .max = 1e6,
          .help = "of --guide: how strongly the labels are asked for; 0: not at all",
          .needs = "guide"},
-        {"eta", OPT_REAL, &run.eta, .max = 1000,
+        {"eta", OPT_REAL, &run.eta, .everyday = 1, .max = 1000,
          .help = "noise of a step: 0: none (DDIM), 1: DDPM's, 2 to 3: fewer errors, less varied",
          .deflt = "DDPM's steps", .excludes = "eval"},
         {"top-p", OPT_REAL, &run.top_p, .max = 100,
@@ -989,21 +991,22 @@ int main(int argc, char **argv)
         {"clip-denoised", OPT_FLAG, &run.clip_denoised, .help = "clip x_start to [-1, 1]"},
         {"variance", OPT_CHOICE, &run.variance, .choices = variances, .help = "of a step back",
          .excludes = "eta"},
-        {"eval", OPT_TEXT, &run.eval,
-         .help = "in place of sampling: the variational bound on this text; -: the standard input"},
+        {"eval", OPT_TEXT, &run.eval, .what = "FILE", .everyday = 1,
+         .help = "in place of sampling: how probable the sentences of this file are, at least (the "
+                 "variational bound); -: the standard input"},
         {"eval-steps", OPT_INT, &run.eval_steps, .min = 1, .max = 100000,
          .help = "of --eval: terms of the bound to draw for a sentence",
          .deflt = "as many as give a standard error of 1 %", .needs = "eval",
          .excludes = "eval-all"},
         {"eval-all", OPT_FLAG, &run.eval_all,
          .help = "of --eval: take all terms of the bound, one for every t", .needs = "eval"},
-        {"probe", OPT_TEXT, &run.probe,
+        {"probe", OPT_TEXT, &run.probe, .what = "SENTENCE",
          .help = "in place of sampling: what the network and the loss make of this sentence, as "
                  "JSON, to check a network rebuilt elsewhere by",
          .excludes =
              "n first steps prompt length edit guide eta top-p clamp-from clip-denoised variance "
              "eval evidence-above allow-unk show"},
-        {"nearest", OPT_TEXT, &run.nearest,
+        {"nearest", OPT_TEXT, &run.nearest, .what = "WORD",
          .help = "in place of sampling: the words whose embeddings are nearest to this one's, by "
                  "cosine",
          .excludes =
@@ -1018,7 +1021,7 @@ int main(int argc, char **argv)
         {"allow-unk", OPT_FLAG, &run.allow_unk,
          .help = "sentences may have [UNK], which stands for words outside the vocabulary",
          .excludes = "eval"},
-        {"show", OPT_FLAG, &run.show,
+        {"show", OPT_FLAG, &run.show, .everyday = 1,
          .help = "show the sentences while they come out of the noise; with --edit first how that "
                  "one dissolves. On a terminal they move, elsewhere they are lines on stderr",
          .excludes = "eval"},
@@ -1029,14 +1032,14 @@ int main(int argc, char **argv)
         {"frames", OPT_INT, &run.frames, .min = 1, .max = 1e6,
          .help = "of --show: states to print, evenly, at most one more",
          .deflt = "16; 60 on a terminal", .needs = "show"},
-        {"fps", OPT_REAL, &run.fps, .min = 0.01, .max = 1000,
+        {"fps", OPT_REAL, &run.fps, .everyday = 1, .min = 0.01, .max = 1000,
          .help = "of --show on a terminal: states a second", .needs = "show"},
-        {"out", OPT_TEXT, &run.out, .help = "write the sentences to this file",
-         .deflt = "standard output"},
+        {"out", OPT_TEXT, &run.out, .what = "FILE", .everyday = 1,
+         .help = "write the sentences to this file", .deflt = "standard output"},
         {"threads", OPT_INT, &run.threads, .min = 1, .max = 1024,
          .help = "does not change the result"},
-        {"help", OPT_FLAG, &run.help, .help = "print this"},
-        {"version", OPT_FLAG, &run.version, .help = "print the version"},
+        {"help", OPT_FLAG, &run.help, .everyday = 1, .help = "print this"},
+        {"version", OPT_FLAG, &run.version, .everyday = 1, .help = "print the version"},
         {.name = NULL},
     };
     if (options_parse(options, argc, argv, &path, 1, &err) < 0) {
@@ -1046,9 +1049,11 @@ int main(int argc, char **argv)
     if (run.help) {
         defaults(&run);
         printf("usage: ./sample [options] [CHECKPOINT]\n"
-               "Draws sentences from CHECKPOINT (default simple.safetensors), one a line on "
-               "stdout.\n\n");
-        options_help(options, stdout);
+               "Draws sentences from CHECKPOINT (default simple.safetensors), one a line on\n"
+               "stdout.\n\n"
+               "  ./sample mine.safetensors -n 3 --show         watch three come out of noise\n"
+               "  ./sample -n 3 --prompt \"the [MASK] onion is [MASK].\"        fill in words\n\n");
+        options_help(options, !strcmp(path, "all"), stdout);
         return fflush(stdout) || ferror(stdout) ? 1 : 0;
     }
     if (run.version) return print_version(stdout);

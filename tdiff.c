@@ -2939,17 +2939,17 @@ void config_defaults(Config *c)
 void config_options(Option out[CONFIG_OPTIONS], Config *c)
 {
     const Option options[CONFIG_OPTIONS] = {
-        {"seq-len", OPT_INT, &c->seq_len, .min = 3, .max = 4096,
+        {"seq-len", OPT_INT, &c->seq_len, .everyday = 1, .min = 3, .max = 4096,
          .help = "positions of a sentence at most, [CLS] and [SEP] included: the rest is cut",
          .result = 1},
         {"max-positions", OPT_INT, &c->max_positions, .min = 3, .max = 65536,
          .help = "rows of position_embeddings", .deflt = "the longest sentence", .result = 1},
         {"emb-dim", OPT_INT, &c->emb_dim, .min = 1, .max = 8192, .help = "embedding dimension D",
          .result = 1},
-        {"hidden", OPT_INT, &c->hidden, .min = 1, .max = 16384, .help = "model width C",
-         .result = 1},
-        {"layers", OPT_INT, &c->layers, .min = 1, .max = 256, .help = "transformer layers L",
-         .result = 1},
+        {"hidden", OPT_INT, &c->hidden, .everyday = 1, .min = 1, .max = 16384,
+         .help = "width of the network, C: wider learns more, and is slower", .result = 1},
+        {"layers", OPT_INT, &c->layers, .everyday = 1, .min = 1, .max = 256,
+         .help = "layers of the network, L: more learn more, and are slower", .result = 1},
         {"heads", OPT_INT, &c->heads, .min = 1, .max = 256,
          .help = "attention heads H; hidden must be a multiple", .result = 1},
         {"ffn", OPT_INT, &c->ffn, .min = 1, .max = 65536, .help = "feed-forward width F",

@@ -736,6 +736,8 @@ struct Option {
     const char *deflt;          /* what --help shows as the default; NULL: *value */
     const char *needs;          /* NULL, or the option without which it has no effect */
     const char *excludes;       /* NULL, "*", or "a b": options beside which it has none */
+    const char *what;           /* what --help calls the value; NULL: INT, REAL, TEXT or NAME */
+    int everyday;               /* --help has it, others are for --help all */
     int result;                 /* determines the result: goes into the checkpoint */
     int given;                  /* how often: set by the parser */
 };
@@ -745,8 +747,8 @@ void option_print(const Option *o, Buffer *out);         /* as option_set reads 
  * options. text points into argv. Returns the number of operands. */
 int options_parse(Option *table, int argc, char **argv, const char **operand, int max_operands,
                   Error *err);
-int option_given(const Option *table, const void *value); /* how often that with this value was */
-void options_help(const Option *table, FILE *out);
+int option_given(const Option *table, const void *value);   /* how often that with this value was */
+void options_help(const Option *table, int all, FILE *out); /* within 79 columns */
 
 /* ==== 13. the checkpoint, in tdiff.c ========================================================= */
 

@@ -1066,30 +1066,58 @@ int options_parse(Option *table, int argc, char **argv, const char **operand, in
     return check_options(table, err) ? -1 : operands;
 }
 
-void options_help(const Option *table, FILE *out)
+/* Prints words behind column `at`, in lines that begin at column `from` and end at 79. */
+static void print_wrapped(const char *text, int at, int from, FILE *out)
+{
+    for (size_t n; *text; text += n + (text[n] == ' ')) {
+        n = strcspn(text, " ");
+        if (at + 1 + (int)n > 79)
+            at = fprintf(out, "\n%*s", from, "") - 1;
+        else if (at > from)
+            at += fprintf(out, " ");
+        at += fprintf(out, "%.*s", (int)n, text);
+    }
+    fputc('\n', out);
+}
+
+static void print_option(const Option *o, FILE *out)
 {
     static const char *const type[] = {"INT", "REAL", "TEXT", "",
                                        "NAME"}; /* in the order of OptionKind */
-    for (const Option *o = table; o->name; o++) {
-        Buffer value = {0};
-        if (!o->help) continue;
-        int width = fprintf(out, "  %s%s %s", o->name[1] ? "--" : "-", o->name, type[o->kind]);
-        fprintf(out, "%*s  %s", width < 28 ? 28 - width : 0, "", o->help);
-        for (int i = 0; o->kind == OPT_CHOICE && o->choices[i]; i++)
-            fprintf(out, "%s%s", i ? ", " : ": ", o->choices[i]);
-        if (o->deflt)
-            buffer_print(&value, "%s", o->deflt);
-        else if (o->kind != OPT_FLAG)
-            option_print(o, &value);
-        if (value.length) fprintf(out, " (default %s)", value.text);
-        if (o->needs) fprintf(out, " (needs --%s)", o->needs);
-        if (o->excludes && *o->excludes == '*')
-            fprintf(out, " (takes no other option)");
-        else if (o->excludes)
-            fprintf(out, " (not with: %s)", o->excludes);
-        fputc('\n', out);
-        free(value.text);
-    }
+    enum { COLUMN = 26 };
+    Buffer text = {0}, value = {0};
+    buffer_print(&text, "%s", o->help);
+    for (int i = 0; o->kind == OPT_CHOICE && o->choices[i]; i++)
+        buffer_print(&text, "%s%s", i ? ", " : ": ", o->choices[i]);
+    if (o->deflt)
+        buffer_print(&value, "%s", o->deflt);
+    else if (o->kind != OPT_FLAG)
+        option_print(o, &value);
+    if (value.length) buffer_print(&text, " (default %s)", value.text);
+    free(value.text);
+    if (o->needs) buffer_print(&text, " (needs --%s)", o->needs);
+    if (o->excludes && *o->excludes == '*')
+        buffer_print(&text, " (takes no other option)");
+    else if (o->excludes)
+        buffer_print(&text, " (not with: %s)", o->excludes);
+    const int width = fprintf(out, "  %s%s %s ", o->name[1] ? "--" : "-", o->name,
+                              o->what ? o->what : type[o->kind]);
+    fprintf(out, "%*s", width < COLUMN ? COLUMN - width : 0, "");
+    print_wrapped(text.failed ? o->help : text.text, width < COLUMN ? COLUMN : width, COLUMN, out);
+    free(text.text);
+}
+
+void options_help(const Option *table, int all, FILE *out)
+{
+    int others = 0;
+    for (const Option *o = table; o->name; o++) others += o->help && !o->everyday;
+    fprintf(out, others ? "Everyday options:\n" : "Options:\n");
+    for (const Option *o = table; o->name; o++)
+        if (o->help && o->everyday) print_option(o, out);
+    if (others) fprintf(out, all ? "\nMore options:\n" : "\n--help all lists all options.\n");
+    for (const Option *o = table; o->name && all; o++)
+        if (o->help && !o->everyday) print_option(o, out);
+    fprintf(out, "\nExit codes: 0 done, 1 failed, 2 wrong command line, 128 + N after signal N.\n");
 }
 
 /* ==== TOKENIZERS ===============================================================================
@@ -3377,35 +3405,34 @@ int main(int argc, char **argv)
     const char *out = NULL, *operand[2] = {"", ""};
     Error err;
     Option table[] = {
-        {"vocab-size", OPT_INT, &o.vocab_size, .min = 6, .max = 1000000,
+        {"vocab-size", OPT_INT, &o.vocab_size, .everyday = 1, .min = 6, .max = 1000000,
          .help = "train: tokens at most, all in all", .deflt = "10000"},
-        {"min-frequency", OPT_INT, &o.min_frequency, .min = 1, .max = 1000000,
+        {"min-frequency", OPT_INT, &o.min_frequency, .everyday = 1, .min = 1, .max = 1000000,
          .help = "train: rarer words are [UNK], rarer pairs are not merged", .deflt = "1"},
-        {"keep-case", OPT_FLAG, &o.keep_case,
+        {"keep-case", OPT_FLAG, &o.keep_case, .everyday = 1,
          .help = "train-word: capital letters stay as they are"},
-        {"keep-accents", OPT_FLAG, &o.keep_accents, .help = "train-word: accents stay as they are"},
-        {"out", OPT_TEXT, &out, .help = "train: the file to write",
+        {"keep-accents", OPT_FLAG, &o.keep_accents, .everyday = 1,
+         .help = "train-word: accents stay as they are"},
+        {"out", OPT_TEXT, &out, .what = "FILE", .everyday = 1, .help = "train: the file to write",
          .deflt = "FILE's name with .json, here"},
-        {"max-len", OPT_INT, &max_len, .min = 2, .max = INT_MAX,
+        {"max-len", OPT_INT, &max_len, .everyday = 1, .min = 2, .max = INT_MAX,
          .help = "encode: ids of a line at most, [CLS] and [SEP] among them", .deflt = "none"},
-        {"help", OPT_FLAG, &help, .help = "print this and exit"},
-        {"version", OPT_FLAG, &version, .help = "print the version"},
+        {"help", OPT_FLAG, &help, .everyday = 1, .help = "print this and exit"},
+        {"version", OPT_FLAG, &version, .everyday = 1, .help = "print the version"},
         {.name = NULL}};
     int status = options_parse(table, argc, argv, operand, 2, &err);
     if (status >= 0 && version) return print_version(stdout);
     if (status >= 0 && help) {
-        puts("tokenizer train-KIND FILE   make a vocabulary from a text (-: the standard "
-             "input); KIND is word, original, "
-             "bpe or char\n"
-             "                            (the original's word-level and byte-level are original "
-             "and bpe)\n"
-             "tokenizer encode T          lines of text to lines of ids (standard input to "
-             "output)\n"
+        puts("tokenizer train-KIND FILE   make a vocabulary from a text (-: the standard\n"
+             "                            input); KIND is word, original, bpe or char\n"
+             "tokenizer encode T          lines of text to lines of ids, standard input to\n"
+             "                            standard output\n"
              "tokenizer decode T          lines of ids to lines of text\n"
              "tokenizer show T            what it is: kind, size, first and last tokens\n"
-             "T is a tokenizer.json, a checkpoint, BERT's vocab.txt, or a folder with GPT-2's "
-             "vocab.json and merges.txt");
-        options_help(table, stdout);
+             "T is a tokenizer.json, a checkpoint, BERT's vocab.txt, or a folder with GPT-2's\n"
+             "vocab.json and merges.txt. (The original's word-level and byte-level are\n"
+             "original and bpe.)\n");
+        options_help(table, 1, stdout);
         return fflush(stdout) || ferror(stdout);
     }
     while (commands[command] && strcmp(commands[command], operand[0])) command++;

@@ -101,26 +101,27 @@ static Option *list_options(Settings *s, Error *err)
         {"recipe", OPT_CHOICE, &s->recipe, .choices = recipe_names, .excludes = "classifier",
          .help = "the defaults of predict, self-conditioning, emb-norm and pad",
          .deflt = "best; templates for the default corpus"},
-        {"val", OPT_TEXT, &s->val, .excludes = "classifier",
+        {"val", OPT_TEXT, &s->val, .what = "FILE", .everyday = 1, .excludes = "classifier",
          .help = "held-out sentences to measure the loss on",
          .deflt = "data/simple-test.txt for the default corpus; those of the run resumed",
          .result = 1},
-        {"classifier", OPT_TEXT, &s->classifier,
+        {"classifier", OPT_TEXT, &s->classifier, .what = "FILE", .everyday = 1,
          .help = "train a classifier for ./sample --guide on this file: a sentence, a TAB and a "
                  "label a line",
          .needs = "denoiser"},
-        {"denoiser", OPT_TEXT, &s->denoiser,
+        {"denoiser", OPT_TEXT, &s->denoiser, .what = "FILE", .everyday = 1,
          .help = "of --classifier: the checkpoint whose samples it is to guide",
          .needs = "classifier"},
-        {"out", OPT_TEXT, &s->out, .help = "the checkpoint to write; the log goes beside it",
+        {"out", OPT_TEXT, &s->out, .what = "FILE", .everyday = 1,
+         .help = "the checkpoint to write; the log goes beside it",
          .deflt = "NAME.safetensors, NAME.clf.safetensors with --classifier, or the one resumed"},
-        {"steps", OPT_INT, &s->steps, .min = 1, .max = 1e8,
+        {"steps", OPT_INT, &s->steps, .everyday = 1, .min = 1, .max = 1e8,
          .help = "training steps in all; the learning rate falls to 0 over them",
          .deflt = "4000; 1000 with --classifier", .result = 1},
         {"stop-at", OPT_INT, &s->stop_at, .min = 1, .max = 1e8,
          .help = "save and stop after this step", .deflt = "steps"},
-        {"batch", OPT_INT, &s->batch, .min = 1, .max = 65536, .help = "sentences a step",
-         .result = 1},
+        {"batch", OPT_INT, &s->batch, .everyday = 1, .min = 1, .max = 65536,
+         .help = "sentences a step", .result = 1},
         {"microbatch", OPT_INT, &s->microbatch, .max = 65536,
          .help = "sentences to compute at a time; fewer need less memory, and give the same but "
                  "for rounding and dropout",
@@ -128,10 +129,10 @@ static Option *list_options(Settings *s, Error *err)
         {"pad", OPT_CHOICE, &s->pad, .choices = off_on,
          .help = "fill every sentence up to the longest, and let the network say where it ends",
          .excludes = "classifier", .result = 1},
-        {"tokenizer", OPT_TEXT, &s->text.tokenizer,
+        {"tokenizer", OPT_TEXT, &s->text.tokenizer, .what = "KIND", .everyday = 1,
          .help = "word, bpe, char, original, wordpiece:VOCAB.txt, or FILE.json: what a token is",
          .deflt = "word", .excludes = "classifier resume"},
-        {"keep-case", OPT_FLAG, &s->text.keep_case,
+        {"keep-case", OPT_FLAG, &s->text.keep_case, .everyday = 1,
          .help = "of the tokenizer word: capital letters stay as they are",
          .excludes = "classifier resume"},
         {"keep-accents", OPT_FLAG, &s->text.keep_accents,
@@ -143,7 +144,8 @@ static Option *list_options(Settings *s, Error *err)
         {"min-frequency", OPT_INT, &s->text.min_frequency, .min = 1, .max = 1e8,
          .help = "words that occur less often are [UNK], pairs of bpe stay two",
          .excludes = "classifier", .result = 1},
-        {"lr", OPT_REAL, &s->lr, .min = 1e-9, .max = 10, .help = "learning rate of AdamW",
+        {"lr", OPT_REAL, &s->lr, .everyday = 1, .min = 1e-9, .max = 10,
+         .help = "learning rate of AdamW: how far a step moves the weights",
          .deflt = "0.002; 0.0005 with --classifier", .result = 1},
         {"warmup", OPT_INT, &s->warmup, .max = 1e8,
          .help = "steps over which the learning rate rises", .result = 1},
@@ -159,7 +161,8 @@ static Option *list_options(Settings *s, Error *err)
          .result = 1},
         {"clip", OPT_REAL, &s->clip, .max = 1e9,
          .help = "largest norm of the gradient; 0: no limit", .result = 1},
-        {"seed", OPT_INT, &s->seed, .max = INT32_MAX, .help = "of everything random", .result = 1},
+        {"seed", OPT_INT, &s->seed, .everyday = 1, .max = INT32_MAX,
+         .help = "of everything random: the same seed gives the same model", .result = 1},
         /* no help: in the checkpoint only */
         {"text", OPT_TEXT, &s->text_path, .result = 1},
         {"text-bytes", OPT_REAL, &s->text_bytes, .max = 1e18, .result = 1},
@@ -168,7 +171,7 @@ static Option *list_options(Settings *s, Error *err)
         {"denoiser-is", OPT_TEXT, &s->denoiser_is, .result = 1},
         {"earlier-steps", OPT_TEXT, &s->earlier_steps, .result = 1},
         {"arithmetic", OPT_TEXT, &s->arithmetic, .result = 1},
-        {"threads", OPT_INT, &s->threads, .min = 1, .max = 1024,
+        {"threads", OPT_INT, &s->threads, .everyday = 1, .min = 1, .max = 1024,
          .help = "does not change the result"},
         {"log-interval", OPT_INT, &s->log_interval, .min = 1, .max = 1e8,
          .help = "steps between lines of the log"},
@@ -178,13 +181,13 @@ static Option *list_options(Settings *s, Error *err)
          .help = "steps between checkpoints"},
         {"save-minutes", OPT_REAL, &s->save_minutes, .min = 0.001, .max = 1e6,
          .help = "minutes between checkpoints, if those steps take longer"},
-        {"dry-run", OPT_FLAG, &s->dry_run,
+        {"dry-run", OPT_FLAG, &s->dry_run, .everyday = 1,
          .help =
              "say what memory and time the run would take, after five steps, and write nothing"},
-        {"resume", OPT_TEXT, &s->resume,
+        {"resume", OPT_TEXT, &s->resume, .what = "FILE", .everyday = 1,
          .help = "go on with this checkpoint; options that determine the result must agree, but "
                  "--steps may change"},
-        {"init", OPT_TEXT, &s->init,
+        {"init", OPT_TEXT, &s->init, .what = "FILE", .everyday = 1,
          .help = "begin with the weights of this checkpoint, or of a safetensors file with the "
                  "names of the original; shape and vocabulary are its own",
          .excludes = "resume classifier", .result = 1},
@@ -198,14 +201,14 @@ static Option *list_options(Settings *s, Error *err)
          .needs = "init"},
         {"freeze-embeddings", OPT_FLAG, &s->freeze_embeddings, .excludes = "classifier",
          .help = "leave the embeddings of words and positions as they are", .result = 1},
-        {"export", OPT_TEXT, &s->export,
+        {"export", OPT_TEXT, &s->export, .what = "FILE",
          .help = "copy this checkpoint, without what only --resume needs, into the file that is "
                  "named behind it",
          .excludes = "*"},
-        {"overwrite", OPT_FLAG, &s->overwrite,
+        {"overwrite", OPT_FLAG, &s->overwrite, .everyday = 1,
          .help = "begin anew where there is a checkpoint or log already", .excludes = "resume"},
-        {"help", OPT_FLAG, &s->help, .help = "print this"},
-        {"version", OPT_FLAG, &s->version, .help = "print the version"},
+        {"help", OPT_FLAG, &s->help, .everyday = 1, .help = "print this"},
+        {"version", OPT_FLAG, &s->version, .everyday = 1, .help = "print the version"},
         {.name = NULL},
     };
     Option *table =
@@ -1488,17 +1491,18 @@ static int export_checkpoint(const char *from, const char *to, Error *err)
     return status;
 }
 
-static int print_help(Settings *s, const Option *options)
+static int print_help(Settings *s, const Option *options, int all)
 {
     defaults(s);
     printf("usage: ./train [options] [CORPUS]\n"
            "       ./train --classifier LABELED --denoiser CHECKPOINT [options]\n"
            "       ./train --export CHECKPOINT FILE\n"
-           "Trains on CORPUS (default data/simple-train.txt; -: the standard input), one sentence\n"
-           "a line, and writes NAME.safetensors, NAME being CORPUS without folder, -train.txt and "
-           ".txt. Then:\n"
-           "./sample NAME.safetensors\n\n");
-    options_help(options, stdout);
+           "Trains on CORPUS (default data/simple-train.txt; -: the standard input), one\n"
+           "sentence a line, and writes NAME.safetensors, NAME being CORPUS without folder,\n"
+           "-train.txt and .txt. Then: ./sample NAME.safetensors\n\n"
+           "  ./train mine.txt --val held-out.txt       learn your own sentences\n"
+           "  ./train --resume mine.safetensors         go on after Ctrl-C\n\n");
+    options_help(options, all, stdout);
     return fflush(stdout) || ferror(stdout) ? 1 : 0;
 }
 
@@ -1534,7 +1538,7 @@ int main(int argc, char **argv)
                         tokenizer);
     if (operands < 0 || s->help || s->version) {
         const int status = operands < 0 ? 2
-                           : s->help    ? print_help(s, run.options)
+                           : s->help    ? print_help(s, run.options, path && !strcmp(path, "all"))
                                         : print_version(stdout);
         if (operands < 0) fprintf(stderr, "train: %s\n", err.text);
         free(run.options);

@@ -29,6 +29,9 @@ for program in train sample tokenizer; do
     check "$program --version" ./$program --version
     grep -q '^tdiff [0-9.]* (arithmetic: [a-z]*, threads: .*)$' $W/out && [ "$(wc -l <$W/out)" -eq 1 ] && ok || bad "$program --version"
     ./$program --help | cmp -s - $W/help && ok || bad "$program -h is not --help"
+    ./$program --help all >$W/all-help
+    awk 'length > 79 { exit 1 }' $W/all-help && ok || bad "$program --help is wider than 79 columns"
+    [ $program = tokenizer ] || { [ $(wc -l <$W/help) -lt $(wc -l <$W/all-help) ] && ok || bad "$program --help has all options"; }
 done
 refuse 2 "--steps needs a value" ./train --steps
 refuse 2 "-n: '12x' is no whole number from 1" ./sample -n 12x
@@ -52,20 +55,22 @@ refuse 1 "cannot have 20 steps: at t = 19 nothing is left of x_start" ./train $S
     --out $W/no.safetensors --diffusion-steps 20 --noise-schedule linear
 
 # What --help says of options that need or exclude each other is what happens: a table drives both.
+# helped PROGRAM: all of --help, an option a line
+helped() { ./$1 --help all | awk '/^                    / { sub(/^ +/, " "); line = line $0; next } { print line; line = $0 } END { print line }'; }
 # with PROGRAM OPTION: the option with some value that it takes
 with() {
-    ./$1 --help | awk -v name=$2 '$1 == "--" name || $1 == "-" name {
-        value = $2 == "INT" ? 7 : $2 == "REAL" ? 0.5 : $2 == "TEXT" ? "x" : ""
+    helped $1 | awk -v name=$2 '$1 == "--" name || $1 == "-" name {
+        value = $2 == "INT" ? 7 : $2 == "REAL" ? 0.5 : $2 ~ /^(TEXT|FILE|SENTENCE|WORD|KIND|LABEL|STEPS|N-M)$/ ? "x" : ""
         if ($2 == "NAME") { sub(/.*\(default /, ""); sub(/[); ].*/, ""); value = $0 }
         print (length(name) > 1 ? "--" : "-") name, value
     }'
 }
 for program in train sample; do
-    ./$program --help | sed -n 's/^  -*\([a-z-]*\) .*(needs --\([a-z-]*\)).*/\1 \2/p' >$W/needs
+    helped $program | sed -n 's/^  -*\([a-z-]*\) .*(needs --\([a-z-]*\)).*/\1 \2/p' >$W/needs
     while read -r name needed; do
         refuse 2 "$name needs --$needed" ./$program $(with $program $name)
     done <$W/needs
-    ./$program --help | sed -n 's/^  -*\([a-z-]*\) .*(not with: \([a-z -]*\)).*/\1 \2/p' >$W/excludes
+    helped $program | sed -n 's/^  -*\([a-z-]*\) .*(not with: \([a-z -]*\)).*/\1 \2/p' >$W/excludes
     while read -r name others; do
         for other in $others; do
             needed=$(sed -n "s/^$other //p" $W/needs)
