@@ -36,7 +36,7 @@ typedef struct {
     Config config;
     int recipe, steps, stop_at, batch, microbatch, warmup, schedule_sampler, seed, threads,
         log_interval, save_interval, pad, grow_vocab, init_pretrained, pretrained_embeddings,
-        freeze_embeddings, dry_run, overwrite, help, version;
+        freeze_embeddings, dry_run, overwrite, help, version, preview;
     TokenizerOptions text;
     double save_minutes, progress_seconds, lr, weight_decay, dropout, ema_rate, clip;
     const char *val, *out, *resume, *init, *export, *classifier, *denoiser;
@@ -177,6 +177,9 @@ static Option *list_options(Settings *s, Error *err)
          .help = "steps between lines of the log"},
         {"progress-seconds", OPT_REAL, &s->progress_seconds, .min = 0.01, .max = 1e6,
          .help = "between lines of progress on a terminal, of which every tenth stays"},
+        {"preview", OPT_INT, &s->preview, .max = 1e8,
+         .help = "steps between samples of the model as it is then, on a terminal; 0: none",
+         .deflt = "a tenth of --steps, for at most 2 % of the time", .excludes = "classifier"},
         {"save-interval", OPT_INT, &s->save_interval, .min = 1, .max = 1e8,
          .help = "steps between checkpoints"},
         {"save-minutes", OPT_REAL, &s->save_minutes, .min = 0.001, .max = 1e6,
@@ -301,6 +304,7 @@ typedef struct {
     char fingerprint[3][20]; /* of the corpus, of the held-out text, of the denoiser */
     Log log;
     Told told;
+    int previewed;   /* positions of the sentences of a preview */
     int done, saved; /* steps: taken, and those that the checkpoint has */
 } Training;
 
@@ -570,6 +574,83 @@ static void tell(Training *r, const Sums *now, double elapsed, int steps_run)
     told->at = elapsed;
 }
 
+enum { PREVIEWED = 3, PREVIEW_STEPS = 20 };
+
+static void preview_noise(void *context, real *out, int t)
+{
+    const Training *r = context;
+    const size_t n = (size_t)r->previewed * PREVIEWED * r->s.config.emb_dim;
+    rng_gaussian(out, n, rng_key((uint64_t)r->s.seed, RNG_SAMPLE, (uint64_t)r->done, (uint64_t)t));
+}
+
+/* Prints sentences as the averaged weights make them now, all of one length. Nothing of the run is
+ * changed: the weights come back, and what else is written is scratch. */
+static int preview(Training *r, Error *err)
+{
+    const Config *c = &r->s.config;
+    Model *m = &r->model;
+    const int *special = r->tokenizer.special, B = PREVIEWED, T = c->diffusion_steps;
+    const double u =
+        rng_u32(rng_key((uint64_t)r->s.seed, RNG_LENGTH, (uint64_t)r->done, 0), 0) / 4294967296.0;
+    const int N =
+        r->length_count ? draw_length(r->length_count, SHORTEST, c->max_positions, u) : c->seq_len;
+    const size_t all = (size_t)B * N, n = all * c->emb_dim;
+    real bias[TOKEN_SPECIALS];
+    Diffusion few = {0};
+    int status = -1, *ids = checked_alloc(all, sizeof *ids, err);
+    unsigned char *known = checked_alloc(all, 1, err), *kept = checked_alloc(T, 1, err);
+    real *x = checked_alloc(n, 2 * sizeof *x, err);
+    if (!ids || !known || !kept || !x || workspace_fit(&r->work, c, B, N, err) ||
+        (T > PREVIEW_STEPS && steps_from_noise(kept, T, "20", err) < 0) ||
+        diffusion_init(&few, c->noise_schedule, T, T > PREVIEW_STEPS ? kept : NULL, err))
+        goto done;
+    r->previewed = N;
+    swap_arenas(m->params, r->optimizer.ema, m->num_params);
+    embedding_table_forward(m);
+    for (int role = 0; role < TOKEN_SPECIALS; role++) { /* words only, as in ./sample */
+        real *of = &m->lm_head_bias->data[special[role]];
+        const int is_place = role != TOKEN_UNK && role != TOKEN_MASK;
+        bias[role] = *of;
+        if (r->length_count || !is_place) *of = (real)-1e30;
+    }
+    for (size_t i = 0; i < all; i++) {
+        const int place = (int)(i % N);
+        ids[i] = special[place ? TOKEN_SEP : TOKEN_CLS];
+        known[i] = place == 0 || place == N - 1;
+    }
+    embedding_forward(x + n, m->embedding, ids, (int)all, c->emb_dim);
+    preview_noise(r, x, few.T);
+    const Sampler sampler = {.context = r,
+                             .noise = preview_noise,
+                             .known = r->length_count ? known : NULL,
+                             .known_x = x + n};
+    status = p_sample_loop(m, &r->work, &few, &sampler, x, B, N, err);
+    if (!status) likeliest_words(m, &r->work, ids, x, B, N);
+    for (int role = TOKEN_SPECIALS; role-- > 0;) m->lm_head_bias->data[special[role]] = bias[role];
+    swap_arenas(m->params, r->optimizer.ema, m->num_params);
+    if (status) goto done;
+    fprintf(stderr, "\r\x1b[Kstep %d makes of noise:\n", r->done);
+    for (int b = 0; b < B; b++) {
+        Buffer text = {0};
+        int columns, rows;
+        size_t fits = 0;
+        if (r->length_count) ids[b * N + N - 1] = special[TOKEN_SEP];
+        tokenizer_decode(&r->tokenizer, ids + b * N, N, 0, &text);
+        hide_controls(text.text);
+        terminal_size(stderr, &columns, &rows);
+        if (text.text) text_columns(text.text, text.length, columns - 2, &fits);
+        fprintf(stderr, "  %.*s\n", (int)fits, text.text ? text.text : "");
+        free(text.text);
+    }
+done:
+    diffusion_free(&few);
+    free(x);
+    free(kept);
+    free(known);
+    free(ids);
+    return status;
+}
+
 /* A line of the log; -1 if it cannot be written. */
 static int report(Training *r, Sums *sums, double lr, double norm, double elapsed, int steps_run,
                   Error *err)
@@ -667,8 +748,10 @@ static int train(Training *r, Error *err)
     Sums sums = {0};
     const double start = seconds();
     int log_status = 0, told = 0;
-    double saved_at = 0;
+    double saved_at = 0, previewing = 0, last_preview = 0;
     Pace pace;
+    const int given = option_given(r->options, &s->preview);
+    const int previews = r->label ? 0 : given ? s->preview : s->steps / 10;
     pace_begin(&pace, s->threads, ranks == 1 && !option_given(r->options, &s->threads));
     r->told.val = r->told.val_before = NAN;
     r->saved = first;
@@ -695,6 +778,13 @@ static int train(Training *r, Error *err)
         if (due && rank == 0) {
             log_status = report(r, &sums, last.lr, last.norm, elapsed, r->done - first, err);
             if (log_status) complain(r, err);
+        }
+        const double asked = s->preview ? HUGE_VAL : 0.02 * elapsed;
+        if (rank == 0 && terminal && previews && r->done % previews == 0 &&
+            previewing + last_preview <= asked) {
+            const double from = seconds();
+            if (preview(r, err)) complain(r, err);
+            last_preview = seconds() - from, previewing += last_preview;
         }
         if (rank == 0 && (terminal ? ends || elapsed >= r->told.at + s->progress_seconds : due)) {
             tell(r, &sums, elapsed, r->done - first);

@@ -165,6 +165,14 @@ if on_terminal true && [ -e $W/screen ]; then
     tail -n 1 $W/lines | grep -q '^step 400/400 .* left$' && ok || bad "the last progress line is not of the last step"
     kept=$(tr -d '\r' <$W/screen | grep -c "^.*step [0-9]*/400 .*$escape\[K\$") all=$(wc -l <$W/lines)
     [ $kept -eq $(((all + 9) / 10)) ] && ok || bad "of $all progress lines $kept stay, expected every tenth and the last"
+    on_terminal "./train $TINY --steps 60 --preview 20 --log-interval 10 --val data/simple-test.txt --out $W/c.safetensors $W/text.txt"
+    tr -d '\r' <$W/screen | sed "s/$escape\[K//g" >$W/lines
+    [ $(grep -c '^step [246]0 makes of noise:$' $W/lines) -eq 3 ] && [ $(grep -c '^  [^ ]' $W/lines) -eq 9 ] && ok || bad "--preview does not show three sentences three times"
+    check "without a terminal" ./train $TINY --steps 60 --preview 20 --log-interval 10 --val data/simple-test.txt --out $W/d.safetensors $W/text.txt
+    grep -q 'makes of noise' $W/err && bad "--preview without a terminal" || ok
+    same $W/c.safetensors $W/d.safetensors "--preview changes the result"
+    for name in c d; do sed 's/,"seconds".*//' $W/$name.jsonl >$W/$name.log; done
+    same $W/c.log $W/d.log "--preview changes the log"
     on_terminal "NO_COLOR=1 ./sample $A -n 2 --steps 12 --show"
     grep -q "$escape" $W/screen && bad "escape codes with NO_COLOR" || ok
     on_terminal "TERM=dumb ./sample $A -n 2 --steps 12 --show"
