@@ -408,7 +408,7 @@ refuse 1 "--evidence-above has no effect on the predictions of" ./sample $W/h.sa
 refuse 1 "--variance has no effect on the bound of" ./sample $W/f.safetensors --eval $W/small-test.txt --variance fixed-large
 refuse 1 "none.txt: cannot open" ./sample $W/f.safetensors --eval none.txt
 refuse 1 "no sentence in it" ./sample $W/f.safetensors --eval /dev/null
-refuse 2 "'-1' is no whole number from 0" ./sample --eval-steps -1
+refuse 2 "'-1' is no whole number from 1" ./sample --eval-steps -1
 refuse 2 "sample: -n has no effect with --eval" ./sample $W/f.safetensors --eval $W/small-test.txt -n 3
 refuse 2 "sample: --top-p has no effect with --eval" ./sample $W/f.safetensors --top-p 2 --eval $W/small-test.txt
 refuse 2 "sample: --eval-steps needs --eval" ./sample $W/f.safetensors --eval-steps 3
