@@ -445,9 +445,12 @@ static int given_words(Sampling *r, const char *text, const char *option, Error 
 {
     const int most = r->model.config.max_positions;
     int masks = 0;
+    Error inner;
     if (!(r->given = checked_alloc(most, sizeof *r->given, err))) return -1;
-    r->tokenizer.rules.specials = 1; /* where a text may have [MASK] as any other word, too */
-    Buffer capitals = {0};           /* [mask] is meant as [MASK] */
+    if (tokenizer_cut_specials(&r->tokenizer, err)) return -1;
+    if (tokenizer_accepts(&r->tokenizer, text, strlen(text), &inner))
+        return fail(err, "%s: %.400s", option, inner.text);
+    Buffer capitals = {0}; /* [mask] is meant as [MASK] */
     buffer_add(&capitals, "", 0);
     for (const char *p = text; *p; p++) {
         const int is_mask = !strncmp(p, "[mask]", 6);

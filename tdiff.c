@@ -1532,42 +1532,53 @@ static int all_finite(const real *x, size_t n)
  * for MR * NR multiplications. A block of B, KC x NC, is first copied ("packed") into the order in
  * which tiles read it and serves all rows of C from the second cache; MR rows of A stay in the
  * first one for NC / NR tiles. Tiles follow each other along a row of C, so that the processor
- * foresees what is needed next: tile after tile down a column was 10 % slower, and copying A, too,
- * another 5 %. A result is the sum over blocks of KC of (one accumulator, k in order): MR, NR, NC
+ * foresees what is needed next: down a column they were 5 % slower, even with A packed, too, in
+ * blocks and each panel of B in the first cache. A result is the sum over blocks of KC of (one accumulator, k in order): MR, NR, NC
  * and the threads never change its bits. */
 
+/* The tile; whether the kernel's loop over its columns goes round the one over its rows; and how
+ * many columns of B a block has. All were chosen by measuring: for one order of the loops a
+ * compiler keeps the tile in registers, for the other it may store it at every step, at a tenth of
+ * the speed, and which is which depends on the compiler and on its vectors. */
 enum {
-#if defined(__AVX512F__) && defined(__clang__)
+#if defined(__AVX512F__)
     MR = 8,
     NR = 32,
-#elif defined(__AVX512F__)
-    MR = 6,
-    NR = 64, /* 24 of the 32 registers; gcc does not keep a larger tile in them, and 8 x 32 is 3 %
-                slower */
-#elif !defined(__AVX__) && !defined(__ARM_NEON)
-    MR = 4,
-    NR = 8, /* 16 registers of 4 numbers: half of them for the tile */
-#elif defined(__clang__)
-    MR = 4,
-    NR = 16,
+    COLUMNS_OUTSIDE = 0,
+    NC = 768, /* a block of 768 KB: such processors have 1 MB or more */
 #else
+#if defined(__AVX__)
+    MR = 6,
+    NR = 16,
+    COLUMNS_OUTSIDE = 0,
+#elif defined(__ARM_NEON) && defined(__clang__)
     MR = 5,
-    NR = 16, /* on AVX2, gcc loads b from memory once per row of the tile: a taller tile hides it */
+    NR = 16,
+    COLUMNS_OUTSIDE = 1,
+#elif defined(__ARM_NEON)
+    MR = 5,
+    NR = 16,
+    COLUMNS_OUTSIDE = 0,
+#elif defined(__SSE2__) && !defined(__clang__)
+    MR = 2,
+    NR = 24,
+    COLUMNS_OUTSIDE = 0,
+#else
+    MR = 4,
+    NR = 8,
+    COLUMNS_OUTSIDE = 1,
+#endif
+    NC = 384, /* a block of 384 KB: one of 512 KB would fill the second cache of many */
 #endif
     KC = 256,
-    NC = 512,
     LINE = 64 / sizeof(real)
 };
 
 static Matrix rows_of(const real *x, size_t apart) { return (Matrix){x, apart, 1}; }
 static Matrix columns_of(const real *x, size_t apart) { return (Matrix){x, 1, apart}; }
 
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC push_options
-#pragma GCC optimize("no-loop-unroll-and-jam") /* it halves the speed of the kernel */
-#endif
 /* c(MR,NR) = start(MR,NR) + a(MR,K) b(K,NR). start is c itself, or a row that stands for all
- * (start_row 0). j before i: gcc and clang then unroll i and vectorise j. */
+ * (start_row 0). */
 static void kernel(real *c, size_t ldc, const real *start, size_t start_row, Matrix a,
                    const real *b, int K)
 {
@@ -1576,15 +1587,17 @@ static void kernel(real *c, size_t ldc, const real *start, size_t start_row, Mat
     for (int i = 0; i < MR; i++)
         for (int j = 0; j < NR; j++) old[i][j] = start[i * start_row + j];
     for (int k = 0; k < K; k++)
-        for (int j = 0; j < NR; j++)
+        if (COLUMNS_OUTSIDE)
+            for (int j = 0; j < NR; j++)
+                for (int i = 0; i < MR; i++)
+                    acc[i][j] = fmadd(a.x[i * a.row + k * a.col], b[k * NR + j], acc[i][j]);
+        else
             for (int i = 0; i < MR; i++)
-                acc[i][j] = fmadd(a.x[i * a.row + k * a.col], b[k * NR + j], acc[i][j]);
+                for (int j = 0; j < NR; j++)
+                    acc[i][j] = fmadd(a.x[i * a.row + k * a.col], b[k * NR + j], acc[i][j]);
     for (int i = 0; i < MR; i++)
         for (int j = 0; j < NR; j++) c[i * ldc + j] = old[i][j] + acc[i][j];
 }
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC pop_options
-#endif
 
 static const real ZEROS[KC > NC ? KC : NC]; /* rows beyond the edge of a matrix, and a bias of 0 */
 
@@ -1610,14 +1623,16 @@ static void pack_edge(real *out, int R, const real *x, size_t row, size_t col, i
 
 /* Panels of R rows of x(n,K), one behind the other, k by k: out[i / R][k][i % R] = x(i, k). The
  * rows that the last panel has beyond n are 0, or stay as they are: nobody reads what comes of
- * them. One of x.row and x.col is 1; n <= R if that is x.col and R no multiple of 8. */
+ * them. One of x.row and x.col is 1; n <= R if that is x.col and R no multiple of 8. Panel by panel:
+ * k outside would write to all of them in turns, which lie a power of two apart and so share the
+ * same few lines of the cache. */
 static void pack(real *out, const int R, Matrix x, int n, int K)
 {
     int done = 0;
     if (x.row == 1) {
         done = n / R * R;
-        for (int k = 0; k < K; k++)
-            for (int i = 0; i < done; i += R)
+        for (int i = 0; i < done; i += R)
+            for (int k = 0; k < K; k++)
                 memcpy(out + i * K + k * R, x.x + k * x.col + i, R * sizeof *out);
     } else if (R % 8 == 0)
         for (; done < n; done += 8)

@@ -489,6 +489,7 @@ int fail(Error *err, const char *format, ...) PRINTF_LIKE(2, 3); /* fills err, r
 void hide_controls(char *text);
 /* count * size zeroed bytes, or NULL with err filled; the caller frees. */
 void *checked_alloc(size_t count, size_t size, Error *err);
+int is_standard_input(const char *path); /* "-", "/dev/stdin" */
 /* The whole file, "-" being the standard input, and a closing NUL; *length without it. NULL with
  * err filled; the caller frees. */
 char *read_file(const char *path, size_t *length, Error *err);
@@ -625,13 +626,25 @@ typedef enum {
 typedef struct {
     Split split;
     Marks marks;
+    int ascii;       /* other text is refused: NFKD, which leaves ASCII as it is */
+    int composed;    /* a letter and its accents are one code point, where there is one: NFC */
+    int decomposed;  /* each is one by itself: NFD, where what follows does not drop them */
     int lower;       /* Lowercase */
     int clean;       /* control characters are dropped: BertNormalizer, clean_text */
     int cjk;         /* Chinese characters are pieces: BertNormalizer, handle_chinese_chars */
     int digits;      /* so is every numeric character: Digits */
     int punctuation; /* and every punctuation mark: Punctuation */
-    int specials;    /* special tokens that the text spells out are cut out: added_tokens */
 } Rules;
+
+/* A token that is cut out of a text wherever its name stands there: added_tokens. */
+typedef struct {
+    const char *name; /* of the tokenizer's */
+    int id;
+    int strips[2]; /* the blanks [before, behind] it go with it: lstrip, rstrip */
+    int special;   /* it is not decoded */
+} Added;
+
+typedef struct Composition Composition; /* see "NFC" in tokenizer.c */
 
 /* Different pairs of ids, in order, and a hash table to find them. */
 typedef struct {
@@ -655,12 +668,16 @@ struct Tokenizer {
     int *slot;                   /* hash table of ids, -1: empty */
     size_t num_slots;            /* a power of two */
     int special[TOKEN_SPECIALS]; /* ids */
-    uint32_t *unicode; /* (0x110000) what the rules make of a code point << 4 | its class */
-    Glue *glue;        /* (V) or NULL */
-    Pairs exceptions;  /* neighbours that are not glued where glue says so, or the reverse */
-    Pairs merges;      /* BPE: in the order in which they are made */
-    int *merged;       /* (merges.count) the id that a merge makes */
-    int byte_id[324];  /* BPE: of the characters that stand for bytes */
+    Added *added;                /* (num_added) by ids */
+    int num_added;
+    char begins_added[256];   /* the first bytes of their names */
+    uint32_t *unicode;        /* (0x110000) what the rules make of a code point << 4 | its class */
+    Composition *composition; /* with rules.composed, decomposed */
+    Glue *glue;               /* (V) or NULL */
+    Pairs exceptions;         /* neighbours that are not glued where glue says so, or the reverse */
+    Pairs merges;             /* BPE: in the order in which they are made */
+    int *merged;              /* (merges.count) the id that a merge makes */
+    int byte_id[324];         /* BPE: of the characters that stand for bytes */
 };
 
 typedef struct {
@@ -689,10 +706,18 @@ void tokenizer_describe(const Tokenizer *t, Buffer *out);
 /* [CLS] ... [SEP] into ids, at most max of them (a longer text is cut and keeps its [SEP]); returns
  * the uncut length, or -1 when memory runs out. text need not be valid UTF-8. max >= 2. */
 long tokenizer_encode(const Tokenizer *t, const char *text, size_t n, int *ids, long max);
+/* -1: it has a character that the rules refuse. */
+int tokenizer_accepts(const Tokenizer *t, const char *text, size_t n, Error *err);
+/* From now on the special tokens are cut out of every text, and [MASK] by this name, too. */
+int tokenizer_cut_specials(Tokenizer *t, Error *err);
 /* The pieces of text, joined by \n. */
 void tokenizer_split(const Tokenizer *t, const char *text, size_t n, Buffer *out);
 /* Is this piece [UNK]? */
 int tokenizer_unknown(const Tokenizer *t, const char *word);
+/* What it takes to spell words out byte by byte, each by how often the words of the vocabulary have
+ * it, and a word's end like a byte: bits[0]. (Plus one, so that none is impossible.) */
+void tokenizer_byte_bits(const Tokenizer *t, double bits[256]);
+double spelling_bits(const double bits[256], const char *word);
 /* The words that are spelt most like this one, in quotes. */
 void tokenizer_nearest(const Tokenizer *t, const char *word, Buffer *out);
 /* The text of ids; specials = 0 leaves out special tokens and stops at the first [SEP]. */

@@ -22,7 +22,7 @@
  *
  * Order: errors, memory, files, output, signals; Buffer, UTF-8, JSON, options; then the tokenizers:
  * vocabulary, pieces, words and characters, WordPiece, byte-level BPE, encoding, blanks, decoding;
- * sentences of a file; tokenizer.json, other files; the Unicode tables; the program. */
+ * sentences of a file; tokenizer.json, other files; Unicode tables, NFC; the program. */
 #if defined(__unix__) || defined(__APPLE__)
 /* For files and signals: names that are new, links, modes, locks, syncing; all works without. */
 #define _POSIX_C_SOURCE 200809L
@@ -72,9 +72,14 @@ void *checked_alloc(size_t count, size_t size, Error *err)
     return p;
 }
 
+int is_standard_input(const char *path)
+{
+    return !strcmp(path, "-") || !strcmp(path, "/dev/stdin");
+}
+
 char *read_file(const char *path, size_t *length, Error *err)
 {
-    FILE *f = strcmp(path, "-") ? fopen(path, "rb") : stdin;
+    FILE *f = is_standard_input(path) ? stdin : fopen(path, "rb");
     char *text = NULL, *grown;
     size_t n = 0, room = 0;
     int whole = 0;
@@ -1174,11 +1179,19 @@ static int index_tokens(Tokenizer *t, Error *err)
 
 int tokenizer_find(const Tokenizer *t, const char *token) { return t->slot[find_slot(t, token)]; }
 
+static const Added *find_added(const Tokenizer *t, int id) /* NULL: it is none */
+{
+    for (int k = 0; k < t->num_added; k++)
+        if (t->added[k].id == id) return &t->added[k];
+    return NULL;
+}
+
 int tokenizer_is_special(const Tokenizer *t, int id)
 {
+    const Added *added = find_added(t, id);
     for (int role = 0; role < TOKEN_SPECIALS; role++)
         if (t->special[role] == id) return 1;
-    return 0;
+    return added && added->special;
 }
 
 static int add_token(Tokenizer *t, const char *token, Error *err)
@@ -1206,12 +1219,14 @@ static int add_specials(Tokenizer *t, Error *err)
     return 0;
 }
 
-/* Finds the special tokens of a vocabulary that was read. GPT-2's own has none: they go behind. */
-static int find_specials(Tokenizer *t, Error *err)
+/* Finds the special tokens of a vocabulary that was read, wherever they are. GPT-2's own has none:
+ * they go behind. unknown: the name of [UNK], if the file says it, or NULL */
+static int find_specials(Tokenizer *t, const char *unknown, Error *err)
 {
     for (int role = 0; role < TOKEN_SPECIALS; role++) {
         const char *name = special_names[0][role], *other = special_names[1][role];
-        int id = tokenizer_find(t, name);
+        int id = role == TOKEN_UNK && unknown ? tokenizer_find(t, unknown) : -1;
+        if (id < 0) id = tokenizer_find(t, name);
         if (id < 0) id = tokenizer_find(t, other);
         if (id < 0 && t->kind == TOKENIZER_BPE) id = add_token(t, other, err);
         if (id < 0 && t->kind == TOKENIZER_BPE) return -1;
@@ -1221,6 +1236,36 @@ static int find_specials(Tokenizer *t, Error *err)
     return 0;
 }
 
+/* Lists a token as one that is cut out, behind those of smaller ids. */
+static int cut_out(Tokenizer *t, Added token, Error *err)
+{
+    Added *all = realloc(t->added, ((size_t)t->num_added + 1) * sizeof *all);
+    int at = t->num_added;
+    if (!all) return fail(err, "out of memory at %d added tokens", at);
+    for (; at > 0 && all[at - 1].id > token.id; at--) all[at] = all[at - 1];
+    all[at] = token;
+    t->added = all;
+    t->num_added++;
+    t->begins_added[(unsigned char)*token.name] = 1;
+    return 0;
+}
+
+static int cut_out_specials(Tokenizer *t, Error *err)
+{
+    for (int role = 0; role < TOKEN_SPECIALS; role++) {
+        const int id = t->special[role];
+        if (!find_added(t, id) && cut_out(t, (Added){t->token[id], id, {0, 0}, 1}, err)) return -1;
+    }
+    return 0;
+}
+
+int tokenizer_cut_specials(Tokenizer *t, Error *err)
+{
+    const int bytes = t->rules.split == SPLIT_BYTES; /* where a word brings its own blank */
+    const Added mask = {special_names[0][TOKEN_MASK], t->special[TOKEN_MASK], {bytes, 0}, 1};
+    return cut_out_specials(t, err) ? -1 : cut_out(t, mask, err);
+}
+
 int tokenizer_add(Tokenizer *t, const char *token, Error *err)
 {
     const size_t bad = first_bad_byte(token, strlen(token));
@@ -1228,14 +1273,20 @@ int tokenizer_add(Tokenizer *t, const char *token, Error *err)
     return t->size == 0 && add_specials(t, err) ? -1 : add_token(t, token, err);
 }
 
-static int unicode_init(Tokenizer *t, Error *err); /* t->unicode; see "Unicode" */
+/* See "Unicode": t->unicode and t->composition; the other two are about the second. */
+static int unicode_init(Tokenizer *t, Error *err);
+static void composition_free(Composition *c);
+static void normalize(const Composition *k, int composed, const char *text, const char *end,
+                      Buffer *out);
 
 void tokenizer_free(Tokenizer *t)
 {
     for (int id = 0; id < t->size; id++) free(t->token[id]);
     free(t->token);
     free(t->slot);
+    free(t->added);
     free(t->unicode);
+    composition_free(t->composition);
     free(t->glue);
     free(t->merges.pair);
     free(t->merges.slot);
@@ -1290,29 +1341,80 @@ static int is_cjk(uint32_t c) /* the blocks that BERT takes for Chinese characte
            (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x2F800 && c <= 0x2FA1F);
 }
 
+/* A text is gone through in stretches, up to the next added token. */
 typedef struct {
     const Tokenizer *t;
-    const char *at, *end; /* what is left of the text */
-    Buffer piece;         /* the one found last */
-    int special;          /* its role, or -1 */
-    const char *stop;     /* of bytes: where the next special token begins, or the text ends */
-    int apart;            /* a blank stands before it */
+    const char *at, *stop;  /* what is left of the stretch */
+    const Added *added;     /* the token behind it, or NULL */
+    const char *rest, *end; /* what is left of the text behind that */
+    Buffer normal;          /* the stretch, with rules.composed or decomposed */
+    Buffer piece;           /* the one found last */
+    int id;                 /* of an added token, or -1 */
+    int apart;              /* a blank stands before it */
 } Splitter;
 
-/* The role of the special token that is spelt out at the splitter, and its length; -1: none is.
- * [MASK] is understood of every vocabulary. */
-static int special_at(const Splitter *s, size_t *length)
+static Splitter split_text(const Tokenizer *t, const char *text, size_t n)
 {
-    const size_t left = (size_t)(s->end - s->at);
-    if (!s->t->rules.specials || (*s->at != '[' && *s->at != '<')) return -1;
-    for (int role = 0; role < TOKEN_SPECIALS; role++) {
-        const char *name = s->t->token[s->t->special[role]], *mask = special_names[0][role];
-        *length = strlen(name);
-        if (*length <= left && memcmp(s->at, name, *length) == 0) return role;
-        *length = strlen(mask);
-        if (role == TOKEN_MASK && *length <= left && !memcmp(s->at, mask, *length)) return role;
+    return (Splitter){.t = t, .at = text, .stop = text, .rest = text, .end = text + n};
+}
+
+static int splitter_free(Splitter *s) /* -1: memory ran out */
+{
+    const int failed = s->piece.failed || s->normal.failed;
+    free(s->piece.text);
+    free(s->normal.text);
+    return failed ? -1 : 0;
+}
+
+/* The longest added token whose name stands at `at`, or NULL. */
+static const Added *added_at(const Tokenizer *t, const char *at, const char *end)
+{
+    const Added *longest = NULL;
+    size_t most = 0;
+    for (int k = 0; k < t->num_added && t->begins_added[(unsigned char)*at]; k++) {
+        const size_t n = strlen(t->added[k].name);
+        if (n <= most || n > (size_t)(end - at) || memcmp(at, t->added[k].name, n)) continue;
+        longest = &t->added[k];
+        most = n;
     }
-    return -1;
+    return longest;
+}
+
+static size_t blank_at(const Tokenizer *t, const char *at, const char *end) /* its length, or 0 */
+{
+    uint32_t c;
+    const size_t n = utf8_read(at, (size_t)(end - at), &c);
+    return n && class_of(t, c) == BLANK ? n : 0;
+}
+
+/* Puts the added token into s->piece, if one is due, and finds the stretch behind it. */
+static void next_stretch(Splitter *s)
+{
+    if (s->added) {
+        buffer_add(&s->piece, s->added->name, strlen(s->added->name));
+        s->id = s->added->id;
+    }
+    const char *begin = s->rest, *at = begin;
+    for (s->added = NULL; at < s->end; at++)
+        if ((s->added = added_at(s->t, at, s->end))) break;
+    s->at = begin;
+    s->stop = s->rest = at;
+    if (s->added) s->rest += strlen(s->added->name);
+    if (s->added && s->added->strips[1])
+        for (size_t n; (n = blank_at(s->t, s->rest, s->end)) > 0;) s->rest += n;
+    if (s->added && s->added->strips[0])
+        for (const char *last = at; last > begin && s->stop > begin;) {
+            do last--;
+            while (last > begin && (*last & 0xC0) == 0x80);
+            if (!blank_at(s->t, last, s->stop)) break;
+            s->stop = last;
+        }
+    const Rules *r = &s->t->rules;
+    if ((!r->composed && !r->decomposed) || s->at == s->stop) return;
+    s->normal.length = 0;
+    normalize(s->t->composition, r->composed, s->at, s->stop, &s->normal);
+    s->at = s->stop = s->normal.text;
+    if (!s->normal.failed) s->stop += s->normal.length;
 }
 
 /* How a character meets the one before it. Of one sort, they are in one piece, unless each is
@@ -1332,51 +1434,51 @@ static Sort sort_of(const Tokenizer *t, uint32_t c)
     return r->split == SPLIT_BLANKS || is_word(class) ? IN_WORD : IN_SYMBOLS;
 }
 
-static int next_byte_level_piece(Splitter *s); /* see "byte-level BPE" */
+static void byte_level_piece(Splitter *s); /* see "byte-level BPE" */
 
-/* The next piece into s->piece; 0 at the end of the text or out of memory (piece.failed). */
-static int next_piece(Splitter *s)
+static void piece_of_characters(Splitter *s)
 {
     Sort last = GAP;
-    size_t n;
-    if (s->t->rules.split == SPLIT_BYTES) return next_byte_level_piece(s);
-    s->piece.length = 0;
-    s->special = -1;
-    s->apart = 0;
-    while (s->at < s->end && !s->piece.failed) {
+    for (size_t n; s->at < s->stop && !s->piece.failed; s->at += n) {
         uint32_t c;
-        int role = special_at(s, &n);
-        if (role >= 0 && s->piece.length) break;
-        if (role >= 0) {
-            buffer_add(&s->piece, s->at, n);
-            s->at += n;
-            s->special = role;
-            break;
-        }
-        n = utf8_read(s->at, (size_t)(s->end - s->at), &c);
+        n = utf8_read(s->at, (size_t)(s->stop - s->at), &c);
         if (!n || !c) n = 1, c = 0xFFFD; /* not UTF-8, or a NUL: a token is a C string */
         c = s->t->unicode[c] >> 4;
-        if (c) { /* otherwise it is dropped */
-            Sort sort = sort_of(s->t, c);
-            if (s->piece.length && sort != ATTACHED && (sort != last || sort == ALONE)) break;
-            if (sort != GAP) utf8_add(&s->piece, c);
-            if (sort == GAP) s->apart = 1;
-            if (sort != ATTACHED) last = sort;
-        }
-        s->at += n;
+        if (!c) continue; /* it is dropped */
+        const Sort sort = sort_of(s->t, c);
+        if (s->piece.length && sort != ATTACHED && (sort != last || sort == ALONE)) break;
+        if (sort != GAP) utf8_add(&s->piece, c);
+        if (sort == GAP) s->apart = 1;
+        if (sort != ATTACHED) last = sort;
+    }
+}
+
+/* The next piece into s->piece; 0 at the end of the text or out of memory. */
+static int next_piece(Splitter *s)
+{
+    s->piece.length = 0;
+    s->id = -1;
+    s->apart = 0;
+    while (!s->piece.length && !s->piece.failed && !s->normal.failed) {
+        if (s->at == s->stop && !s->added && s->rest == s->end) return 0;
+        if (s->at == s->stop)
+            next_stretch(s);
+        else if (s->t->rules.split == SPLIT_BYTES)
+            byte_level_piece(s);
+        else
+            piece_of_characters(s);
     }
     return s->piece.length && !s->piece.failed;
 }
 
 void tokenizer_split(const Tokenizer *t, const char *text, size_t n, Buffer *out)
 {
-    Splitter s = {.t = t, .at = text, .end = text + n};
+    Splitter s = split_text(t, text, n);
     for (int first = 1; next_piece(&s); first = 0) {
         if (!first) buffer_add(out, "\n", 1);
         buffer_add(out, s.piece.text, s.piece.length);
     }
-    if (s.piece.failed) out->failed = 1;
-    free(s.piece.text);
+    if (splitter_free(&s)) out->failed = 1;
 }
 
 /* ---- words and characters ---------------------------------------------------------------------
@@ -1399,7 +1501,7 @@ static int by_count(const void *a, const void *b)
 static int count_pieces(const Tokenizer *t, Tokenizer *pieces, Buffer *counts, const char *text,
                         size_t n, Error *err)
 {
-    Splitter s = {.t = t, .at = text, .end = text + n};
+    Splitter s = split_text(t, text, n);
     int status = 0;
     while (!status && next_piece(&s)) {
         int id = add_token(pieces, s.piece.text, err);
@@ -1412,8 +1514,7 @@ static int count_pieces(const Tokenizer *t, Tokenizer *pieces, Buffer *counts, c
         else
             ((Count *)(void *)counts->text)[id].count++;
     }
-    if (s.piece.failed) status = fail(err, "out of memory");
-    free(s.piece.text);
+    if (splitter_free(&s)) status = fail(err, "out of memory");
     return status;
 }
 
@@ -1421,7 +1522,7 @@ static int train_words(Tokenizer *t, const char *text, size_t n, int vocab_size,
                        Error *err)
 {
     Buffer counts = {0};
-    int status = add_specials(t, err);
+    int status = add_specials(t, err) || cut_out_specials(t, err) ? -1 : 0;
     if (!status) status = count_pieces(t, t, &counts, text, n, err);
     if (!status && t->size <= TOKEN_SPECIALS) status = fail(err, "there is no word in the text");
     if (!status && vocab_size <= TOKEN_SPECIALS)
@@ -1573,27 +1674,10 @@ static const char *byte_level_end(const Splitter *s)
     return first == BLANK && at < s->stop && last > s->at ? last : at;
 }
 
-static int next_byte_level_piece(Splitter *s)
+static void byte_level_piece(Splitter *s)
 {
-    size_t n;
-    const char *end;
-    s->piece.length = 0;
-    s->apart = 0;
-    if (s->at == s->end) return 0;
-    s->special = special_at(s, &n);
-    if (s->special >= 0) {
-        buffer_add(&s->piece, s->at, n);
-        s->at += n;
-        return !s->piece.failed;
-    }
-    if (!s->stop || s->stop <= s->at) { /* the first piece behind a special token */
-        Splitter rest = *s;
-        while (rest.at < rest.end && special_at(&rest, &n) < 0) rest.at++;
-        s->stop = rest.at;
-    }
-    for (end = byte_level_end(s); s->at < end; s->at++)
+    for (const char *end = byte_level_end(s); s->at < end; s->at++)
         utf8_add(&s->piece, character_of_byte((unsigned char)*s->at));
-    return !s->piece.failed;
 }
 
 enum { NO_MERGE = INT_MAX };
@@ -1923,14 +2007,14 @@ static int train_bytes(Tokenizer *t, const char *text, size_t n, int vocab_size,
 
 long tokenizer_encode(const Tokenizer *t, const char *text, size_t n, int *ids, long max)
 {
-    Splitter s = {.t = t, .at = text, .end = text + n};
+    Splitter s = split_text(t, text, n);
     Ids out = {ids, 0, max - 1};
     Buffer scratch = {0};
     int status = 0;
     put_id(&out, t->special[TOKEN_CLS]);
     while (!status && next_piece(&s)) {
-        if (s.special >= 0)
-            put_id(&out, t->special[s.special]);
+        if (s.id >= 0)
+            put_id(&out, s.id);
         else if (t->kind == TOKENIZER_BPE)
             status = encode_bytes(t, s.piece.text, s.piece.length, &scratch, &out);
         else if (t->kind == TOKENIZER_WORDPIECE)
@@ -1939,8 +2023,7 @@ long tokenizer_encode(const Tokenizer *t, const char *text, size_t n, int *ids, 
             encode_word(t, s.piece.text, &out);
     }
     ids[out.length < out.max ? out.length : out.max] = t->special[TOKEN_SEP];
-    if (s.piece.failed) status = -1;
-    free(s.piece.text);
+    if (splitter_free(&s)) status = -1;
     free(scratch.text);
     return status ? -1 : out.length + 1;
 }
@@ -2020,7 +2103,7 @@ static int count_neighbours(Neighbours *all, int left, int right, int glued)
 
 static int see_neighbours(const Tokenizer *t, const char *line, size_t n, Neighbours *all)
 {
-    Splitter s = {.t = t, .at = line, .end = line + n};
+    Splitter s = split_text(t, line, n);
     int status = 0;
     for (int left = -1; !status && next_piece(&s);) {
         int id = tokenizer_find(t, s.piece.text);
@@ -2029,9 +2112,7 @@ static int see_neighbours(const Tokenizer *t, const char *line, size_t n, Neighb
             status = count_neighbours(all, left, id, !s.apart);
         left = id;
     }
-    if (s.piece.failed) status = -1;
-    free(s.piece.text);
-    return status;
+    return splitter_free(&s) || status ? -1 : 0;
 }
 
 static int learn_blanks(Tokenizer *t, const char *text, size_t n, Error *err)
@@ -2106,7 +2187,7 @@ void tokenizer_decode(const Tokenizer *t, const int *ids, int n, int specials, B
         const int part = t->kind == TOKENIZER_WORDPIECE && !strncmp(token, part_mark, mark);
         const int glued = part || (t->glue && left >= 0 && is_glued(t, left, id, quotes));
         if (spaced && left >= 0 && !glued) buffer_add(out, " ", 1);
-        if (t->kind == TOKENIZER_BPE && !special)
+        if (t->kind == TOKENIZER_BPE && !special && !find_added(t, id))
             add_bytes(out, token);
         else
             buffer_print(out, "%s", part ? token + mark : token);
@@ -2114,6 +2195,17 @@ void tokenizer_decode(const Tokenizer *t, const int *ids, int n, int specials, B
         left = id;
     }
     if (spaced && !t->glue) close_up(out, begin);
+}
+
+int tokenizer_accepts(const Tokenizer *t, const char *text, size_t n, Error *err)
+{
+    for (size_t i = 0; i < n && t->rules.ascii; i++)
+        if ((unsigned char)text[i] >= 128)
+            return fail(err,
+                        "the tokenizer asks for NFKD, which is done for ASCII only; byte %zu "
+                        "is another character",
+                        i + 1);
+    return 0;
 }
 
 int tokenizer_unknown(const Tokenizer *t, const char *word)
@@ -2174,6 +2266,14 @@ int corpus_read(Corpus *c, const char *path, Error *err)
     return 0;
 }
 
+/* How often a character stands in a text. */
+static int occurrences(const char *text, size_t n, char what)
+{
+    int count = 0;
+    for (size_t i = 0; i < n; i++) count += text[i] == what;
+    return count;
+}
+
 /* Goes through the lines: counts and, where there are ids already, encodes. tokens: of all
  * sentences; whole: NULL, or (rows) the lengths before lines are cut. */
 static int read_lines(Corpus *c, const char *path, const Tokenizer *t, int most, int pad,
@@ -2185,6 +2285,10 @@ static int read_lines(Corpus *c, const char *path, const Tokenizer *t, int most,
     *tokens = 0;
     while (next_line(c->text, c->length, &at, &line, &length)) {
         int unused[2];
+        Error inner;
+        if (tokenizer_accepts(t, line, length, &inner))
+            return fail(err, "%s: line %d: %.400s", path,
+                        occurrences(c->text, (size_t)(line - c->text), '\n') + 1, inner.text);
         long n = tokenizer_encode(t, line, length, c->ids ? c->ids + *tokens : unused,
                                   c->ids ? most : 2);
         if (n < 0 || c->rows == INT32_MAX - 1)
@@ -2208,14 +2312,6 @@ int corpus_measure(Corpus *c, const char *path, const Tokenizer *t, int most, Er
 {
     size_t tokens;
     return read_lines(c, path, t, most, 0, &tokens, NULL, err);
-}
-
-/* How often a character stands in a line. */
-static int occurrences(const char *line, size_t n, char what)
-{
-    int count = 0;
-    for (size_t i = 0; i < n; i++) count += line[i] == what;
-    return count;
 }
 
 /* What kind of file this is, if it is no plain text, or NULL. */
@@ -2281,9 +2377,7 @@ static void note_cuts(Corpus *c, const char *path, long *whole, size_t tokens)
                  whole[c->rows - 1 - c->rows / 100]);
 }
 
-/* What it takes to spell words out byte by byte, each by how often the words of the vocabulary have
- * it, and a word's end like a byte: bits[0]. (Plus one, so that none is impossible.) */
-static void bits_of_bytes(const Tokenizer *t, double bits[256])
+void tokenizer_byte_bits(const Tokenizer *t, double bits[256])
 {
     double count[256], total = 256;
     for (int i = 0; i < 256; i++) count[i] = 1;
@@ -2294,6 +2388,13 @@ static void bits_of_bytes(const Tokenizer *t, double bits[256])
         total += (double)strlen(t->token[id]) + 1;
     }
     for (int i = 0; i < 256; i++) bits[i] = -log2(count[i] / total);
+}
+
+double spelling_bits(const double bits[256], const char *word)
+{
+    double sum = bits[0];
+    for (; *word; word++) sum += bits[(unsigned char)*word];
+    return sum;
 }
 
 /* The words that are [UNK] most often, and the bits of all of them; but for those that were cut. */
@@ -2308,7 +2409,7 @@ static int note_unknown(Corpus *c, const char *path, const Tokenizer *t, Error *
     int row = 0, status = -1;
     int *count = checked_alloc(c->unknown + TOKEN_SPECIALS, sizeof *count, err);
     if (!count) goto done;
-    bits_of_bytes(t, bits);
+    tokenizer_byte_bits(t, bits);
     while (row < c->rows && next_line(c->text, c->length, &at, &line, &length)) {
         int left = 0;
         split.length = 0;
@@ -2324,8 +2425,7 @@ static int note_unknown(Corpus *c, const char *path, const Tokenizer *t, Error *
             if (id < 0) goto done;
             left--;
             count[id]++;
-            for (const char *p = word; *p; p++) c->spelling += bits[(unsigned char)*p];
-            c->spelling += bits[0];
+            c->spelling += spelling_bits(bits, word);
         }
     }
     buffer_print(&c->notes, "%s: %.3g %% of the words are not in the vocabulary, but [UNK]:", path,
@@ -2423,9 +2523,10 @@ static void print_step(Buffer *out, int asked_for, const char *step)
     buffer_print(out, *step == '{' ? "%s" : "{'type': '%s'}", step);
 }
 
+static const char *const truth[] = {"false", "true"};
+
 static void print_rules(const Rules *r, Buffer *out)
 {
-    static const char *const truth[] = {"false", "true"};
     const int bert = r->clean || r->cjk || r->marks == NONSPACING_DROPPED;
     const int decomposed = r->marks == ACCENTS_DROPPED || r->marks == MARKS_DROPPED;
     Buffer step = {0};
@@ -2435,6 +2536,9 @@ static void print_rules(const Rules *r, Buffer *out)
                  truth[r->clean], truth[r->cjk], truth[r->marks == NONSPACING_DROPPED],
                  truth[r->lower]);
     buffer_print(out, "'normalizer': {'type': 'Sequence', 'normalizers': [");
+    print_step(out, r->composed, "NFC");
+    print_step(out, r->decomposed, "NFD");
+    print_step(out, r->ascii, "NFKD");
     print_step(out, bert, step.failed ? "" : step.text);
     print_step(out, decomposed, "NFD");
     print_step(out, r->lower && !bert, "Lowercase");
@@ -2480,17 +2584,18 @@ void tokenizer_to_json(const Tokenizer *t, Buffer *out)
         "{'type': 'ByteLevel', 'add_prefix_space': false, 'trim_offsets': true, 'use_regex': "
         "true},\n'model': {'type': 'BPE', 'dropout': null, 'unk_token': null, "
         "'continuing_subword_prefix': null, 'end_of_word_suffix': null, 'fuse_unk': false"};
-    const size_t begin = out->length;
     const int cls = t->special[TOKEN_CLS], sep = t->special[TOKEN_SEP], *id = t->special;
-    int listed = 0;
-    buffer_print(out, "{'version': '1.0',\n'truncation': null,\n'padding': null,\n"
-                      "'added_tokens': [");
-    for (int i = 0; i < t->size && t->rules.specials; i++)
-        if (tokenizer_is_special(t, i))
-            buffer_print(out,
-                         "%s{'id': %d, 'content': '%s', 'single_word': false, 'lstrip': false, "
-                         "'rstrip': false, 'normalized': false, 'special': true}",
-                         listed++ ? ",\n" : "", i, t->token[i]);
+    buffer_print(out, "{\"version\": \"1.0\",\n\"truncation\": null,\n\"padding\": null,\n"
+                      "\"added_tokens\": [");
+    for (const Added *a = t->added; a < t->added + t->num_added; a++) {
+        buffer_print(out, "%s{\"id\": %d, \"content\": ", a > t->added ? ",\n" : "", a->id);
+        buffer_json_string(out, a->name, strlen(a->name));
+        buffer_print(out,
+                     ", \"single_word\": false, \"lstrip\": %s, \"rstrip\": %s, "
+                     "\"normalized\": false, \"special\": %s}",
+                     truth[a->strips[0]], truth[a->strips[1]], truth[a->special]);
+    }
+    const size_t begin = out->length;
     buffer_print(out, "],\n");
     print_rules(&t->rules, out);
     buffer_print(out,
@@ -2589,15 +2694,22 @@ static int read_normalizer(RulesReader *r, int node)
     else if (json_is(j, type, "NFD"))
         r->decomposed = 1;
     else if (json_is(j, type, "StripAccents")) {
-        if (!r->decomposed) return refuse_step(r, what, node, " without NFD before it");
+        if (!r->decomposed && !rules->ascii)
+            return refuse_step(r, what, node, " without NFD before it");
         r->decomposed = 0;
         rules->marks = MARKS_DROPPED;
     } else if (json_is(j, type, "Replace") && has_pattern(r, node, accents_pattern) &&
                json_is(j, json_find(j, node, "content"), "")) {
         if (!r->decomposed) return refuse_step(r, what, node, " without NFD before it");
         rules->marks = ACCENTS_DROPPED;
-    } else if (json_is(j, type, "NFC") && r->decomposed && rules->marks == ACCENTS_DROPPED)
+    } else if (json_is(j, type, "NFC")) {
+        const int alone = !rules->lower && !rules->clean && !rules->cjk && !rules->marks;
+        if (!alone && !(r->decomposed && rules->marks == ACCENTS_DROPPED))
+            return refuse_step(r, what, node, " behind another normalizer");
+        if (alone) rules->composed = 1;
         r->decomposed = 0;
+    } else if (json_is(j, type, "NFKD"))
+        rules->ascii = 1;
     else
         return refuse_step(r, what, node, "");
     return 0;
@@ -2665,7 +2777,7 @@ static int read_rules(Tokenizer *t, const Json *j, Error *err)
         read_steps(&r, json_find(j, 0, "pre_tokenizer"), "pre_tokenizer", "pretokenizers",
                    read_pre_tokenizer))
         return -1;
-    if (r.decomposed) return fail(err, "normalizer: cannot do 'NFD' without StripAccents");
+    if (r.decomposed) r.rules.decomposed = 1, r.rules.composed = 0;
     if (r.split < 0)
         return fail(err, "pre_tokenizer: expected one that splits, as Whitespace does");
     t->rules = r.rules;
@@ -2679,21 +2791,29 @@ static int json_off(const Json *j, int object, const char *key) /* missing, null
     return type == JSON_NULL || type == JSON_FALSE || json_is(j, node, "");
 }
 
+/* Older files do not name the type of a model, but this field is in no other. */
+static int model_is(const Json *j, int model, const char *name, const char *field)
+{
+    const int type = json_find(j, model, "type");
+    return type < 0 ? json_find(j, model, field) >= 0 : json_is(j, type, name);
+}
+
 static int read_kind(Tokenizer *t, const Json *j, int model, Error *err)
 {
     static const char *const never[] = {"dropout",       "end_of_word_suffix", "fuse_unk",
                                         "byte_fallback", "ignore_merges",      NULL};
-    const int type = json_find(j, model, "type"), split = (int)t->rules.split;
+    const int split = (int)t->rules.split;
     int64_t longest = LONGEST_WORD;
     const int limit = json_find(j, model, "max_input_chars_per_word");
     const char *prefix = "continuing_subword_prefix";
     for (int i = 0; never[i]; i++)
         if (!json_off(j, model, never[i])) return fail(err, "model: cannot do '%s'", never[i]);
-    if (json_is(j, type, "WordLevel") && split != SPLIT_BYTES)
+    if (json_is(j, json_find(j, model, "type"), "WordLevel") && split != SPLIT_BYTES)
         t->kind = split == SPLIT_CHARACTERS ? TOKENIZER_CHAR : TOKENIZER_WORD;
-    else if (json_is(j, type, "WordPiece") && (split == SPLIT_WORDS || split == SPLIT_BLANKS))
+    else if (model_is(j, model, "WordPiece", "max_input_chars_per_word") &&
+             (split == SPLIT_WORDS || split == SPLIT_BLANKS))
         t->kind = TOKENIZER_WORDPIECE;
-    else if (json_is(j, type, "BPE") && split == SPLIT_BYTES)
+    else if (model_is(j, model, "BPE", "merges") && split == SPLIT_BYTES)
         t->kind = TOKENIZER_BPE;
     else
         return fail(err, "expected a \"model\" of \"type\" WordLevel, WordPiece, or BPE with the "
@@ -2738,23 +2858,32 @@ static int read_added_tokens(Tokenizer *t, const Json *j, Error *err)
     const int list = json_find(j, 0, "added_tokens");
     if (json_type(j, list) == JSON_NULL) return 0;
     if (json_type(j, list) != JSON_ARRAY) return fail(err, "\"added_tokens\" is no list");
+    const Rules *r = &t->rules;
+    const int normalizes =
+        r->marks || r->composed || r->decomposed || r->lower || r->clean || r->cjk;
     for (int k = list + 1; k < j->node[list].next; k = j->node[k].next) {
         size_t n;
-        int64_t id;
-        char *token = json_text(j, json_find(j, k, "content"), &n);
-        const int known = token ? tokenizer_find(t, token) : -1;
-        const int bad = known < 0 || !tokenizer_is_special(t, known) ||
-                        json_integer(j, json_find(j, k, "id"), &id) || id != known ||
-                        json_flag(j, k, "lstrip", 0) || json_flag(j, k, "rstrip", 0) ||
-                        json_flag(j, k, "single_word", 0);
-        if (bad)
-            fail(err,
-                 "added_tokens: cannot do '%.40s': expected special tokens of the "
-                 "vocabulary, with their ids, without lstrip, rstrip, single_word",
-                 token ? token : "?");
-        free(token);
-        if (bad) return -1;
-        t->rules.specials = 1;
+        int64_t number = -1;
+        char *name = json_text(j, json_find(j, k, "content"), &n), *why = NULL;
+        int id = name ? tokenizer_find(t, name) : -1;
+        if (!name || !n || strlen(name) != n || find_added(t, id))
+            why = ": expected a name that did not occur before";
+        else if (json_integer(j, json_find(j, k, "id"), &number) ||
+                 number != (id < 0 ? t->size : id))
+            why = ": expected its id of the vocabulary, or the first behind it";
+        else if (json_flag(j, k, "single_word", 0))
+            why = " with single_word";
+        else if (json_flag(j, k, "normalized", 0) && normalizes)
+            why = " with normalized beside a normalizer";
+        if (why) fail(err, "added_tokens: cannot do '%.40s'%s", name ? name : "?", why);
+        if (!why && id < 0) id = add_token(t, name, err);
+        free(name);
+        if (why || id < 0) return -1;
+        const Added token = {t->token[id],
+                             id,
+                             {json_flag(j, k, "lstrip", 0), json_flag(j, k, "rstrip", 0)},
+                             json_flag(j, k, "special", 0)};
+        if (cut_out(t, token, err)) return -1;
     }
     return 0;
 }
@@ -2839,29 +2968,31 @@ static int read_glue(Tokenizer *t, const Json *j, int model, Error *err)
 static int check_surroundings(const Tokenizer *t, const Json *j, Error *err)
 {
     static const char *const decoders[] = {"none", "Fuse", "WordPiece", "ByteLevel"};
-    static const char *const around[] = {"BertProcessing", "RobertaProcessing", "ByteLevel"};
+    const char *cls = t->token[t->special[TOKEN_CLS]], *sep = t->token[t->special[TOKEN_SEP]];
     const int decoder = json_find(j, 0, "decoder"), post = json_find(j, 0, "post_processor");
     const int type = json_find(j, post, "type"), single = json_find(j, post, "single");
-    int known = json_type(j, post) == JSON_NULL;
+    int known = json_type(j, post) == JSON_NULL || json_is(j, type, "ByteLevel");
     if (json_type(j, decoder) != JSON_NULL &&
         !json_is(j, json_find(j, decoder, "type"), decoders[t->kind]))
         return fail(err, "decoder: expected null%s%s", t->kind ? " or " : "",
                     t->kind ? decoders[t->kind] : "");
-    for (int i = 0; i < 3; i++) known |= json_is(j, type, around[i]);
+    if (json_is(j, type, "BertProcessing") || json_is(j, type, "RobertaProcessing")) {
+        const int first = json_find(j, post, "cls"), last = json_find(j, post, "sep");
+        known = json_type(j, first) == JSON_ARRAY && json_is(j, first + 1, cls) &&
+                json_type(j, last) == JSON_ARRAY && json_is(j, last + 1, sep);
+    }
     if (json_is(j, type, "TemplateProcessing") && json_type(j, single) == JSON_ARRAY &&
         j->node[single].size == 3) {
-        const int cls = single + 1, text = j->node[cls].next, sep = j->node[text].next;
-        known = json_is(j, json_find(j, json_find(j, cls, "SpecialToken"), "id"),
-                        t->token[t->special[TOKEN_CLS]]) &&
+        const int first = single + 1, text = j->node[first].next, last = j->node[text].next;
+        known = json_is(j, json_find(j, json_find(j, first, "SpecialToken"), "id"), cls) &&
                 json_find(j, text, "Sequence") >= 0 &&
-                json_is(j, json_find(j, json_find(j, sep, "SpecialToken"), "id"),
-                        t->token[t->special[TOKEN_SEP]]);
+                json_is(j, json_find(j, json_find(j, last, "SpecialToken"), "id"), sep);
     }
     return known ? 0
                  : fail(err,
                         "post_processor: expected one that puts %s before a text and %s "
                         "behind it",
-                        t->token[t->special[TOKEN_CLS]], t->token[t->special[TOKEN_SEP]]);
+                        cls, sep);
 }
 
 int tokenizer_from_json(Tokenizer *t, const char *text, size_t n, Error *err)
@@ -2870,17 +3001,20 @@ int tokenizer_from_json(Tokenizer *t, const char *text, size_t n, Error *err)
     memset(t, 0, sizeof *t);
     int status = json_parse(&j, text, n, err);
     const int model = status ? -1 : json_find(&j, 0, "model");
+    size_t length;
+    char *unknown = json_text(&j, json_find(&j, model, "unk_token"), &length);
     if (!status && model < 0) status = fail(err, "no tokenizer.json: there is no \"model\" in it");
     if (!status &&
         (read_rules(t, &j, err) || read_kind(t, &j, model, err) ||
-         read_vocabulary(t, &j, json_find(&j, model, "vocab"), err) || find_specials(t, err) ||
-         read_added_tokens(t, &j, err) || check_surroundings(t, &j, err) ||
-         read_glue(t, &j, model, err) || unicode_init(t, err)))
+         read_vocabulary(t, &j, json_find(&j, model, "vocab"), err) ||
+         read_added_tokens(t, &j, err) || find_specials(t, unknown, err) ||
+         check_surroundings(t, &j, err) || read_glue(t, &j, model, err) || unicode_init(t, err)))
         status = -1;
     if (!status && t->kind == TOKENIZER_BPE &&
         (index_bytes(t, err) || read_merges(t, &j, json_find(&j, model, "merges"), err)))
         status = -1;
     if (status) tokenizer_free(t);
+    free(unknown);
     json_free(&j);
     return status ? -1 : 0;
 }
@@ -2888,17 +3022,12 @@ int tokenizer_from_json(Tokenizer *t, const char *text, size_t n, Error *err)
 /* ---- tokenizers from options and files ------------------------------------------------------ */
 
 static const Rules original_rules = {
-    .split = SPLIT_WORDS, .marks = MARKS_DROPPED, .lower = 1, .digits = 1, .specials = 1};
-static const Rules word_rules = {.split = SPLIT_WORDS,
-                                 .marks = ACCENTS_DROPPED,
-                                 .lower = 1,
-                                 .cjk = 1,
-                                 .digits = 1,
-                                 .specials = 1};
-static const Rules character_rules = {.split = SPLIT_CHARACTERS, .specials = 1};
-static const Rules byte_rules = {.split = SPLIT_BYTES}; /* a text may spell out <s>, and keep it */
-static const Rules bert_rules = {
-    .split = SPLIT_BLANKS, .clean = 1, .cjk = 1, .punctuation = 1, .specials = 1};
+    .split = SPLIT_WORDS, .marks = MARKS_DROPPED, .lower = 1, .digits = 1};
+static const Rules word_rules = {
+    .split = SPLIT_WORDS, .marks = ACCENTS_DROPPED, .lower = 1, .cjk = 1, .digits = 1};
+static const Rules character_rules = {.split = SPLIT_CHARACTERS};
+static const Rules byte_rules = {.split = SPLIT_BYTES};
+static const Rules bert_rules = {.split = SPLIT_BLANKS, .clean = 1, .cjk = 1, .punctuation = 1};
 
 static const char *skip_byte_order_mark(const char *text, size_t *n)
 {
@@ -2930,7 +3059,7 @@ static int read_vocab_txt(Tokenizer *t, const char *text, size_t n, Error *err)
                         id + 1);
     }
     if (t->size == 0) return fail(err, "expected tokens, one a line");
-    if (find_specials(t, err)) return -1;
+    if (find_specials(t, NULL, err) || cut_out_specials(t, err)) return -1;
     t->rules.lower = !cased;
     t->rules.marks = cased ? MARKS_KEPT : NONSPACING_DROPPED;
     return unicode_init(t, err);
@@ -2946,7 +3075,7 @@ static int read_gpt2(Tokenizer *t, const char *vocab, size_t n, const char *merg
     t->kind = TOKENIZER_BPE;
     t->rules = byte_rules;
     int status = json_parse(&j, vocab, n, err);
-    if (!status && (read_vocabulary(t, &j, 0, err) || find_specials(t, err) ||
+    if (!status && (read_vocabulary(t, &j, 0, err) || find_specials(t, NULL, err) ||
                     index_bytes(t, err) || unicode_init(t, err)))
         status = -1;
     json_free(&j);
@@ -3082,6 +3211,9 @@ void tokenizer_describe(const Tokenizer *t, Buffer *out)
                                         ", all marks dropped"};
     const Rules *r = &t->rules;
     buffer_print(out, "%s%s%s", kinds[t->kind], r->lower ? ", lower-case" : "", marks[r->marks]);
+    if (r->composed) buffer_print(out, ", composed (NFC)");
+    if (r->decomposed) buffer_print(out, ", decomposed (NFD)");
+    if (r->ascii) buffer_print(out, ", ASCII only (NFKD)");
     if (r->cjk) buffer_print(out, ", Chinese characters apart");
     if (r->digits) buffer_print(out, ", digits apart");
     if (r->punctuation) buffer_print(out, ", punctuation marks apart");
@@ -3089,7 +3221,7 @@ void tokenizer_describe(const Tokenizer *t, Buffer *out)
 
 /* ---- Unicode ----------------------------------------------------------------------------------
  * The tables were made with Python's unicodedata (Unicode 14); test/unicode.py compares them. They
- * can be skipped: unicode_init, at the end, is all that reads them. */
+ * can be skipped: what reads them stands behind them, NFC and, at the end, unicode_init. */
 
 /* All code points from 0 on as runs of one class, each its length in base 36 (1 is left out) and
  * the letter of the class. Unassigned code points take the class before them, which keeps the
@@ -3147,41 +3279,154 @@ static const char lower_runs[] =
     "-wnf 1 1 1 -wn5 1 1 1 -wn8 2 1 1 -wlu 1 1 1 -wmi 1 1 1 -wlx 1 1 1 ps 1 8 2 1 g 1 1 -1c 1 1"
     " 1 -wn7 1 1 1 -raw 1 2 2 1 9 1 1 1 6 2 2 1 v 1 1 1 h7w q 1 w yn 14 1 14 4w 10 1 14 5c j 2 "
     "13 1 5 2 13 c 7 2 13 g 3 2 13 8 1 1 13 1d7 1f 1 1s 2e8 w 1 w gww w 1 w o8w y 1 y";
-/* Decomposing (NFD) and dropping marks maps a letter of Latin, Greek or Cyrillic to its base
- * letter; other scripts are left as they are. In blocks of many, one character (+ offset) for each
- * code point, '.' if it has none; the rest as ranges. */
-static const struct {
-    uint32_t first, offset;
-    const char *letter;
-} base_letters[] = {
-    {0xC0, 0x0,
-     "AAAAAA.CEEEEIIII.NOOOOO..UUUUY..aaaaaa.ceeeeiiii.nooooo..uuuuy.yAaAaAaCcCcCcCcDd..EeEeEeE"
-     "eEeGgGgGgGgHh..IiIiIiIiI...JjKk.LlLlLl....NnNnNn...OoOoOo..RrRrRrSsSsSsSsTtTt..UuUuUuUuUu"
-     "UuWwYyYZzZzZz"},
-    {0x1A0, 0x0, "Oo.............Uu"},
-    {0x1CD, 0x0,
-     "AaIiOoUuUuUuUuUu.AaAa....GgKkOoOo..j...Gg..NnAa....AaAaEeEeIiIiOoOoRrRrUuUuSsTt..Hh......"
-     "AaEeOoOoOoOoYy"},
-    {0x386, 0x350, "A.EGI.O.UYi"},
-    {0x3AA, 0x350, "IUaegiu"},
-    {0x3CA, 0x350, "iuouy"},
-    {0x400, 0x3CF, "FF.D........KIT..........I"},
-    {0x439, 0x3CF, "i......................ff.d........kit"},
-    {0x4C1, 0x3CF, "Gg.............AaAa..Ff....GgHh..IiIiOo....^~TtTtTtXx...|"},
-    {0x1E00, 0x0,
-     "AaBbBbBbCcDdDdDdDdDdEeEeEeEeEeFfGgHhHhHhHhHhIiIiKkKkKkLlLlLlLlMmMmMmNnNnNnNnOoOoOoOoPpPpR"
-     "rRrRrRrSsSsSsSsSsTtTtTtTtUuUuUuUuUuVvVvWwWwWwWwWwXxXxYyZzZzZzhtwy......AaAaAaAaAaAaAaAaAa"
-     "AaAaAaEeEeEeEeEeEeEeEeIiIiOoOoOoOoOoOoOoOoOoOoOoOoUuUuUuUuUuUuUuYyYyYyYy"},
-    {0x1F00, 0x350,
-     "aaaaaaaaAAAAAAAAeeeeee..EEEEEE..ggggggggGGGGGGGGiiiiiiiiIIIIIIIIoooooo..OOOOOO..uuuuuuuu."
-     "U.U.U.UyyyyyyyyYYYYYYYYaaeeggiioouuyy..aaaaaaaaAAAAAAAAggggggggGGGGGGGGyyyyyyyyYYYYYYYYaa"
-     "aaa.aaAAAAA.i...ggg.ggEEGGG...iiii..iiIIII....uuuuqquuUUUUQ.....yyy.yyOOYYY"},
-};
-static const char base_runs[] =
-    "de 1 1 -7w 1 1 1 -71 b 1 1 -1j 1 1 1 4j d 1 1 -8m 1 1 1 -7r 1 1 1 -86 1 1 1 -7b ad 1 1 -57"
-    " a 1 1 -n7 7 1 1 -kd 2 1 1 -k0 24 1 1 -1 1 1 1 -2 1f 1 1 -1 28 1 1 -1 v 2 1 -2 2s 2 1 -2 g"
-    " 2 1 -2 e 1 1 -5p 52b 1 1 -5r0 86 1 1 -655 c 1 1 -e 1 1 1 -f 1 1 1 -g e 1 1 x 1 1 1 w 1 1 "
-    "1 v e 1 1 -66d 1 1 1 -66e 1 1 1 -68f e 1 1 -66h 89 1 1 -5tp 4 1 1 -6hr 1 1 1 -6i2";
+/* Canonical decompositions into two, all numbers in base 36. For every second part: itself, how
+ * many there are, and how far each and its first part lie behind those of the one before. What is
+ * in the last string is not put together again. Hangul is added by rule. */
+static const char *const parts_of[] = {
+    "lc 2c 5c 1t 8 4 4 4 6 6 7 6 7 c 8 4 4 4 6 6 7 6 6a 2v 1 w s -4u 1 w ef pz d 3 1v t d 3 52v "
+    "-me 1 1 1n 1l 1 1 1b -6u 1 w 11 23 1 w 9 w 1 1 f -1l 1 w h -m 1 w 9 4s 1 1 d e 1 1 7 -9j 1 "
+    "w f 613 1 1 7 7 1 1 7 7 1 1 7 7 1 1 7 7 1 1 7 7 1 1 7 7 1 1 7 7 1 1 7 7 1 1 7 7 1 1 7 7 1 1"
+    " 8 8 7 7 1 1 7 7 1 1 5 -5h4 2 4 2 2 2 2 2 6 2 6 2 4 1q -1k e 4 2 2 3 5k8 5 -5it 8 -1d 3 5lx"
+    " 5 -5kj 8 -12 3 -l9 b l3 2 a ld 39 5d 1t 8 4 4 4 6 6 7 6 3 4 4 8 8 4 4 4 6 6 7 6 3 4 9 -1i "
+    "1 w 1e -n 1 w 9 -u 1 w g -s 1 w 5 -v 1 w u -p 1 w 2l 2q 1 w s -51 1 w 5 2m 1 w 1 -v 1 w 1 -"
+    "e 1 w au -28 1 kp 2 4 1 2 1 2 2 6 2 6 1 4 1 x s -p 1 4 1 2 1 2 1 i s -c 1 6 1 4 5 9 1c 1t 9"
+    " 7 1z p 9 7 52k -oj 1 w d 17 1 1 n -1w 1 w 1 -4k 1 w d -u 1 w d 2w 1 w 5 2f 1 1 1 -71 1 w z"
+    " 6w 1 1 9 -7m 1 w x 23 1 w 9 w 1 1 f -1l 1 w h -m 1 w 9 4s 1 1 d e 1 1 r 5sg 1 1 7 7 1 1 7 "
+    "7 1 1 7 7 1 1 7 7 1 1 7 7 1 1 7 7 1 1 7 7 1 1 7 7 1 1 7 7 1 1 7 7 1 1 8 8 7 7 1 1 7 7 1 1 2"
+    "p 2e g 1r le w 5e 1t 8 4 4 4 6 6 7 6 7 c 8 4 4 4 6 6 7 6 d -1e 1 w j -s 1 w 7 -v 1 w f -u 1"
+    " w 13 -n 1 w n -s 1 w 1 -u 1 w 5qx -v 1 w r 5ye 1 1 p n 1 1 h j 1 1 lf s 5f 1t e d 4 1 e i "
+    "e d 4 1 1f -12 1 w 1r -k 1 w 5qr -v 1 w 19 24 1 w 9 w 1 1 7 -5a 1 w 7 2t 1 w h -m 1 w 9 4s "
+    "1 1 d e 1 1 9 -9j 1 w lg 18 74 1t 1 w h -s 1 w n -s 1 w x -q 1 w t -q 1 w 2y 2v 1 w 8 -1k 1"
+    " w 1 8y 1 1 1 -9t 1 w 9 78 1 1 1p -7p 1 w 1 -x 1 w 3 8p 1 1 1 -d2 1 w j3 pr 1 w b -l 1 w 4z"
+    "5 -sc 1 w n 5vz 1 1 z z 1 1 9g -59m 8 -w o 14 8 -w 8 18 8 -w li w 76 1t 1 w h -s 1 w 9 -u 1"
+    " w d -u 1 w x -q 1 w t -q 1 w ip q6 b -b w w 11 b 2r -19 1 w e -12 1 w 5 -r 1 w 4zp -el 1 1"
+    " 49 5mf 1 1 6x -5bk 8 -w o 14 8 -w 8 18 8 -w lj 1a 7e 1v 1 w b -u 1 w 9 -u 1 w f -u 23 h 1 "
+    "w 4q -1l 1 w 7 -i 1 w 5hv -19 1 w 7 -u 1 w j -u 1 w 3 -u 1 w t -r 1 w 3 -v 1 w h -u 1 w 1 -"
+    "u 1 w 7 -v 1 w 3 6f 1 1 1 5 1 1 1 5q9 1 1 1 -5xr 1 w r -t 1 w 3 -v 1 w 3 -v 1 w c 7a lk 1i "
+    "5g 1t 7 4 4 4 7 6 6 6 8 c 7 4 4 4 7 6 6 6 3 4 3d -w fm n4 1 c v k 1 c 9 d 19 1v 6 -f 22 1b "
+    "6 x 3f -1y 1 w 7 4o 1 1 1 -5f 1 w 1 -v 1 w 5 -v 1 w 1 -q 1 w 3 4q 1 1 1 -58 1 w 3 -16 1 w 3"
+    " -s 1 w 3 -s 1 w 4z1 -sj 1 w 13 31 1 w 17 39 1 1 9 -7o 1 w 7 -v 1 w a -4 ll o 61u 1t 1 w 5 "
+    "2p 1 w 9 w 1 1 7 -5a 1 w 7 2t 1 w 5 -4h 1 w 5 -q 1 w 5 2t 1 w 9 4s 1 1 7 -98 1 w 5 8q 1 1 9"
+    " -9j 1 w lm 6 5h 1t w w 3t -c 1 w 5rd 2 1 2 ln 6 9c 27 1 w v -q 1 w ox q6 1 w lo 11 7g 1v 1"
+    " w 1 -v 1 w b -v 1 w y -p 1 w 9 -u 1 w g -s 1 w 7 -v 1 w 3 -v 1 w o -q 1 w 27 -1l 1 w 1 -o "
+    "1 w 1 -q 1 w 1 -q 1 w 5 2v 1 w c -51 1 w 1 -s 1 w 5 98 1 63 1 -fc 1a -y 1 w",
+    "lr e e8 1t 1 w 3 -s 1 w 3 -s 1 w 3 -q 1 w 3 -t 1 w 3 -t 1 w gx sf 1 1 lt c ea 1t 1 w 3 -s 1"
+    " w 3 -s 1 w 3 -q 1 w 3 -t 1 w 3 -t 1 w lv e 64g q9 8 -w 8 10 8 -w 8 y 8 -w 8 y 8 -w 8 12 8 "
+    "-w 8 12 g 4 8 -w 3g o lw g 64h q9 8 -w 8 10 8 -w 8 y 8 -w 8 y 8 -w 8 12 8 -w 8 12 8 -w 8 10"
+    " 8 -w 3g o 7 -w m3 4 bk 27 1 w e -q 1 w mb 16 5xg 1u 1 w 7 -u 1 w n -s 1 w d -t 1 w 3 -v 1 "
+    "w b -v 1 w 3 -v 1 w j -s 1 w 7 -v 1 w 9 -v 1 w h -u 1 w 9 -v 1 w 9 -t 1 w d -1l 1 w n -s 1 "
+    "w h -s 1 w 1 -q 1 w l 8h 1 1 1 -98 1 w b 8q 1 1 3 -9j 1 w mc 2 60i 2d 1 w md 2 5xc 1t 1 w m"
+    "e 4 ew 2b 1 w 1 -v 1 w mf m 5j 1v w w 1n -s 1 w j -s 1 w 4 -v 1 w 9 -u 1 w g -s 1 w 7 -v 1 "
+    "w 3 -v 1 w 5h -1b 1 w 5if -x 1 w n -s 1 w mg a 78 1t 1 w j -s 1 w l -s 1 w 1v -k 1 w 3b -12"
+    " 1 w ml c 5xu 1w 1 w 5 -v 1 w z -p 1 w d -u 1 w 11 -q 1 w 5 -v 1 w mm 2 5yi 20 1 w mo 6 5y2"
+    " 1x 1 w h -s 1 w 1z -k 1 w mp h 5xi 1u 1 w 7 -u 1 w 11 -p 1 w 5 -v 1 w d -u 1 w l -s 1 w f "
+    "-u 1 w 11 -q 1 w 1 -i mw 18 6my 6mo 1 2 j 2 v 1o 1 4 1 -2 1h 1d 5 5 3 3 o o 2 2 r n 3 7 3 2"
+    " 2 3 n -6q3 2 6qs b -k 1 -6q9 1 2 1 6qu 1 1 3 d 1 1 3 3 1 1 7 3 1 1 3 7 1 1 3 3 1 1 z r 1 6"
+    " 1 1 1 2 1d -1b 1 1 1 k 1 1 7 w 1 1 1 1 1 1 n6 t 64m 64g 1 1 7 7 1 1 n n 1 1 7 7 1 1 7 7 1 "
+    "1 7 7 1 1 n n 1 1 8 8 7 7 1 1 7 7 1 1 1z -5h4 b -ll 5 lr 9 5jc 7 -5ja 1 h 8 5kk 7 -5kp 1 6 "
+    "f -2 n9 1r 680 64g 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 h 1 1 1 1 "
+    "1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1d 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 "
+    "1 1 1 1 1 1 1 1 1 1 1 1 1 3 1 1 -5hb 1 -5 3 5je 5 -5k5 6 5ib 1 -5h9 1 -9 3 5js 5 -5kf 12 5i"
+    "d 1 -5gz 1 5 3 5k8 5 -5l9 18z 1 17m 17r 190 6 17n 17r 1 x 2 2 4a 3v 2 -k h h 191 1 17p 17r "
+    "1to 3 1t5 1t4 8 8 3 3 1xa 1 1xn 1xj 1xz 1 1xo 1xj 27y 1 28b 287 28m 1 288 287 28n 1 28c 287"
+    " 2bi 2 2bu 2bq 1 1 2c7 2 2ac 2aa 1k 1g 2fq 1 2fc 2fa 2iq 1 2iy 2iu 2j9 3 2io 2in 7 7 4 4 2j"
+    "a 1 2iw 2iu 2m6 2 2mi 2me 1 1 2mv 1 2mk 2me 2q2 2 2qi 2qh 3 3 2q7 1 2qk 2qh 2qn 1 2qm 2qh 3"
+    "72 1 36u 36t 5dh b 5c6 5c5 2 2 2 2 2 2 2 2 4 4 15 15 2 2 3 2 1 1 2 3 9ll 1c 9jg 9jf 2 2 2 2"
+    " 2 2 2 2 2 2 2 2 2 2 2 2 2 2 2 2 2 2 3 3 2 2 2 2 7 7 3 3 3 3 3 3 3 3 o -1h a 2f e e 2 2 2 2"
+    " 2 2 2 2 2 2 2 2 2 2 2 2 2 2 2 2 2 2 3 3 2 2 2 2 7 7 3 3 3 3 3 3 3 3 o -1h 3 21 1 1 1 1 1 1"
+    " 4 b 9lm a 9kh 9kf 3 3 3 3 3 3 3 3 2c 2c 3 3 3 3 3 3 3 3 1hve 3 1hui 1huh 2 2 f a 1hyf 2 1h"
+    "ym 1hyp 1 1 1ida 1 1idn 1idj 1idz 1 1ido 1idj 1ink 1 1inw 1int 1inu 1 1inv 1int 1inx 1 1iny"
+    " 1int 1iun 2 1iuy 1iuw 1 1 1jjk 1 1jjs 1jjp",
+    "ld 1 n8 lk mw 1 8gs 8gt 14k 1 1dlp 15l 14n 2 1dlr 16a f -y 14o 1 1dm7 15c 14p 1 1dmz 15h 14"
+    "s m 1dm8 15c 1 1 1 1 1 1 1 1 1 1 1 1 2 2 1 1 1 1 1 1 1 1 2 2 2 2 1 1 2 2 1 1 2 2 1 1 1 1 1 "
+    "1 1 1 14v 3 1dn0 15d 1 a 1 9 14x 2 1dm2 161 2 1cgw 14y 2 1dm3 161 2 1cgw 1to 8 1ug 1sl 1 1 "
+    "1 1 1 5 1 5 1 1 1 9 1 4 1x8 3 1y4 1wh 1 1 2 d 20s 6 20j 20i 3 6 z -y 1 1 1 5 3 f 27w 2 28s "
+    "275 1 1 31u 1 31v 31t 31w 1 31x 31t 328 3 31y 33m 2 1 9 -1u 33p 2 31l 30g 28 28 33r a 30j 3"
+    "0i a a 5 5 5 5 5 5 1j 1j a a 5 5 5 5 5 5 2jxh 4 2jxa 2jx3 1 1 2k 2p 1 1 2jxq 3 2jxc 2jxb 2l"
+    " 2k 1 1 2jxr 3 2jxd 2jxb 2m 2k 1 1 2jxs 1 2jxe 2jxb 2jxt 1 2jxf 2jxb 2jxu 1 2jxg 2jxb"};
+/* Into one. In front of a colon: how far it lies behind the one before, if that is not 1. */
+static const char *const same_as[] = {
+    "n4:lc ld 2:lv 1d:jd a:1n 9:53 5ii:q4 2:q5 2:q6 2:q7 2:r0 2:r1 2:r2 1q:p2 3:qh b:p4 2:p5 8:p"
+    "c 8:p6 8:q8 8:pa 3:p1 2o a:p8 2:pb 2:50 3:6bm 6bn 85:q1 4:23 5h e6:9hk 9hl 168m:rpk kc4 s7e"
+    " rt4 lw1 fg2 gkl vj0 vj0 hn5 ssx gw7 hmw jcm ne1 p6t qin qt6 r20 sjz kxu ljv mah mvy q4d sq"
+    "2 uep fia ghh l50 mjf qi5 v8e ifk m3v qfh r50 jih pnc qvz iq2 kd3 lm2 mpo slq fpi g53 gda j"
+    "wk l3n mj4 nhj pa9 qh2 qjg s1b tv6 upb v7e nt8 nzz otc q15 t1g vb3 rfa hjz iro okg pdq mle "
+    "nuy rsy ttj hjs i8y kyb lp6 lxr oq7 oxj tor gcy pe3 g64 g5o o4c ou6 q29 tpx rk0 jin kxu rge"
+    " fg9 i5j iz6 mtj n74 gev nwb fr3 iw9 ff1 lho k1k opu gjn hge ni9 q4p re2 la2 sds lfs jjy pu"
+    "t jog n6t fji g2x g5l kn5 oo7 prj rf6 ssv gdx gn6 ho3 ir0 k3p m4e nxm tkd ui2 vbr vda gbf k"
+    "au l87 sbm ino j9s jcw jve lyb mdl n0p o22 ovo pdb s9y q9a sgz t3e g7r gbn gql ma0 r0i re2 "
+    "iq1 iyd jnf l9q oji mt1 fl0 h6h i5j iii izg muq mzt p7e pc6 svo tti tvs u1k fpn o1a ss4 trs"
+    " j4x fie fyy i5q i7z k2h kxu mha ncy q9o sjg vil k94 tny gax kfv kj7 lkx luk mx5 n6h nsb op"
+    "c u3i g31 je6 tq0 fu3 ie1 lpm sa2 ivf j7o kk7 mtj tqe g89 glr i91 k5v kem ko8 lid mx2 naa p"
+    "6h r0v r1d sss tsy gfz lve gm5 mhc n14 qgq tr7 uvr vbz kgn lor pns o97 obk olu mo0 m8p riw "
+    "fk0 px2 g8q g7b ip2 jir onq i2t ljy kac saj qx8 tot r63 iqb g1s gxs 3:hga 2:k8k 3:g66 mqy n"
+    "gq ny4 nz2 nz9 o0f tw6 on2 p8d 2:qhe 2:rg8 3:shk sn1 4:u7j u7w u94 v5g sm6 trr fqm fzb g25 "
+    "gcp gdg ggh gwt gzq h2g hfk hig i90 i9a j2s j8o j9q jci k0f k4i k9d kn9 lmf lqy lya mem mjv"
+    " mxu ntd ny6 nyh nyg nyo nyu nz1 o0d o0e o5c o75 og0 ovo ow9 oxt p6a pad pnx prt prt q53 r2"
+    "o r6e rgh ri1 rtf ruw sdy shk tsz u0v u2j j1x 36cu pp4 3:ffq g51 g2w fpc g1x g3k gcn ge2 gw"
+    "t gut gwp gyq hga hir hms hn8 huq i08 iqa iqh iuh iwd j4o j7y j60 j9q j8g jci jec jpg jrw j"
+    "te k0m k8k kd3 kd7 keu l89 la2 lkx lwb lvv lya m5a mem nmv mk5 mnj mqy n01 n46 n5n nbx nbz "
+    "ngq nh7 nhw nka nk0 nv0 o8h og0 ol7 orf ovo p4u pad pxu q27 qrd r41 r5y r6e ren rg8 rez rgh"
+    " rge rfx ri1 rka ruw sag sj6 srd sxi tq4 tsz tw6 tzv u0v u17 u2j umq vj0 313e 3138 33dh brx"
+    " cns cop 39e1 3bgw 3i6r vgj vim 2skn:fgd fg8 fgh 2tcy fog fqm fqz fsy fwa fx5 fzb fyn ae6 2"
+    "ud6 g25 g2c g2s g3b 2u58 aex g2v g3x 2u6j g47 g4k fkc g4s g51 3ly7 g6t g77 afz g8r g92 gaa "
+    "gaf ahh gcn gcp gdg ge2 ged gee gev gg9 ggh ggq ghf ghp ghr ghr ghr 2v58 m7k gju gkf 2vdv g"
+    "kr gkx gli gpq gmw gnc",
+    "4667:go8 gpu gs6 gsw gur gv7 gw4 gw4 gwp gx7 gxf gxu h7a gzq h7b h1t h2s g7b hke hce hdg he"
+    "5 haj hf6 hf5 hik 2x9g hki hkn hl2 hlm hlu hnm 2xm0 2xnu hrg hsr ht3 hqw huu aum av0 hzc i0"
+    "u i0u 2y88 i4j i54 i5j i5v 2yhk i67 i6e itv i76 ayp i8w i9a ibk ia5 2z1g if7 2z1i ige igb i"
+    "gs ijl ijm b3j ikd ilk im5 ind b4y 2zr7 b5o ipc ipf ipi iq2 3pg2 iri 3035 3035 poh isi isi "
+    "b7r 335k 3cgq iua iuj b8j ivu ix9 ixj iyh j29 bay ba4 j2s 30t0 j47 j7s j7w j7y j7w j96 j9q "
+    "jaq jac jan jby jci jcm jdc jdn jfh jht jis jm8 31n0 jlp jjw jmw jnn jqc 31td js2 jph jop b"
+    "hq ju1 jum jvh juf bjg k0f k18 32mi k4j kc8 k7d bo9 k9d bns bms g42 g45 kcg k9o pf1 deh kd3"
+    " kd7 kdd kf2 ker 33cz bpl kje kg5 klu kn9 33hp kni kkf kr8 brx ksi kv7 kx6 l2g 33xf l3v bvc"
+    " l5t 34br l78 bwu l82 l9b la2 la3 34p9 2yvf 34sa le6 354s lhb lhp lev ljq lku lmf lkx lm1 l"
+    "mg lmt 357i lkk lrj lta c37 lvv lvr 35jl lq1 m0e 35ni 35ou m2u m61 m5a m57 c5y m6i m7x m7r "
+    "m99 2u5h mdh 368z mfw 36i3 mjs mk5 mkw 36yw mm8 mmt 3779 37dg mt6 mtn cdo mud ce0 ce0 myv m"
+    "zg n01 n0l n2i cgr n50 386u n5q 389e n74 2zrz nbk 38v5 38vs 38zo cn0 cnc nhw 394j 394i 395l"
+    " 396b nj2 nj3 nj3 nka cop nm3 cp2 cra 39r1 nri nt8 nv0 ctf 3a5i nyu 3a8q 3a9x o0f o2z cvj o"
+    "5c o5m o5r 3at8 3b1j 3b1j oa6 d1e 3b8r og6 og9 d2f 3beo onm d5s oo8 oo3 oow 3c06 orn d8h ou"
+    "f ow2 oxx d9w 3ciw 3cjr dax 3cnt p6i 3cqm p79 pa2 pad 3d22 3d43 pcw 3d7s pdc 33a7 ded pf6 p"
+    "hf dfv pj2 hx1 3dlz 3dmd 33bn 33bw poh pok sda dij psh psb pst gc3 ptd ptf ptp puu 3ebg put"
+    " pwd pyb q0d pwj q0t q1z q53 pxv q16 q18 q1o 3eie 3eqz 3emt dnv q9d q9f qae 3g0a qck 3f3g d"
+    "p9 dpd 3f75 3ff6 dpn qj4 qjg qjr qjt qll qko qoe qn6 qrd qp4 qqz qrq dsn qu9 qv5 dtl qxs qx"
+    "v 3giv r13 r1a dv9 r22 aez 3gz2 3h46 dz2 dzb rds rfx rka rpx 3hrc rsb rsx rvf rxz 3i9b 2upw"
+    " s0b rzw s1c 2uvy s7o sag 3jki 3jl9 sk4 smp snl 3ju6 snv svs t07 t08 sxo t89 t91 3ksa tjf e"
+    "j9 tkn 3l2v eli ts3 iia tur 3ltx 3lzu epa epi u00 3mdm er6 3mhi u17 u17 u21 3mpi u76 eur u9"
+    "5 ucn ude uf2 ez2 3nsg umq uv4 v0d f66 f71 v3b 3owe f7c 3oxx 3p5a 3p8x vcr f9y veh vem vet "
+    "vf3 vfa vgb 3pxc"};
+/* Canonical combining classes, runs of one: how far behind the run before, length, class. */
+static const char order_runs[] =
+    "lc l 6e 0 1 6g 0 4 64 0 1 6g 0 1 60 0 5 64 0 2 5m 0 4 64 0 2 5m 0 b 64 0 5 1 0 4 64 0 8 6e "
+    "0 1 6o 0 1 6e 0 3 64 0 3 6e 0 2 64 1 3 6e 0 4 64 0 1 6e 0 1 6g 0 2 64 0 1 6e 0 1 6h 0 2 6i "
+    "0 1 6h 0 2 6i 0 1 6h 0 d 6e 7n 5 6e 7d 1 64 0 4 6e 0 1 64 0 3 6e 0 1 66 0 1 64 0 6 6e 0 6 6"
+    "4 0 2 6e 0 1 64 0 2 6e 0 1 66 0 1 6c 0 1 6e 0 1 a 0 1 b 0 1 c 0 1 d 0 1 e 0 1 f 0 1 g 0 1 h"
+    " 0 1 i 0 2 j 0 1 k 0 1 l 0 1 m 1 1 n 1 1 o 0 1 p 1 1 6e 0 1 64 1 1 i 20 8 6e 0 1 u 0 1 v 0 "
+    "1 w 1c 1 r 0 1 s 0 1 t 0 1 u 0 1 v 0 1 w 0 1 x 0 1 y 0 2 6e 0 2 64 0 5 6e 0 1 64 0 2 6e 0 1"
+    " 64 g 1 z 2t 7 6e 2 4 6e 0 1 64 0 1 6e 2 2 6e 1 1 64 0 2 6e 0 1 64 z 1 10 u 1 6e 0 1 64 0 2"
+    " 6e 0 1 64 0 2 6e 0 3 64 0 1 6e 0 2 64 0 1 6e 0 1 64 0 3 6e 0 1 64 0 1 6e 0 1 64 0 1 6e 0 1"
+    " 64 0 1 6e 0 1 64 0 2 6e 4g 7 6e 0 1 64 0 1 6e 9 1 64 o 4 6e 1 9 6e 1 3 6e 1 5 6e 17 3 64 1"
+    "o 1 6e 0 3 64 0 4 6e 16 5 6e 0 5 64 0 e 6e 1 1 64 0 2 6e 0 1 64 0 2 6e 0 1 64 0 3 6e 0 3 64"
+    " 0 1 r 0 1 s 0 1 t 0 3 6e 0 1 64 0 2 6e 0 2 64 0 5 6e 1o 1 7 g 1 9 3 1 6e 0 1 64 0 2 6e 2v "
+    "1 7 g 1 9 1c 1 6e 1p 1 7 g 1 9 32 1 7 g 1 9 32 1 7 g 1 9 3j 1 9 32 1 7 g 1 9 7 1 2c 0 1 2j "
+    "2t 1 7 g 1 9 31 2 9 g 1 9 3g 1 9 31 2 2v 0 1 9 d 4 2z 30 2 3a 0 1 9 d 4 3e 24 2 64 r 1 64 1"
+    " 1 64 1 1 60 1j 1 3l 0 1 3m 1 1 3o 5 4 3m 2 1 3m 1 2 6e 0 1 9 1 2 6e 1q 1 64 34 1 7 1 2 9 2"
+    "a 1 64 jz 3 6e qc 2 9 u 1 9 4d 1 9 a 1 6e 5n 1 6c 3z 1 66 0 1 6e 0 1 64 63 1 6e 0 1 64 1z 1"
+    " 9 k 8 6e 2 1 64 1c 5 6e 0 6 64 0 2 6e 0 1 64 1 2 64 0 2 6e 0 2 64 0 5 6e 0 1 64 0 4 6e 2t "
+    "1 7 f 1 9 12 1 6e 0 1 64 0 7 6e 1i 2 9 1m 1 7 b 2 9 1v 1 7 48 3 6e 1 1 1 0 5 64 0 2 6e 0 4 "
+    "64 0 1 6e 1 7 1 4 1 64 6 1 6e 3 2 6e 5i 2 6e 0 1 64 0 7 6e 0 1 64 0 2 6e 0 1 6i 0 1 5y 0 1 "
+    "64 0 1 5m 0 11 6e 0 1 6g 0 2 6c 0 1 64 0 1 62 0 1 6e 0 1 6h 0 1 64 0 1 6e 0 1 64 k0 2 6e 0 "
+    "2 1 0 4 6e 0 3 1 0 2 6e 4 1 6e 3 2 1 0 1 6e 0 1 64 0 1 6e 0 2 1 0 4 64 0 1 6e 2da 3 6e 3x 1"
+    " 9 2o w 6e fe 1 62 0 1 6c 0 1 6g 0 1 66 0 2 68 2x 2 8 n9w 1 6e 4 a 6e w 2 6e 28 2 6e 7o 1 9"
+    " 11 1 9 47 1 9 r i 6e 1l 3 64 11 1 9 2n 1 7 c 1 9 6n 1 6e 1 2 6e 0 1 64 2 2 6e 5 2 6e 1 1 6"
+    "e 1g 1 9 6u 1 9 fn4 1 q ld 7 6e 0 7 64 0 2 6e r1 1 64 6a 1 64 45 5 6e 1aq 1 64 1 1 6e 14 1 "
+    "6e 0 1 1 0 1 64 4 1 9 4l 1 6e 0 1 64 fx 4 6e ar 2 6e 49 2 64 0 3 6e 0 1 64 0 1 6e 0 4 64 1d"
+    " 1 6e 0 1 64 0 1 6e 0 1 64 5c 1 9 15 1 9 e 1 9 1l 1 9 0 1 7 1x 3 6e 1c 2 9 1q 1 7 24 1 9 9 "
+    "1 7 2y 1 9 0 1 7 4y 1 7 0 1 9 28 2 7 g 1 9 o 7 6e 3 5 6e 5p 1 9 3 1 7 n 1 6e 2r 1 9 0 1 7 6"
+    "z 1 9 0 1 7 3i 1 9 3a 1 9 0 1 7 37 1 9 7h 1 9 0 1 7 76 2 9 4 1 7 4c 1 9 2b 1 9 i 1 9 29 1 9"
+    " bp 1 9 76 1 7 1 2 9 29 1 9 fa0 5 1 1n 7 6e xl 2 6 f58 1 1 43q 2 60 0 3 1 3 1 6a 0 5 60 8 8"
+    " 64 2 5 6e 0 2 64 u 4 6e 44 3 6e 2pn 7 6e 1 h 6e 2 7 6e 1 2 6e 1 5 6e 79 7 6e af 1 6e 1p 4 "
+    "6e 15s 7 64 31 6 6e 0 1 7";
 
 /* c is replaced by what `to` is replaced by; its class stays. */
 static void replace(uint32_t *unicode, uint32_t c, uint32_t to)
@@ -3189,16 +3434,22 @@ static void replace(uint32_t *unicode, uint32_t c, uint32_t to)
     unicode[c] = (unicode[to] & ~15u) | (unicode[c] & 15);
 }
 
+static long number_at(const char **at) /* in base 36; steps behind it */
+{
+    char *end;
+    const long value = strtol(*at, &end, 36);
+    *at = end;
+    return value;
+}
+
 static void replace_runs(uint32_t *unicode, const char *runs)
 {
     long first = 0;
     for (const char *s = runs; *s;) {
-        long field[4];
-        char *end;
-        for (int i = 0; i < 4; i++, s = end) field[i] = strtol(s, &end, 36);
-        first += field[0];
-        for (long i = 0, c = first; i < field[1]; i++, c += field[2])
-            replace(unicode, (uint32_t)c, (uint32_t)(c + field[3]));
+        first += number_at(&s);
+        const long length = number_at(&s), step = number_at(&s), distance = number_at(&s);
+        for (long i = 0, c = first; i < length; i++, c += step)
+            replace(unicode, (uint32_t)c, (uint32_t)(c + distance));
     }
 }
 
@@ -3211,13 +3462,171 @@ static int is_dropped(const Rules *r, uint32_t c, Class class)
     return class == CONTROL || class == JOINER || c == 0xFFFD || c < 32 || c == 0x85;
 }
 
+/* ---- NFC --------------------------------------------------------------------------------------
+ * The letter e with an acute accent is one code point, U+00E9, or two, an e and U+0301, which looks
+ * the same. NFC is one spelling for both, the shorter one: everything is taken apart; marks that
+ * follow each other and do not touch are put in order, by a class that each has; and what can be
+ * put together is, a letter with each of its marks that no other of that class stands before. NFD
+ * is the longer spelling: nothing is put together. */
+
+struct Composition {
+    uint32_t (*parts)[2]; /* (PARTED) what each consists of; {0, 0}: itself; {x, 0}: only x */
+    unsigned char *order; /* (PARTED) its canonical combining class; 0: it is no mark */
+    Pairs pairs;          /* of those that are put together */
+    uint32_t *whole;      /* (MOST_WHOLE) what a pair makes */
+};
+enum { CODE_POINTS = 0x110000, PARTED = 0x30000, MOST_WHOLE = 1 << 14 };
+
+static void composition_free(Composition *c)
+{
+    if (!c) return;
+    free(c->parts);
+    free(c->order);
+    free(c->pairs.pair);
+    free(c->pairs.slot);
+    free(c->whole);
+    free(c);
+}
+
+static int add_parts(Composition *k, uint32_t c, long first, long second, int composes)
+{
+    k->parts[c][0] = (uint32_t)first;
+    k->parts[c][1] = (uint32_t)second;
+    if (!composes) return 0;
+    const int pair = pair_add(&k->pairs, (int)first, (int)second);
+    if (pair >= 0) k->whole[pair] = c;
+    return pair < 0;
+}
+
+static Composition *read_composition(Error *err)
+{
+    enum { MARKED = sizeof parts_of / sizeof *parts_of, ALIKE = sizeof same_as / sizeof *same_as };
+    enum { SYLLABLES = 0xAC00, LEADS = 0x1100, VOWELS = 0x1161, TAILS = 0x11A7 }; /* of Hangul */
+    enum { NUM_LEADS = 19, NUM_VOWELS = 21, NUM_TAILS = 28 };
+    Composition *k = checked_alloc(1, sizeof *k, err);
+    int failed = !k || !(k->parts = checked_alloc(PARTED, sizeof *k->parts, err)) ||
+                 !(k->order = checked_alloc(PARTED, 1, err)) ||
+                 !(k->whole = checked_alloc(MOST_WHOLE, sizeof *k->whole, err));
+    for (int i = 0; i < MARKED && !failed; i++)
+        for (const char *s = parts_of[i]; *s;) {
+            const long second = number_at(&s);
+            long count = number_at(&s), c = 0, first = 0;
+            for (; count > 0; count--) {
+                c += number_at(&s);
+                first += number_at(&s);
+                failed |= add_parts(k, (uint32_t)c, first, second, i + 1 < MARKED);
+            }
+        }
+    for (int i = 0, c = 0; i < ALIKE && !failed; i++, c = 0)
+        for (const char *s = same_as[i]; *s;) {
+            long value = number_at(&s);
+            c += *s == ':' ? (int)value : 1;
+            if (*s == ':') s++, value = number_at(&s);
+            add_parts(k, (uint32_t)c, value, 0, 0);
+        }
+    for (int i = 0; i < NUM_LEADS * NUM_VOWELS && !failed; i++) {
+        const int c = SYLLABLES + NUM_TAILS * i;
+        failed |= add_parts(k, (uint32_t)c, LEADS + i / NUM_VOWELS, VOWELS + i % NUM_VOWELS, 1);
+        for (int tail = 1; tail < NUM_TAILS; tail++)
+            failed |= add_parts(k, (uint32_t)(c + tail), c, TAILS + tail, 1);
+    }
+    long mark = 0;
+    for (const char *s = failed ? "" : order_runs; *s;) {
+        mark += number_at(&s);
+        const long length = number_at(&s), order = number_at(&s);
+        memset(k->order + mark, (int)order, (size_t)length);
+        mark += length;
+    }
+    if (!failed) return k;
+    composition_free(k);
+    fail(err, "out of memory");
+    return NULL;
+}
+
+/* A code point on its way: its class, its place and itself, so that sorted they are in order. */
+static uint64_t pack(const Composition *k, uint32_t c, size_t place)
+{
+    return (uint64_t)(c < PARTED ? k->order[c] : 0) << 56 | (uint64_t)place << 24 | c;
+}
+static int order_of(uint64_t packed) { return (int)(packed >> 56); }
+static uint32_t code_of(uint64_t packed) { return packed & 0xFFFFFF; }
+
+static int by_order(const void *a, const void *b)
+{
+    const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static void take_apart(const Composition *k, uint32_t c, Buffer *codes)
+{
+    const uint32_t *part = c < PARTED ? k->parts[c] : (uint32_t[2]){0, 0};
+    if (part[0]) take_apart(k, part[0], codes);
+    if (part[1]) take_apart(k, part[1], codes);
+    const uint64_t packed = pack(k, c, codes->length / sizeof packed);
+    if (!part[0]) buffer_add(codes, (const char *)&packed, sizeof packed);
+}
+
+/* Puts together what can be; returns how many are left. */
+static size_t put_together(const Composition *k, uint64_t *code, size_t n)
+{
+    size_t to = 0, letter = n; /* n: there is none yet */
+    for (size_t i = 0; i < n; i++) {
+        const int order = order_of(code[i]);
+        int pair = NO_MERGE;
+        if (letter < n && (to == letter + 1 || order_of(code[to - 1]) < order))
+            pair = pair_find(&k->pairs, (int)code_of(code[letter]), (int)code_of(code[i]));
+        if (pair != NO_MERGE) {
+            code[letter] = pack(k, k->whole[pair], 0);
+            continue;
+        }
+        if (!order) letter = to;
+        code[to++] = code[i];
+    }
+    return to;
+}
+
+static void normalize(const Composition *k, int composed, const char *text, const char *end,
+                      Buffer *out)
+{
+    Buffer codes = {0};
+    for (size_t n; text < end; text += n) {
+        uint32_t c;
+        n = utf8_read(text, (size_t)(end - text), &c);
+        if (!n) n = 1, c = CODE_POINTS + (unsigned char)*text; /* not UTF-8: it stays */
+        take_apart(k, c, &codes);
+    }
+    uint64_t *code = (void *)codes.text;
+    size_t n = codes.failed ? 0 : codes.length / sizeof *code;
+    for (size_t i = 0, first = 0; i <= n; i++) { /* runs of marks */
+        if (i < n && order_of(code[i])) continue;
+        if (i > first + 1) qsort(code + first, i - first, sizeof *code, by_order);
+        first = i + 1;
+    }
+    if (composed) n = put_together(k, code, n);
+    for (size_t i = 0; i < n; i++) {
+        const uint32_t c = code_of(code[i]);
+        const char byte = (char)(c - CODE_POINTS);
+        if (c < CODE_POINTS)
+            utf8_add(out, c);
+        else
+            buffer_add(out, &byte, 1);
+    }
+    out->failed |= codes.failed;
+    free(codes.text);
+}
+
 /* t->unicode by t->rules: per code point what it is replaced by << 4, 0 being nothing, and its own
- * class (not that of what it is replaced by). */
+ * class (not that of what it is replaced by). Where marks are dropped, that is what is left of a
+ * letter without them. */
 static int unicode_init(Tokenizer *t, Error *err)
 {
     static const char initials[] = "LOUJMVNFBPSC"; /* in the order of Class */
-    uint32_t *u = t->unicode = checked_alloc(0x110000, sizeof *u, err), c = 0, run = 0;
-    if (!u) return -1;
+    const Rules *r = &t->rules;
+    const int normalizes = r->composed || r->decomposed;
+    Composition *k = r->marks || normalizes ? read_composition(err) : NULL;
+    uint32_t *u = t->unicode = checked_alloc(CODE_POINTS, sizeof *u, err), c = 0, run = 0;
+    t->composition = k;
+    if (!u || (!k && (r->marks || normalizes))) return -1;
     for (const char *s = class_runs; *s; s++) {
         const char *class = strchr(initials, *s);
         if (!class)
@@ -3225,15 +3634,18 @@ static int unicode_init(Tokenizer *t, Error *err)
         else
             for (run += !run; run; run--, c++) u[c] = c << 4 | (uint32_t)(class - initials);
     }
-    if (t->rules.lower) replace_runs(u, lower_runs);
-    for (size_t k = 0; k < sizeof base_letters / sizeof *base_letters && t->rules.marks; k++) {
-        c = base_letters[k].first;
-        for (const char *s = base_letters[k].letter; *s; s++, c++)
-            if (*s != '.') replace(u, c, base_letters[k].offset + (uint32_t)*s);
+    if (r->lower) replace_runs(u, lower_runs);
+    for (c = 0; c < PARTED && r->marks; c++) {
+        uint32_t base = c, mark;
+        if (r->marks == ACCENTS_DROPPED && class_of(t, c) == SYMBOL) continue; /* "not equal" */
+        while (k->parts[base][0] &&
+               (!(mark = k->parts[base][1]) || is_dropped(r, mark, class_of(t, mark))))
+            base = k->parts[base][0];
+        if (base != c) replace(u, c, base);
     }
-    if (t->rules.marks) replace_runs(u, base_runs);
-    for (c = 0; c < 0x110000; c++)
-        if (is_dropped(&t->rules, c, (Class)(u[c] & 15))) u[c] &= 15;
+    for (c = 0; c < CODE_POINTS; c++)
+        if (is_dropped(r, c, class_of(t, c))) u[c] &= 15;
+    if (!normalizes) composition_free(k), t->composition = NULL;
     return 0;
 }
 
@@ -3249,21 +3661,20 @@ static int train(const char *path, const TokenizerOptions *options, const char *
     Buffer json = {0};
     Output o;
     Error inner;
-    size_t n, lines = 0;
+    Corpus c;
+    size_t lines = 0;
     snprintf(name, sizeof name, "%.*s.json",
              (int)(dot && dot > base ? (size_t)(dot - base) : strlen(base)), base);
-    if (!out && strcmp(path, "-"))
-        out = name;
-    else if (!out)
+    if (!out && is_standard_input(path))
         return fail(err, "a text from the standard input has no name: --out is needed");
+    if (!out) out = name;
     const FileKind kind = file_kind(out);
     if (output_spares(out, path, err)) return -1;
     if (kind != FILE_NEW && kind != FILE_TOKENIZER)
         return fail(err, "%s: is there already and is %s; another --out is needed", out,
                     file_kind_names[kind]);
-    char *text = read_file(path, &n, err);
-    if (!text) return -1;
-    int status = tokenizer_make(&t, options, text, n, &inner);
+    if (corpus_read(&c, path, err)) return corpus_free(&c), -1;
+    int status = tokenizer_make(&t, options, c.text, c.length, &inner);
     if (status)
         fail(err, "%s: %s", path, inner.text);
     else
@@ -3272,12 +3683,12 @@ static int train(const char *path, const TokenizerOptions *options, const char *
     if (!status) status = output_open(&o, out, err);
     if (!status) fwrite(json.text, 1, json.length, o.file); /* output_close notices a failure */
     if (!status) status = output_close(&o, 1, err);
-    for (size_t i = 0; i < n; i++) lines += text[i] == '\n' || i + 1 == n;
+    for (size_t i = 0; i < c.length; i++) lines += c.text[i] == '\n' || i + 1 == c.length;
     if (!status)
         fprintf(stderr, "tokenizer: wrote %s: vocabulary %d, %zu lines\n", out, t.size, lines);
     tokenizer_free(&t);
     free(json.text);
-    free(text);
+    corpus_free(&c);
     return status;
 }
 
@@ -3331,7 +3742,7 @@ static int convert(const char *path, int decode, int max_len, Error *err)
         size_t most = line.length + 2; /* a token takes a byte at least, and so does an id */
         int *ids = line.failed || most > INT_MAX ? NULL : malloc(most * sizeof *ids);
         fail(&inner, "out of memory");
-        long n = !ids     ? -1
+        long n = !ids || (!decode && tokenizer_accepts(&t, line.text, line.length, &inner)) ? -1
                  : decode ? read_ids(&t, &line, ids, &inner)
                           : tokenizer_encode(&t, line.text, line.length, ids,
                                              most < (size_t)max_len ? (long)most : max_len);

@@ -1646,7 +1646,7 @@ int main(int argc, char **argv)
     if (default_text && !option_given(run.options, &s->recipe)) s->recipe = TEMPLATES;
     apply_recipe(s, run.options);
     int status = open_source(&run, &err);
-    if (!operands && s->text_path && !strcmp(s->text_path, "-"))
+    if (!operands && s->text_path && is_standard_input(s->text_path))
         status = fail(&err, "%s: its text came from the standard input; expected it again",
                       run.from.path);
     if (s->classifier)
@@ -1669,9 +1669,9 @@ int main(int argc, char **argv)
 
     checkpoint_log(s->out, &log);
     if (!status && (out.failed || log.failed)) status = fail(&err, "out of memory");
-    if (!status && !strcmp(path, "-") && s->out == out.text && !s->resume)
+    if (!status && is_standard_input(path) && s->out == out.text && !s->resume)
         status = fail(&err, "a text from the standard input has no name: --out is needed");
-    if (!status && !strcmp(path, "-") && s->val && !strcmp(s->val, "-"))
+    if (!status && is_standard_input(path) && s->val && is_standard_input(s->val))
         status = fail(&err, "the standard input cannot be the text and --val, too");
     const char *const inputs[] = {path, s->val, s->denoiser, s->resume ? NULL : s->init};
     for (int i = 0; i < 4 && !status; i++)

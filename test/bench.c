@@ -1,12 +1,16 @@
 /* The benchmark: make bench, or build/bench PART ... with PART one of
- *   matmul             GFLOP/s of the products of training; beside OpenBLAS when built with
- * BLAS=-lopenblas elements           nanoseconds per element of what is not a product step SIZE
- * THREADS  milliseconds of a training and of a sampling step; SIZE: everyday, medium, large, or six
- * numbers B,N,C,L,H,V;  prints "SIZE THREADS train_ms sample_ms peak_MB GFLOP_of_training
- * GFLOP_of_sampling" text               seconds to make tokenizers of 10 MB of text, and MB/s of
- * encoding it parts SIZE         where the time of these goes, on one thread Every figure is the
- * median of repetitions that take turns with what it is compared with; +- is half the distance of
- * the quartiles. Nothing here is a test: machines are noisy. */
+ *
+ *   machine            the vectors, the tile and the block that the product was compiled with
+ *   matmul             GFLOP/s of the products of training; with BLAS=-lopenblas beside OpenBLAS
+ *   elements           nanoseconds per element of what is not a product
+ *   text               seconds to make tokenizers of 10 MB of text, and MB/s of encoding it
+ *   step SIZE THREADS  one training and one sampling step; SIZE: everyday, medium, large, or six
+ *                      numbers B,N,C,L,H,V; prints "SIZE THREADS train_ms sample_ms peak_MB
+ *                      GFLOP_of_training GFLOP_of_sampling"
+ *   parts SIZE         where the time of these goes, on one thread
+ *
+ * Every figure is the median of repetitions that take turns with what it is compared with; +- is
+ * half the distance of the quartiles. Nothing here is a test: machines are noisy. */
 #define _XOPEN_SOURCE 600
 #include "../tdiff.c"
 
@@ -66,6 +70,22 @@ static Figure measure(Work work, void *context)
     work(context);
     for (int r = 0; r < repeat; r++) x[r] = time_of(work, context, 0.01);
     return figure(x, repeat);
+}
+
+static void bench_machine(void)
+{
+#if defined(__AVX512F__)
+    const int bits = 512;
+#elif defined(__AVX__)
+    const int bits = 256;
+#elif defined(__SSE2__) || defined(__ARM_NEON)
+    const int bits = 128;
+#else
+    const int bits = 0; /* as far as this program knows */
+#endif
+    const int block = (int)(NC * KC * sizeof(real) >> 10);
+    printf("vectors of %d bits, arithmetic class %s; a tile of %d x %d, a block of B of %d KB\n",
+           bits, arithmetic_class(), MR, NR, block);
 }
 
 /* ---- matmul ---------------------------------------------------------------------------------- */
@@ -618,7 +638,9 @@ static void bench_text(void)
 
 int main(int argc, char **argv)
 {
-    if (argc == 2 && !strcmp(argv[1], "matmul"))
+    if (argc == 2 && !strcmp(argv[1], "machine"))
+        bench_machine();
+    else if (argc == 2 && !strcmp(argv[1], "matmul"))
         bench_matmul(1), bench_matmul(2);
     else if (argc == 2 && !strcmp(argv[1], "elements"))
         bench_elements();
@@ -629,8 +651,10 @@ int main(int argc, char **argv)
     else if (argc == 3 && !strcmp(argv[1], "parts"))
         bench_parts(argv[2]);
     else
-        return fprintf(stderr,
-                       "usage: bench matmul | elements | text | step SIZE THREADS | parts SIZE\n"),
+        return fprintf(
+                   stderr,
+                   "usage: bench machine | matmul | elements | text | step SIZE THREADS | parts "
+                   "SIZE\n"),
                1;
     return 0;
 }

@@ -14,7 +14,11 @@ for python in $PYTHON python3 /usr/bin/python3 none; do
     [ "$python" = none ] || "$python" -c 'import torch' 2>/dev/null && break
 done
 echo "$(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo 2>/dev/null | head -1), $cores cores; load $(cut -d' ' -f1 /proc/loadavg 2>/dev/null)"
+cache() { getconf "LEVEL$1_SIZE" 2>/dev/null | awk '$1 > 0 {print $1 / 1024 " KB"; ok = 1} END {if (!ok) print "?"}'; }
+echo "caches: first $(cache 1_DCACHE), second $(cache 2_CACHE), third $(cache 3_CACHE)"
+build/bench machine || exit 1
 [ "$python" = none ] && echo "PyTorch: skipped, no python3 with torch"
+[ "$python" = none ] || "$python" -c 'import torch; print("PyTorch", torch.__version__)'
 
 for part in $PARTS; do
     [ "$part" = steps ] || build/bench "$part" || exit 1

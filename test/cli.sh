@@ -151,9 +151,21 @@ for text in unix mark mac; do
     cp $W/$text.txt $W/any.txt # its name is in the checkpoint
     check "a text of $text" ./train $TINY --steps 2 $W/any.txt --out $W/$text.safetensors
     cmp -s $W/unix.safetensors $W/$text.safetensors && ok || bad "$text.txt is not read as unix.txt"
+    check "a vocabulary of $text" ./tokenizer train-word $W/any.txt --out $W/$text.json
+    cmp -s $W/unix.json $W/$text.json && ok || bad "./tokenizer does not read $text.txt as unix.txt"
 done
+refuse 1 "has no name: --out is needed" sh -c "./train $TINY --steps 2 /dev/stdin <$W/any.txt"
+# NFKD leaves ASCII as it is; other text is refused, not half-done
+printf '%s' '{"normalizer": {"type": "NFKD"}, "pre_tokenizer": {"type": "WhitespaceSplit"}, "model": {"type": "WordLevel",' \
+    ' "vocab": {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "[PAD]": 3, "[MASK]": 4, "the": 5, "red": 6, "fox": 7, "bee": 8}}}' >$W/nfkd.json
+check "NFKD" ./train $TINY --steps 2 --tokenizer $W/nfkd.json $W/unix.txt --out $W/nfkd.safetensors
+refuse 1 "--prompt: the tokenizer asks for NFKD" ./sample $W/nfkd.safetensors --prompt "the café [MASK]"
+printf 'the red fox\nthe red café\n' >$W/cafe.txt
+refuse 1 "cafe.txt: line 2: the tokenizer asks for NFKD" ./sample $W/nfkd.safetensors --eval $W/cafe.txt
+refuse 1 "line 1: the tokenizer asks for NFKD" sh -c "tail -n 1 $W/cafe.txt | ./tokenizer encode $W/nfkd.json"
 printf 't\0h\0e\0 \0r\0e\0d\0\n\0' >$W/utf16.txt
 refuse 1 "utf16.txt: this is UTF-16; expected UTF-8" ./train $TINY --steps 1 $W/utf16.txt
+refuse 1 "utf16.txt: this is UTF-16; expected UTF-8" ./tokenizer train-word $W/utf16.txt --out $W/no.json
 printf '\377\376t\0h\0e\0' >$W/utf16.txt
 refuse 1 "utf16.txt: this is UTF-16; expected UTF-8" ./train $TINY --steps 1 $W/utf16.txt
 
@@ -669,6 +681,13 @@ cmp -s $W/small-train.txt $W/text.jsonl && ok || bad "an input was overwritten"
 check "evaluate" sh -c "build/evaluate $W/small-train.txt --test $W/small-test.txt <$W/small-train.txt"
 check "evaluate --json" sh -c "build/evaluate $W/small-train.txt --json <$W/small-test.txt"
 [ "$(wc -l <$W/out)" -eq 1 ] && grep -q '^{.*}$' $W/out && ok || bad "--json is not one object"
+printf 'a b\nb a\n' >$W/ab.txt # 260 bytes counted, 1 of c and 3 ends of words: log2(260 / 1) + log2(260 / 3)
+check "evaluate: [UNK] spelt out" sh -c "echo c | build/evaluate $W/ab.txt --test $W/ab.txt --json"
+grep -q '"trigram_perplexity":\([0-9.]*\),"spelt_out_perplexity":\1,.*"spelling":{"bits_per_sentence":0,' $W/out && ok ||
+    bad "what is in the vocabulary is spelt out"
+echo c >$W/c.txt
+check "evaluate: an unknown word" sh -c "build/evaluate $W/ab.txt --test $W/c.txt --json <$W/ab.txt"
+grep -q '"spelling":{"bits_per_sentence":14.45977' $W/out && ok || bad "an unknown word does not cost 14.46 bits"
 check "evaluate --mbr" sh -c "build/evaluate --mbr 10 <$W/all.txt"
 [ "$(wc -l <$W/out)" -eq 7 ] && ok || bad "--mbr 10 does not keep 7 of 70"
 refuse 1 "none.txt: cannot open" build/evaluate $W/none.txt

@@ -91,6 +91,7 @@ typedef struct {
     int *ids;            /* all sentences, each BEGIN word ... END */
     size_t *start;       /* (n+1) sentence s is ids[start[s]] .. ids[start[s+1]-1] */
     int n;
+    double spelling; /* nats to spell out, byte by byte, what has become [UNK] */
     int keep_blank; /* a blank line is an empty sentence: one of samples is a fault, one of a corpus
                        is nothing */
 } Text;
@@ -170,18 +171,33 @@ static int tokenise(Tokenizer *k, Text *text, int count, Error *err)
 }
 
 /* Words that training has less than min_frequency times, all those it has not among them, become
- * [UNK]. */
-static void cut_vocabulary(Text *text, int count, const Tokenizer *k, size_t min_frequency)
+ * [UNK]. What that costs is what it takes to spell them out, as ./sample --eval does: by the bytes
+ * of the words that are left. A text's own [UNK] costs as much as one of these, on average. */
+static int cut_vocabulary(Text *text, int count, const Tokenizer *k, size_t min_frequency,
+                          Error *err)
 {
     size_t *frequency = resize(NULL, (size_t)k->size, sizeof *frequency);
+    Tokenizer left = {0};
+    double bits[256], mean = 0;
+    int status = 0;
     memset(frequency, 0, (size_t)k->size * sizeof *frequency);
     for (size_t i = 0; i < text[0].start[text[0].n]; i++) frequency[text[0].ids[i]]++;
+    for (int id = TOKEN_SPECIALS; id < k->size && !status; id++)
+        if (frequency[id] >= min_frequency) status = tokenizer_add(&left, k->token[id], err) < 0;
+    tokenizer_byte_bits(&left, bits);
+    for (int id = TOKEN_SPECIALS; id < left.size; id++)
+        mean += spelling_bits(bits, left.token[id]) / (left.size - TOKEN_SPECIALS);
     for (int j = 0; j < count; j++)
         for (size_t i = 0; i < text[j].start[text[j].n]; i++) {
             int *id = &text[j].ids[i];
-            if (*id >= TOKEN_SPECIALS && frequency[*id] < min_frequency) *id = TOKEN_UNK;
+            const int is_word = *id >= TOKEN_SPECIALS;
+            if (is_word ? frequency[*id] >= min_frequency : *id != TOKEN_UNK) continue;
+            text[j].spelling += log(2) * (is_word ? spelling_bits(bits, k->token[*id]) : mean);
+            *id = TOKEN_UNK;
         }
     free(frequency);
+    tokenizer_free(&left);
+    return status ? -1 : 0;
 }
 
 /* ---- interpolated Kneser-Ney (Chen & Goodman 1999), discount d = 0.75 at all orders -------------
@@ -297,6 +313,7 @@ enum {
     UNSEEN_BIGRAMS,
     UNKNOWN,
     PERPLEXITY,
+    SPELT_OUT,
     UNIGRAM,
     POSITION,
     LENGTH,
@@ -314,6 +331,7 @@ static const struct {
     {"unseen_bigrams_per_100_tokens", "unseen bigrams per 100 tokens", 3},
     {"unknown_per_100_tokens", "[UNK] per 100 tokens", 3},
     {"trigram_perplexity", "trigram perplexity", 3},
+    {"spelt_out_perplexity", "the same, with [UNK] spelt out", 3},
     {"unigram_distance", "distance of words", 4},
     {"position_distance", "distance of words by position", 4},
     {"length_distance", "distance of sentence lengths", 4},
@@ -412,7 +430,8 @@ static void judge(double f[FIGURES], Training *r, const Text *t, Marginals *m)
     f[DISTINCT] = 100 * distinct / t->n, f[VERBATIM] = 100 * verbatim / t->n,
     f[UNSEEN] = 100 * unseen / t->n;
     f[UNSEEN_BIGRAMS] = 100 * bigrams / tokens, f[UNKNOWN] = 100 * unknown / tokens;
-    f[PERPLEXITY] = exp(model_nll(&r->trigrams, t, MAX_ORDER) / tokens);
+    const double nll = model_nll(&r->trigrams, t, MAX_ORDER);
+    f[PERPLEXITY] = exp(nll / tokens), f[SPELT_OUT] = exp((nll + t->spelling) / tokens);
     distances(f, m, &r->marginals);
     table_free(&tree);
 }
@@ -436,10 +455,11 @@ static void judge_random_lines(double f[FIGURES], Training *r, int n)
 enum { SAMPLES, FLOOR, HELD_OUT };
 typedef struct {
     double column[3][FIGURES];
-    double bits[MAX_ORDER],
-        nats[MAX_ORDER]; /* per sentence, per token: the held-out text under models of each order */
-    int held_out;        /* is there one? */
-    int judged;          /* were there phrases? The share of sentences with one: */
+    /* Per sentence, per token: the held-out text under models of each order, and in addition what
+     * it takes to spell out its [UNK]. */
+    double bits[MAX_ORDER + 1], nats[MAX_ORDER + 1];
+    int held_out; /* is there one? */
+    int judged;   /* were there phrases? The share of sentences with one: */
     double with_phrase, with_phrase_train;
     const char *opening;       /* a word, NULL: none is frequent enough */
     double share, share_train; /* of it, among the opening words */
@@ -483,11 +503,15 @@ static void fill_report(Report *p, const Text *text, const Tokenizer *k)
         p->nats[o] = nll / (held_out.words + held_out.sentences);
         table_free(&model);
     }
+    if (p->held_out) {
+        p->bits[MAX_ORDER] = text[2].spelling / log(2) / held_out.sentences;
+        p->nats[MAX_ORDER] = text[2].spelling / (held_out.words + held_out.sentences);
+    }
     table_free(&samples.counts), table_free(&held_out.counts);
     table_free(&r.tree), table_free(&r.trigrams), table_free(&r.marginals.counts);
 }
 
-static const char *const order_name[MAX_ORDER] = {"unigram", "bigram", "trigram"};
+static const char *const order_name[MAX_ORDER + 1] = {"unigram", "bigram", "trigram", "spelling"};
 
 static void print_json(const Report *p, Buffer *b)
 {
@@ -499,7 +523,7 @@ static void print_json(const Report *p, Buffer *b)
             buffer_print(b, "%c\"%s\":%.10g", i > first ? ',' : '{', figure[i].key,
                          p->column[c][i]);
     }
-    for (int o = 0; o < MAX_ORDER && p->held_out; o++)
+    for (int o = 0; o <= MAX_ORDER && p->held_out; o++)
         buffer_print(b, "},%s\"%s\":{\"bits_per_sentence\":%.10g,\"nats_per_token\":%.10g",
                      o ? "" : "\"baselines\":{", order_name[o], p->bits[o], p->nats[o]);
     buffer_print(b, "}%s,\"opening_word\":", p->held_out ? "}" : "");
@@ -545,6 +569,9 @@ static void print_text(const Report *p, Buffer *b)
                      "nats/token");
     for (int o = 0; o < MAX_ORDER && p->held_out; o++)
         buffer_print(b, "  %-34s%12.2f%12.4f\n", order_name[o], p->bits[o], p->nats[o]);
+    if (p->held_out)
+        buffer_print(b, "%-36s%12.2f%12.4f\n", "and to spell out its [UNK]", p->bits[MAX_ORDER],
+                     p->nats[MAX_ORDER]);
 }
 
 /* ---- minimum Bayes risk: of every group the sentence that is most like the others ------------ */
@@ -645,8 +672,8 @@ int main(int argc, char **argv)
         {"help", OPT_FLAG, &help, .everyday = 1, .help = "print this"},
         {.name = NULL},
     };
-    Text text[4] = {{{0}, {0}, NULL, NULL, 0, 0}}; /* the training text, samples; then the held-out
-                                                      text and phrases, if given */
+    Text text[4] = {{{0}, {0}, NULL, NULL, 0, 0, 0}}; /* the training text, samples; then the
+                                                      held-out text and phrases, if given */
     Tokenizer tokenizer = {0};
     Report report = {0};
     Buffer out = {0};
@@ -695,11 +722,11 @@ int main(int argc, char **argv)
     else if (!status) {
         if (judged) report.with_phrase = percent_with_phrase(&text[1], &text[count - 1]);
         if (judged) report.with_phrase_train = percent_with_phrase(&text[0], &text[count - 1]);
-        cut_vocabulary(text, count, &tokenizer, (size_t)min_frequency);
-        fill_report(&report, text, &tokenizer);
-        if (json)
+        if (cut_vocabulary(text, count, &tokenizer, (size_t)min_frequency, &err)) status = -1;
+        if (!status) fill_report(&report, text, &tokenizer);
+        if (!status && json)
             print_json(&report, &out);
-        else
+        else if (!status)
             print_text(&report, &out);
     }
     if (out.failed) status = fail(&err, "out of memory");

@@ -1,8 +1,8 @@
 # mutants.sh [ONLY] - called by "make mutants": would the tests notice? Each line of
 # test/mutants.txt is a fault,
 #   NAME <TAB> FILE <TAB> EDIT <TAB> TEST <TAB> MESSAGE
-# which EDIT (of sed -E) makes in FILE, in one line. Then TEST - unit, double-unit, text, parity,
-# golden, behaviour, safety, pytorch, draw or cli - must print a line with FAIL and this MESSAGE. With
+# which EDIT (of sed -E) makes in FILE, in one line. Then TEST - unit, double-unit, text, unicode,
+# parity, golden, behaviour, safety, pytorch, draw or cli - must print a line with FAIL and this MESSAGE. With
 # ONLY, the faults whose NAME contains it (a pattern of the shell).
 . test/count.sh
 W=build/mutants
@@ -16,6 +16,7 @@ targets() {
     parity) echo build/parity build/double-parity ;;
     golden) echo all build/peek build/evaluate plain ;;
     behaviour) echo all build/peek build/replay ;;
+    unicode) echo build/peek ;;
     pytorch) echo all build/peek ;;
     cli) echo all build/evaluate build/peek ;;
     safety) echo all ;;
@@ -27,6 +28,7 @@ run() {
     case $1 in
     unit | double-unit) build/$1 ;;
     text) build/text build ;;
+    unicode) ${PYTHON:-/usr/bin/python3} test/unicode.py build/peek ;;
     pytorch) mkdir -p build/pytorch && ${PYTHON:-/usr/bin/python3} test/pytorch.py build/pytorch ;;
     parity) build/double-parity test/golden; build/parity test/golden ;;
     *) sh test/$1.sh ;;
@@ -57,12 +59,12 @@ while IFS=$tab read -r name file edit test message; do
         tail -n 3 $W/build.txt
     else
         (cd $W/tree && run $test) </dev/null >$W/out 2>&1
-        found=$(grep '^FAIL' $W/out | grep -F -e "$message" | head -n 1)
+        found=$(LC_ALL=C grep '^FAIL' $W/out | LC_ALL=C grep -F -e "$message" | head -n 1)
         if [ "$found" ]; then ok; echo "caught $name by $test: ${found#FAIL }"
         else
             failed=$((failed + 1))
             echo "MISSED $name by $test: no FAIL with '$message'"
-            grep '^FAIL' $W/out | head -n 3 | sed 's/^/     /'
+            LC_ALL=C grep '^FAIL' $W/out | head -n 3 | sed 's/^/     /'
         fi
     fi
 done <$W/list

@@ -31,7 +31,10 @@ static void report(int ok, const char *file, const char *what, int *passed, int 
 static int from_tsv(Tokenizer *t, const char *tsv, const char *merges, Error *err)
 {
     static const char rules[] =
-        "\"added_tokens\": [{\"id\": 0, \"content\": \"[UNK]\"}],\n"
+        "\"added_tokens\": [{\"id\": 0, \"content\": \"[UNK]\"}, {\"id\": 1, \"content\": "
+        "\"[CLS]\"}, "
+        "{\"id\": 2, \"content\": \"[SEP]\"}, {\"id\": 3, \"content\": \"[PAD]\"}, "
+        "{\"id\": 4, \"content\": \"[MASK]\"}],\n"
         "\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"NFD\"}, "
         "{\"type\": \"Lowercase\"}, {\"type\": \"StripAccents\"}]},\n"
         "\"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Digits\", "

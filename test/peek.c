@@ -3,6 +3,8 @@
  *   build/peek hash FILE...         a hash of each file's bytes: 64 bits, FNV-1a
  *   build/peek class                arithmetic_class() of this build: fma or plain
  *   build/peek unicode              the tables of tokenizer.c
+ *   build/peek NFC                  the lines of the standard input, which have no blanks, as NFC
+ *   build/peek NFD                  likewise
  *   build/peek names CKPT           the tensors of a checkpoint, with their shapes
  *   build/peek tensor CKPT NAME     the numbers of one, a row a line; NAME as in names
  *   build/peek gradients CKPT PROBE what training_losses makes of what ./sample CKPT --probe
@@ -147,6 +149,31 @@ static int peek_unicode(Error *err)
     return status;
 }
 
+/* The other half of it: what a tokenizer.json that asks for NFC, or NFD, makes of each line. */
+static int peek_normal_form(const char *form, Error *err)
+{
+    Buffer json = {0};
+    Tokenizer t = {0};
+    Buffer out = {0};
+    char line[1000];
+    buffer_print(
+        &json,
+        "{\"normalizer\": {\"type\": \"%s\"}, \"pre_tokenizer\": {\"type\": "
+        "\"WhitespaceSplit\"}, \"model\": {\"type\": \"WordLevel\", \"vocab\": {\"[UNK]\": 0, "
+        "\"[CLS]\": 1, \"[SEP]\": 2, \"[PAD]\": 3, \"[MASK]\": 4}}}",
+        form);
+    int status = tokenizer_from_json(&t, json.text, json.length, err);
+    while (!status && fgets(line, sizeof line, stdin)) {
+        out.length = 0;
+        tokenizer_split(&t, line, strcspn(line, "\n"), &out);
+        printf("%.*s\n", (int)out.length, out.text ? out.text : "");
+    }
+    free(json.text);
+    free(out.text);
+    tokenizer_free(&t);
+    return status;
+}
+
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "";
@@ -158,6 +185,8 @@ int main(int argc, char **argv)
         puts(arithmetic_class());
     else if (!strcmp(what, "unicode") && argc == 2)
         status = peek_unicode(&err);
+    else if ((!strcmp(what, "NFC") || !strcmp(what, "NFD")) && argc == 2)
+        status = peek_normal_form(what, &err);
     else if (!strcmp(what, "names") && argc == 3)
         status = peek_into(argv[2], NULL, &err);
     else if (!strcmp(what, "tensor") && argc == 4)
@@ -165,7 +194,7 @@ int main(int argc, char **argv)
     else if (!strcmp(what, "gradients") && argc == 4)
         status = print_gradients(argv[2], argv[3], &err);
     else
-        status = fail(&err, "usage: peek hash FILE... | class | unicode | names CKPT | "
+        status = fail(&err, "usage: peek hash FILE... | class | unicode | NFC | NFD | names CKPT | "
                             "tensor CKPT NAME | gradients CKPT PROBE");
     if (status) fprintf(stderr, "peek: %s\n", err.text);
     return status ? 1 : 0;

@@ -633,11 +633,24 @@ static void test_json_rules(void)
          NULL, NULL, NULL, NULL},
         {"'added_tokens': [{'id': 4, 'content': '[MASK]', 'special': true}], ", NULL, NULL, NULL,
          NULL},
+        {"'added_tokens': [{'id': 5, 'content': 'red'}, {'id': 6, 'content': '<x>', 'lstrip': "
+         "true, "
+         "'rstrip': true}], ",
+         NULL, NULL, NULL, NULL},
+        {NULL, "{'type': 'NFC'}", NULL, NULL, NULL},
+        {NULL, nfd, NULL, NULL, NULL},
+        {NULL, "{'type': 'Sequence', 'normalizers': [{'type': 'NFC'}, {'type': 'Lowercase'}]}",
+         NULL, NULL, NULL},
+        {NULL, "{'type': 'Sequence', 'normalizers': [{'type': 'NFKD'}, {'type': 'StripAccents'}]}",
+         NULL, NULL, NULL},
+        {NULL, NULL, NULL,
+         "'type': 'WordLevel', 'unk_token': 'UNK', 'vocab': {'UNK': 0, '[CLS]': 1, '[SEP]': 2, "
+         "'[PAD]': 3, '[MASK]': 4}",
+         NULL},
         /* what it cannot do */
         {NULL, "{'type': 'NFKC'}", NULL, NULL, "normalizer: cannot do 'NFKC'"},
-        {NULL, "{'type': 'NFKD'}", NULL, NULL, "normalizer: cannot do 'NFKD'"},
-        {NULL, "{'type': 'NFC'}", NULL, NULL, "normalizer: cannot do 'NFC'"},
-        {NULL, nfd, NULL, NULL, "normalizer: cannot do 'NFD' without StripAccents"},
+        {NULL, "{'type': 'Sequence', 'normalizers': [{'type': 'Lowercase'}, {'type': 'NFC'}]}",
+         NULL, NULL, "cannot do 'NFC' behind another normalizer"},
         {NULL, "{'type': 'StripAccents'}", NULL, NULL, "cannot do 'StripAccents' without NFD"},
         {NULL, "{'type': 'Replace', 'pattern': {'Regex': 'x'}, 'content': 'y'}", NULL, NULL,
          "cannot do 'Replace'"},
@@ -667,14 +680,20 @@ static void test_json_rules(void)
          "post_processor: expected"},
         {"'post_processor': {'type': 'Other'}, ", NULL, NULL, NULL,
          "post_processor: expected one that puts [CLS]"},
-        {"'added_tokens': [{'id': 5, 'content': 'red'}], ", NULL, NULL, NULL,
-         "added_tokens: cannot do 'red'"},
         {"'added_tokens': [{'id': 9, 'content': '<x>'}], ", NULL, NULL, NULL,
-         "added_tokens: cannot do '<x>'"},
+         "added_tokens: cannot do '<x>': expected its id"},
         {"'added_tokens': [{'id': 3, 'content': '[MASK]'}], ", NULL, NULL, NULL,
-         "added_tokens: cannot do '[MASK]'"},
-        {"'added_tokens': [{'id': 4, 'content': '[MASK]', 'lstrip': true}], ", NULL, NULL, NULL,
-         "without lstrip"},
+         "added_tokens: cannot do '[MASK]': expected its id"},
+        {"'added_tokens': [{'id': 4, 'content': '[MASK]', 'single_word': true}], ", NULL, NULL,
+         NULL, "added_tokens: cannot do '[MASK]' with single_word"},
+        {"'added_tokens': [{'id': 4, 'content': '[MASK]', 'normalized': true}], ",
+         "{'type': 'Lowercase'}", NULL, NULL, "with normalized beside a normalizer"},
+        {"'added_tokens': [{'id': 5, 'content': 'red'}, {'id': 5, 'content': 'red'}], ", NULL, NULL,
+         NULL, "'red': expected a name that did not occur before"},
+        {"'added_tokens': [{'id': 6, 'content': ''}], ", NULL, NULL, NULL, "expected a name"},
+        {"'added_tokens': [{'id': 6}], ", NULL, NULL, NULL, "cannot do '?': expected a name"},
+        {"'post_processor': {'type': 'BertProcessing', 'sep': ['[SEP]', 2], 'cls': ['<s>', 1]}, ",
+         NULL, NULL, NULL, "post_processor: expected one that puts [CLS]"},
         {"'added_tokens': 3, ", NULL, NULL, NULL, "\"added_tokens\" is no list"},
         {NULL, NULL, NULL, "'type': 'Unigram', 'vocab': {}", "expected a \"model\" of \"type\""},
         {NULL, NULL, NULL, "'type': 'BPE', 'vocab': {}, 'merges': []",
@@ -799,6 +818,122 @@ static void test_gpt2(const char *folder)
     tokenizer_free(&t);
     free(other.text);
     free(json.text), free(whole.text), free(got.text);
+}
+
+/* A tokenizer.json of byte-level BPE: the bytes behind what `first` lists, then `last`. */
+static int read_bytes(Tokenizer *t, const char *first, const char *last, const char *added,
+                      const char *post, Error *err)
+{
+    Tokenizer bytes = {0};
+    Buffer json = {0};
+    int id = 0, status = -1;
+    for (const char *p = first; *p; p++) id += *p == ':';
+    if (make(&bytes, "bpe", "x")) {
+        buffer_print(
+            &json,
+            "{\"added_tokens\": [%s], \"normalizer\": null, \"pre_tokenizer\": "
+            "{\"type\": \"ByteLevel\", \"add_prefix_space\": false}, "
+            "\"post_processor\": %s, \"decoder\": {\"type\": \"ByteLevel\"}, \"model\": "
+            "{\"dropout\": null, \"unk_token\": null, \"continuing_subword_prefix\": \"\", "
+            "\"merges\": [\"h e\"], \"vocab\": {%s",
+            added, post, first);
+        for (int byte = 0; byte < 256; byte++) {
+            const char *token = bytes.token[TOKEN_SPECIALS + byte];
+            buffer_json_string(&json, token, strlen(token));
+            buffer_print(&json, ": %d, ", id + byte);
+        }
+        buffer_print(&json, "%s}}}", last);
+        status = tokenizer_from_json(t, json.text, json.length, err);
+    }
+    tokenizer_free(&bytes);
+    free(json.text);
+    return status;
+}
+
+static void check_bytes(const Tokenizer *t, const char *text, const char *tokens,
+                        const char *decoded)
+{
+    Buffer got = {0};
+    int ids[100];
+    const long n = tokenizer_encode(t, text, strlen(text), ids, 100);
+    tokens_of(t, text, ' ', &got);
+    check(same(&got, tokens), "'%s' becomes '%s', expected '%s'", text, got.text, tokens);
+    got.length = 0;
+    buffer_add(&got, "", 0);
+    tokenizer_decode(t, ids, (int)n, 0, &got);
+    check(same(&got, decoded), "'%s' is decoded '%s', expected '%s'", text, got.text, decoded);
+    free(got.text);
+}
+
+/* Files in the shape of GPT-2's own and RoBERTa's. */
+static void test_added_tokens(void)
+{
+    static const char gpt2[] =
+        "{\"id\": 257, \"content\": \"<|endoftext|>\", \"single_word\": false, \"lstrip\": false, "
+        "\"rstrip\": false, \"normalized\": true, \"special\": true}";
+    static const char roberta[] =
+        "{\"id\": 0, \"content\": \"<s>\", \"normalized\": true, \"special\": true}, "
+        "{\"id\": 2, \"content\": \"</s>\", \"normalized\": true, \"special\": true}, "
+        "{\"id\": 261, \"content\": \"<mask>\", \"lstrip\": true, \"special\": true}, "
+        "{\"id\": 262, \"content\": \"\u20ac!\"}, "
+        "{\"id\": 263, \"content\": \"\u20ac!!\", \"rstrip\": true}";
+    Tokenizer t = {0};
+    Buffer a = {0}, b = {0};
+    Error err;
+    if (check(!read_bytes(&t, "", "\"he\": 256, \"<|endoftext|>\": 257", gpt2,
+                          "{\"type\": \"ByteLevel\"}", &err),
+              "GPT-2's: %s", err.text)) {
+        check(t.size == 258 + 5 && t.special[TOKEN_CLS] >= 258, "specials are not behind");
+        check_bytes(&t, "he<|endoftext|> x", "he <|endoftext|> \xC4\xA0 x", "he x");
+        check_bytes(&t, "<s>", "< s >", "<s>"); /* is none of the file's */
+    }
+    tokenizer_free(&t);
+    if (check(!read_bytes(&t, "\"<s>\": 0, \"<pad>\": 1, \"</s>\": 2, \"<unk>\": 3, ",
+                          "\"he\": 260, \"<mask>\": 261", roberta,
+                          "{\"type\": \"RobertaProcessing\", \"sep\": [\"</s>\", 2], \"cls\": "
+                          "[\"<s>\", 0], \"trim_offsets\": true}",
+                          &err),
+              "RoBERTa's: %s", err.text)) {
+        static const int ids[] = {3, 0, 2, 1, 261};
+        check(t.size == 264 && !memcmp(t.special, ids, sizeof ids), "ids of special tokens");
+        check_bytes(&t, "x \xC2\xA0<mask> he", "x <mask> \xC4\xA0 he", "x he"); /* lstrip */
+        check_bytes(&t, "<mask>", "<mask>", "");
+        check_bytes(&t, "x \xE2\x82\xAC!\xE2\x82\xAC!! \t he",
+                    "x \xC4\xA0 \xE2\x82\xAC! \xE2\x82\xAC!! he",
+                    "x \xE2\x82\xAC!\xE2\x82\xAC!!he"); /* the longest; rstrip; as they are */
+        tokenizer_to_json(&t, &a);
+        tokenizer_free(&t);
+        check(!tokenizer_from_json(&t, a.text, a.length, &err), "written, it is refused");
+        if (t.size) tokenizer_to_json(&t, &b);
+        check(same(&b, a.text), "written again, it differs");
+    }
+    tokenizer_free(&t);
+    free(a.text), free(b.text);
+}
+
+/* NFC is done before a text is cut; with NFKD no more than ASCII is taken. */
+static void test_composition(void)
+{
+    static const char pre[] = "{'type': 'WhitespaceSplit'}";
+    Tokenizer t = {0};
+    Buffer got = {0};
+    Error err;
+    if (check(!read_parts(&t, "'added_tokens': [{'id': 4, 'content': '[MASK]'}], ",
+                          "{'type': 'NFC'}", pre, NULL, &err),
+              "%s", err.text)) {
+        static const char text[] = "E\xCC\x81 e[MASK]\xCC\x81 \xFF";
+        tokenizer_split(&t, text, sizeof text - 1, &got);
+        check(same(&got, "\xC3\x89\ne\n[MASK]\n\xCC\x81\n\xEF\xBF\xBD"), "NFC: %s", got.text);
+    }
+    tokenizer_free(&t);
+    if (check(!read_parts(&t, NULL, "{'type': 'NFKD'}", pre, NULL, &err), "%s", err.text)) {
+        check(!tokenizer_accepts(&t, "cafe", 4, &err), "ASCII is refused");
+        check(tokenizer_accepts(&t, "caf\xC3\xA9", 5, &err) && strstr(err.text, "NFKD") &&
+                  strstr(err.text, "byte 4 "),
+              "not ASCII: %s", err.text);
+    }
+    tokenizer_free(&t);
+    free(got.text);
 }
 
 /* A damaged tokenizer.json is refused, or does something: sanitizers see the rest. */
@@ -966,6 +1101,8 @@ int main(int argc, char **argv)
     group.name = "tokenizer.json written and read", test_json_round_trip(argv[1]);
     group.name = "what a tokenizer.json may ask for", test_json_rules();
     group.name = "vocab.json and merges.txt", test_gpt2(argv[1]);
+    group.name = "added tokens", test_added_tokens();
+    group.name = "NFC, NFKD", test_composition();
     group.name = "damaged files", test_damage();
     group.name = "a large vocabulary", test_large_vocabulary();
     group.name = "blanks", test_blanks();
