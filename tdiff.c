@@ -1533,46 +1533,28 @@ static int all_finite(const real *x, size_t n)
  * which tiles read it and serves all rows of C from the second cache; MR rows of A stay in the
  * first one for NC / NR tiles. Tiles follow each other along a row of C, so that the processor
  * foresees what is needed next: down a column they were 5 % slower, even with A packed, too, in
- * blocks and each panel of B in the first cache. A result is the sum over blocks of KC of (one accumulator, k in order): MR, NR, NC
- * and the threads never change its bits. */
+ * blocks and each panel of B in the first cache. A result is the sum over blocks of KC of (one
+ * accumulator, k in order): MR, NR, NC and the threads never change its bits. */
 
 /* The tile; whether the kernel's loop over its columns goes round the one over its rows; and how
  * many columns of B a block has. All were chosen by measuring: for one order of the loops a
  * compiler keeps the tile in registers, for the other it may store it at every step, at a tenth of
- * the speed, and which is which depends on the compiler and on its vectors. */
-enum {
+ * the speed, and which is which depends on the compiler and on its vectors. A block of 384 KB
+ * leaves room in a second cache of 512 KB; processors with AVX-512 have more. */
 #if defined(__AVX512F__)
-    MR = 8,
-    NR = 32,
-    COLUMNS_OUTSIDE = 0,
-    NC = 768, /* a block of 768 KB: such processors have 1 MB or more */
-#else
-#if defined(__AVX__)
-    MR = 6,
-    NR = 16,
-    COLUMNS_OUTSIDE = 0,
+enum { MR = 8, NR = 32, COLUMNS_OUTSIDE = 0, NC = 768 };
+#elif defined(__AVX__)
+enum { MR = 6, NR = 16, COLUMNS_OUTSIDE = 0, NC = 384 };
 #elif defined(__ARM_NEON) && defined(__clang__)
-    MR = 5,
-    NR = 16,
-    COLUMNS_OUTSIDE = 1,
+enum { MR = 5, NR = 16, COLUMNS_OUTSIDE = 1, NC = 384 };
 #elif defined(__ARM_NEON)
-    MR = 5,
-    NR = 16,
-    COLUMNS_OUTSIDE = 0,
+enum { MR = 5, NR = 16, COLUMNS_OUTSIDE = 0, NC = 384 };
 #elif defined(__SSE2__) && !defined(__clang__)
-    MR = 2,
-    NR = 24,
-    COLUMNS_OUTSIDE = 0,
+enum { MR = 2, NR = 24, COLUMNS_OUTSIDE = 0, NC = 384 };
 #else
-    MR = 4,
-    NR = 8,
-    COLUMNS_OUTSIDE = 1,
+enum { MR = 4, NR = 8, COLUMNS_OUTSIDE = 1, NC = 384 };
 #endif
-    NC = 384, /* a block of 384 KB: one of 512 KB would fill the second cache of many */
-#endif
-    KC = 256,
-    LINE = 64 / sizeof(real)
-};
+enum { KC = 256, LINE = 64 / sizeof(real) };
 
 static Matrix rows_of(const real *x, size_t apart) { return (Matrix){x, apart, 1}; }
 static Matrix columns_of(const real *x, size_t apart) { return (Matrix){x, 1, apart}; }
@@ -1623,9 +1605,9 @@ static void pack_edge(real *out, int R, const real *x, size_t row, size_t col, i
 
 /* Panels of R rows of x(n,K), one behind the other, k by k: out[i / R][k][i % R] = x(i, k). The
  * rows that the last panel has beyond n are 0, or stay as they are: nobody reads what comes of
- * them. One of x.row and x.col is 1; n <= R if that is x.col and R no multiple of 8. Panel by panel:
- * k outside would write to all of them in turns, which lie a power of two apart and so share the
- * same few lines of the cache. */
+ * them. One of x.row and x.col is 1; n <= R if that is x.col and R no multiple of 8. Panel by
+ * panel: k outside would write to all of them in turns, which lie a power of two apart and so share
+ * the same few lines of the cache. */
 static void pack(real *out, const int R, Matrix x, int n, int K)
 {
     int done = 0;
