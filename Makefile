@@ -2,6 +2,7 @@
 # make test       all tests                             make check    warnings on gcc and clang, tests under sanitizers
 # make parity DIR=path   the numbers of the original    make data     generate data/simple-* anew
 # make evaluate   build/evaluate, the judge of samples: ./sample ... | build/evaluate TRAIN_FILE
+# make draw       build/draw, pictures of a run as SVG: denoising, losses, words, the noise schedule
 # make bench [BLAS=-lopenblas]   speed, beside OpenBLAS and PyTorch where they are; with MPI=1: what communication takes
 # make control CKPT=a.safetensors TRAIN=a.txt WORDS=b.txt   guidance towards sentences with one of these words, by scale
 # make portability   the programs by other compilers and on other machines, which emulators run: the same bytes?
@@ -11,7 +12,8 @@
 # make mutants [ONLY=name]   is every fault of test/mutants.txt noticed by the test that is there for it?
 # make sweep CKPT=a.safetensors TRAIN=a.txt   quality and seconds for 5 to 1000 sampling steps
 #
-# MPI=1: with mpicc, for mpirun -n N ./train. NATIVE=0: no -march=native. OMP=0: no threads. CC and CFLAGS (default -O3) are honoured. GNU make and a C compiler suffice.
+# make install [PREFIX=/usr/local]   tdiff-train, tdiff-sample, tdiff-tokenizer in PREFIX/bin
+# V=1: whole commands. DEMO="--steps 8000": options of make demo's ./train. MPI=1: with mpicc, for mpirun -n N ./train. NATIVE=0: no -march=native. OMP=0: no threads. CC and CFLAGS (default -O3) are honoured. GNU make and a C compiler suffice.
 
 CFLAGS ?= -O3
 NATIVE = 1
@@ -48,6 +50,8 @@ ifeq ($(MPI),1)
   CC = mpicc
   RANKS = -DTDIFF_MPI
 endif
+# A line of the build says what is made; with V=1 it is the whole command.
+cc = $(if $(V),,@echo '$(firstword $(CC)) $@'; )$(CC)
 FLAGS = $(EXACT) $(CFLAGS) $(MARCH) $(THREADS) $(RANKS)
 
 all: train sample tokenizer
@@ -60,54 +64,61 @@ build/flags: FORCE
 FORCE:
 
 build/%.o: %.c tdiff.h build/flags
-	$(CC) $(FLAGS) $(LDFLAGS) -c -o $@ $<
+	$(cc) $(FLAGS) $(LDFLAGS) -c -o $@ $<
 build/tokenizer-main.o: tokenizer.c tdiff.h build/flags
-	$(CC) $(FLAGS) -DTOKENIZER_MAIN -c -o $@ $<
+	$(cc) $(FLAGS) -DTOKENIZER_MAIN -c -o $@ $<
 build/double-%.o: %.c tdiff.h build/flags
-	$(CC) $(FLAGS) -DTDIFF_DOUBLE -c -o $@ $<
+	$(cc) $(FLAGS) -DTDIFF_DOUBLE -c -o $@ $<
 
 LIBRARY = build/tdiff.o build/tokenizer.o
 train: build/train.o $(LIBRARY)
-	$(CC) $(FLAGS) $(LDFLAGS) -o $@ $^ -lm
+	$(cc) $(FLAGS) $(LDFLAGS) -o $@ $^ -lm
 sample: build/sample.o $(LIBRARY)
-	$(CC) $(FLAGS) $(LDFLAGS) -o $@ $^ -lm
+	$(cc) $(FLAGS) $(LDFLAGS) -o $@ $^ -lm
 tokenizer: build/tokenizer-main.o build/tdiff.o
-	$(CC) $(FLAGS) $(LDFLAGS) -o $@ $^ -lm
+	$(cc) $(FLAGS) $(LDFLAGS) -o $@ $^ -lm
 
 demo: all
-	./train $(if $(wildcard simple.safetensors),--resume simple.safetensors) && ./sample
+	./train $(if $(wildcard simple.safetensors),--resume simple.safetensors) $(DEMO) && ./sample
+
+# The programs under names that say whose they are
+PREFIX = /usr/local
+install: all
+	mkdir -p '$(DESTDIR)$(PREFIX)/bin'
+	for p in train sample tokenizer; do cp $$p '$(DESTDIR)$(PREFIX)/bin/tdiff-'$$p || exit 1; done
 
 data: build/simple
 	build/simple data
 build/simple: data/simple.c build/flags
-	$(CC) $(FLAGS) -o $@ $<
+	$(cc) $(FLAGS) -o $@ $<
 
 # Tests: the same objects as the programs, and the same sources in double precision.
-TESTS = unit text fuzz judge evaluate peek replay
+TESTS = unit text fuzz judge evaluate peek replay draw
 PARITY_SOURCES = test/parity.c test/parity_text.c test/fixture.c
 build/parity: $(PARITY_SOURCES) test/fixture.h tdiff.h $(LIBRARY)
-	$(CC) $(FLAGS) $(LDFLAGS) -I. -Itest -o $@ $(PARITY_SOURCES) $(LIBRARY) -lm
+	$(cc) $(FLAGS) $(LDFLAGS) -I. -Itest -o $@ $(PARITY_SOURCES) $(LIBRARY) -lm
 build/double-parity: $(PARITY_SOURCES) test/fixture.h tdiff.h $(LIBRARY:build/%=build/double-%)
-	$(CC) $(FLAGS) $(LDFLAGS) -DTDIFF_DOUBLE -I. -Itest -o $@ $(PARITY_SOURCES) $(LIBRARY:build/%=build/double-%) -lm
+	$(cc) $(FLAGS) $(LDFLAGS) -DTDIFF_DOUBLE -I. -Itest -o $@ $(PARITY_SOURCES) $(LIBRARY:build/%=build/double-%) -lm
 build/double-unit: test/unit.c tdiff.h $(LIBRARY:build/%=build/double-%)
-	$(CC) $(FLAGS) $(LDFLAGS) -DTDIFF_DOUBLE -I. -o $@ test/unit.c $(LIBRARY:build/%=build/double-%) -lm
+	$(cc) $(FLAGS) $(LDFLAGS) -DTDIFF_DOUBLE -I. -o $@ test/unit.c $(LIBRARY:build/%=build/double-%) -lm
 $(TESTS:%=build/%): build/%: test/%.c tdiff.h $(LIBRARY)
-	$(CC) $(FLAGS) $(LDFLAGS) -I. -o $@ $< $(LIBRARY) -lm
+	$(cc) $(FLAGS) $(LDFLAGS) -I. -o $@ $< $(LIBRARY) -lm
 
 # Compiled as by the README's line with nothing but cc: for the golden bytes of machines without FMA.
 PLAIN = -std=c99 -O2 $(call try,-ffp-contract=off)
 PLAIN_PROGRAMS = $(addprefix build/plain/,train sample peek)
 build/plain/%.o: %.c tdiff.h build/flags
 	@mkdir -p $(@D)
-	$(CC) $(PLAIN) -c -o $@ $<
+	$(cc) $(PLAIN) -c -o $@ $<
 build/plain/peek.o: test/peek.c tdiff.h build/flags
 	@mkdir -p $(@D)
-	$(CC) $(PLAIN) -I. -c -o $@ $<
+	$(cc) $(PLAIN) -I. -c -o $@ $<
 $(PLAIN_PROGRAMS): %: %.o $(LIBRARY:build/%=build/plain/%)
-	$(CC) $(PLAIN) -o $@ $^ -lm
+	$(cc) $(PLAIN) -o $@ $^ -lm
 plain: $(PLAIN_PROGRAMS)
 
 evaluate: build/evaluate
+draw: build/draw
 
 golden: all build/peek build/evaluate plain
 	@sh test/golden.sh --update
@@ -133,7 +144,7 @@ control: train sample build/evaluate build/judge build/simple
 
 # Compiled anew each time: BLAS may have changed.
 build/bench: test/bench.c tdiff.c tdiff.h build/tokenizer.o FORCE
-	$(CC) $(FLAGS) $(LDFLAGS) $(if $(BLAS),-DBLAS) -I. -o $@ test/bench.c build/tokenizer.o -lm $(BLAS)
+	$(cc) $(FLAGS) $(LDFLAGS) $(if $(BLAS),-DBLAS) -I. -o $@ test/bench.c build/tokenizer.o -lm $(BLAS)
 bench: build/bench
 	@sh test/bench.sh
 
@@ -150,4 +161,4 @@ check:
 clean:
 	rm -rf build train sample tokenizer
 
-.PHONY: all demo data evaluate plain golden faults mutants control sweep bench parity test check clean FORCE
+.PHONY: all demo install data evaluate draw plain golden faults mutants control sweep bench parity test check clean FORCE

@@ -7,6 +7,7 @@
  *   ./sample mine.safetensors --guide mine.clf.safetensors --label good      with this label
  *   ./sample mine.safetensors --info         what it is
  *   ./sample mine.safetensors --probe SENTENCE   numbers to check a network rebuilt elsewhere by
+ *   ./sample mine.safetensors --nearest WORD     the words nearest to it
  *
  * Sentences go to stdout, one a line; everything else goes to stderr. The length of sample i is a
  * hash of (seed, i), its noise one of (seed, step, i): the same seed gives the same sentences
@@ -19,7 +20,8 @@
 enum {
     BATCH = 64 /* sentences at a time, at most */,
     WINDOW = 1024 /* whose lengths are drawn at once: equal ones meet */,
-    SHOWN = 16 /* states that --show prints, at most one more */,
+    FRAMES_PRINTED = 16 /* states that --show prints, at most one more */,
+    FRAMES_MOVING = 60 /* on a terminal */,
     GUIDES = 8,
     MOST = 100000000 /* sentences */
 };
@@ -37,11 +39,11 @@ typedef struct {
 } Given;
 
 typedef struct {
-    int n /* of every Given */, first, seed, threads, show, info, variance, help, clip_denoised,
-        clamp_from, eval_steps, go_on, allow_unk;
-    double guide_scale, top_p, eta, strength, evidence_above;
+    int n /* of every Given */, first, seed, threads, show, show_probabilities, frames, info,
+        variance, help, version, clip_denoised, clamp_from, eval_steps, eval_all, go_on, allow_unk;
+    double guide_scale, top_p, eta, strength, evidence_above, fps;
     const char *steps /* NULL: the default, which depends on the model */, *out, *prompt, *prompts,
-        *length, *edit, *eval, *probe;
+        *length, *edit, *eval, *probe, *nearest;
     const char *guide[GUIDES], *label[GUIDES]; /* as many of both */
     Guide guides[GUIDES];
     int num_guides;
@@ -51,6 +53,11 @@ typedef struct {
     double begun;         /* the diffusion step that is being computed, in seconds() */
     double started, told; /* the run; the last line of progress, or 0 */
     int finished;         /* sentences, not all of them written */
+    /* --show on a terminal: a row for each of the first sentences of a window, below a heading */
+    Buffer *row;
+    int rows, drawn; /* 0: there is no such terminal; what is on it now */
+    int base;        /* the number of the window's first sentence */
+    double frame_at; /* when the last frame was drawn */
     Tokenizer tokenizer;
     Model model;
     Workspace work;
@@ -64,10 +71,18 @@ typedef struct {
      * for (positions) */
     int number[BATCH], count, N;
     int *ids, *fixed;       /* (count,N) fixed: the words that are known, [MASK] where none is */
-    real *x, *dx, *known_x; /* (count,N,D) dx: the gradient of one guide; known_x: embeddings of
-                               what is known, or edited */
+    real *x, *dx, *known_x; /* (count,N,D) dx: the gradient of one guide, or x_t to be shown;
+                               known_x: embeddings of what is known, or edited */
+    size_t *end;            /* (N) of the pieces of a text */
     unsigned char *known;   /* (count,N) */
 } Sampling;
+
+/* Is all that was printed on its way? */
+static int flushed(const Sampling *r, FILE *out, Error *err)
+{
+    if (!fflush(out) && !ferror(out)) return 0;
+    return fail(err, "%s: cannot write", r->out ? r->out : "standard output");
+}
 
 typedef struct {
     uint64_t key;
@@ -83,11 +98,18 @@ static real redraw(void *context)
 }
 
 /* For people who wait: a line on stderr, if that is a terminal, after a few seconds. */
-static void tell_progress(Sampling *r, double now)
+static void tell_progress(Sampling *r, double now, double finished)
 {
-    if (r->show || now - r->started < 3 || now - r->told < 0.2 || !on_terminal(stderr)) return;
-    fprintf(stderr, "\r%d of %d sentences\x1b[K", r->finished, r->n * r->num_given);
+    const double elapsed = now - r->started;
+    const int all = r->n * r->num_given;
+    Buffer left = {0};
+    if (r->show || elapsed < 3 || now - r->told < 0.2 || !on_terminal(stderr)) return;
+    buffer_duration(&left, elapsed * (all / fmax(finished, 1e-9) - 1));
+    fprintf(stderr, "\r%.0f of %d sentences", floor(finished), all);
+    if (finished > 0 && !left.failed) fprintf(stderr, ", about %s left", left.text);
+    fprintf(stderr, "\x1b[K");
     fflush(stderr);
+    free(left.text);
     r->told = now;
 }
 
@@ -107,7 +129,7 @@ static void draw_noise(void *context, real *out, int t)
     if (!is_begin && t < (r->start ? r->start : T) - 1)
         pace_step(&r->pace, (double)r->count * r->N, now - r->begun);
     r->begun = now;
-    tell_progress(r, now);
+    tell_progress(r, now, r->finished + r->count * (is_begin ? 0 : 1 - (t + 1.0) / T));
 #pragma omp parallel for
     for (int b = 0; b < r->count; b++) {
         Redraw more = {
@@ -161,18 +183,165 @@ static void read_words(Sampling *r, const real *x)
         if (r->fixed[i] != r->tokenizer.special[TOKEN_MASK]) r->ids[i] = r->fixed[i];
 }
 
+/* How probable the network finds the word of position i: the softmax head says it, or lm_head. A
+ * word that is given is certain. */
+static double word_probability(const Sampling *r, int i, int has_head)
+{
+    const int V = r->model.config.vocab, id = r->ids[i];
+    const real *row = (has_head ? r->work.head : r->work.logits) + (size_t)i * V;
+    double sum = 0;
+    if (r->fixed[i] != r->tokenizer.special[TOKEN_MASK]) return 1;
+    if (has_head) return row[id];
+    for (int v = 0; v < V; v++) sum += real_exp(row[v] - row[id]);
+    return 1 / sum;
+}
+
+/* The text of sentence b of the batch: of position i that is text[end[i-1]] to text[end[i] - 1]. */
+static void text_of(const Sampling *r, int b, Buffer *text, size_t *end)
+{
+    const int *ids = r->ids + b * r->N;
+    Buffer part = {0};
+    tokenizer_decode(&r->tokenizer, ids, r->N, 0, text);
+    buffer_add(text, "", 0);
+    for (int i = 0; i < r->N; i++) {
+        part.length = 0;
+        tokenizer_decode(&r->tokenizer, ids, i + 1, 0, &part);
+        end[i] = part.length < text->length ? part.length : text->length;
+        while (end[i] < text->length && (text->text[end[i]] & 0xC0) == 0x80) end[i]++; /* UTF-8 */
+    }
+    if (part.failed) text->failed = 1;
+    free(part.text);
+    hide_controls(text->text);
+}
+
+/* A line of --show for each sentence: what the network takes it for at t. With
+ * --show-probabilities every piece of the text is followed by a TAB, how probable its word is in
+ * percent, and a TAB. name: of the process, t backward and q forward. */
+static void show_lines(Sampling *r, char name, int t, int has_head)
+{
+    for (int b = 0; b < r->count; b++) {
+        Buffer text = {0};
+        size_t from = 0;
+        text_of(r, b, &text, r->end);
+        fprintf(stderr, "%c %5d", name, r->diffusion.timestep_map[t]);
+        if (r->show_probabilities)
+            fprintf(stderr, " noise %.2f", sqrt(1 - r->diffusion.alphas_cumprod[t]));
+        fprintf(stderr, " | ");
+        if (!r->show_probabilities) fputs(text.failed ? "" : text.text, stderr);
+        for (int i = 0; i < r->N && r->show_probabilities && !text.failed; i++) {
+            if (r->end[i] > from)
+                fprintf(stderr, "%.*s\t%.0f\t", (int)(r->end[i] - from), text.text + from,
+                        100 * word_probability(r, b * r->N + i, has_head));
+            if (r->end[i] > from) from = r->end[i];
+        }
+        fputc('\n', stderr);
+        free(text.text);
+    }
+}
+
+/* Sentence b of the batch as a row of so many columns, every word coloured from unsure to sure. */
+static void draw_row(Sampling *r, int b, int columns, Buffer *row, int has_head)
+{
+    static const int shades[] = {245, 138, 173, 172, 142, 107, 71, 35}; /* of the 256 of xterm */
+    enum { SHADES = sizeof shades / sizeof *shades };
+    Buffer text = {0};
+    size_t fits = 0, from = 0;
+    text_of(r, b, &text, r->end);
+    if (!text.failed) text_columns(text.text, text.length, columns, &fits);
+    const int is_cut = fits < text.length;
+    if (is_cut) text_columns(text.text, text.length, columns - 1, &fits);
+    row->length = 0;
+    for (int i = 0; i < r->N && from < fits && !text.failed; i++) {
+        const size_t end = r->end[i] < fits ? r->end[i] : fits;
+        if (end <= from) continue;
+        const double p = word_probability(r, b * r->N + i, has_head);
+        buffer_print(row, "\x1b[38;5;%dm%.*s", shades[(int)(p * (SHADES - 1) + 0.5)],
+                     (int)(end - from), text.text + from);
+        from = end;
+    }
+    buffer_print(row, "\x1b[0m%s", is_cut ? "\xe2\x80\xa6" : "");
+    free(text.text);
+}
+
+/* The heading and all rows, over those of the last frame, which is seen for 1 / fps seconds. */
+static void draw_frame(Sampling *r, char name, int t, int has_head)
+{
+    int columns, rows, is_seen = 0;
+    const double noise = sqrt(1 - r->diffusion.alphas_cumprod[t]), begun = seconds();
+    char head[120];
+    terminal_size(stderr, &columns, &rows);
+    for (int b = 0; b < r->count; b++)
+        if (r->number[b] - r->base < r->rows) {
+            draw_row(r, b, columns, &r->row[r->number[b] - r->base], has_head);
+            is_seen = 1;
+        }
+    if (!is_seen || stop_signal()) return;
+    wait_seconds(r->frame_at + 1 / r->fps - begun);
+    r->frame_at = seconds();
+    r->begun += r->frame_at - begun; /* the time of a step is without it */
+    snprintf(head, sizeof head, "%s t %d, noise %.2f %.*s  %d of %d sentences",
+             name == 'q' ? "forward," : "back,", r->diffusion.timestep_map[t], noise,
+             (int)(20 * noise + 0.5), "####################", r->finished, r->n * r->num_given);
+    if (r->drawn) fprintf(stderr, "\x1b[%dA", r->drawn);
+    fprintf(stderr, "\r%.*s\x1b[K\n", columns, head);
+    for (int k = 0; k < r->rows; k++)
+        fprintf(stderr, "%s\x1b[K\n", r->row[k].text && !r->row[k].failed ? r->row[k].text : "");
+    r->drawn = r->rows + 1;
+    fflush(stderr);
+}
+
+/* Rows for as many of a window's sentences as there is room for. */
+static int begin_screen(Sampling *r, int first, int window, Error *err)
+{
+    int columns, rows;
+    r->base = first;
+    if (!r->show || r->show_probabilities || is_plain(stderr)) return 0;
+    terminal_size(stderr, &columns, &rows);
+    r->rows = window < rows - 2 ? window : rows > 3 ? rows - 2 : 1;
+    if (!(r->row = checked_alloc(r->rows, sizeof *r->row, err))) return -1;
+    fprintf(stderr, "\x1b[?25l"); /* hides the cursor */
+    return 0;
+}
+
+/* The sentences will be printed where they were shown, if that is a terminal, too. */
+static void end_screen(Sampling *r, int erase)
+{
+    if (r->drawn && erase) fprintf(stderr, "\x1b[%dA\r\x1b[J", r->drawn);
+    if (r->row) fprintf(stderr, "\x1b[?25h");
+    for (int k = 0; k < r->rows && r->row; k++) free(r->row[k].text);
+    free(r->row);
+    r->row = NULL, r->drawn = 0;
+}
+
+/* Is t one of the states to show? The first and the last are. */
+static int is_shown(const Sampling *r, int t)
+{
+    const int T = r->start ? r->start : r->diffusion.T;
+    const int frames = r->frames ? r->frames : r->row ? FRAMES_MOVING : FRAMES_PRINTED;
+    return t % ((T + frames - 1) / frames) == 0 || t == T - 1;
+}
+
 static void show_state(void *context, int t, const real *pred_xstart)
 {
     Sampling *r = context;
-    const int every = (r->diffusion.T + SHOWN - 1) / SHOWN;
-    if (t % every && t != r->diffusion.T - 1) return;
+    if (!is_shown(r, t)) return;
     read_words(r, pred_xstart);
-    for (int b = 0; b < r->count; b++) {
-        Buffer text = {0};
-        tokenizer_decode(&r->tokenizer, r->ids + b * r->N, r->N, 0, &text);
-        hide_controls(text.text);
-        fprintf(stderr, "t %5d | %s\n", r->diffusion.timestep_map[t], text.length ? text.text : "");
-        free(text.text);
+    (r->row ? draw_frame : show_lines)(r, 't', t, r->model.config.predict == PREDICT_SOFTMAX);
+}
+
+/* How the sentences dissolve in noise: the words that x_t alone makes probable, by Bayes' rule if
+ * all embeddings are of one norm. */
+static void show_forward(Sampling *r, const real *noise)
+{
+    const size_t n = (size_t)r->N * r->model.config.emb_dim;
+    for (int t = 0; t < r->start; t++) {
+        const double a = r->diffusion.alphas_cumprod[t];
+        if (!is_shown(r, t)) continue;
+        for (int b = 0; b < r->count; b++)
+            q_sample(r->dx + b * n, r->known_x + b * n, noise + b * n, &t, &r->diffusion, 1, n);
+        for (size_t i = 0; i < r->count * n; i++) r->dx[i] *= (real)(sqrt(a) / (1 - a));
+        read_words(r, r->dx);
+        (r->row ? draw_frame : show_lines)(r, 'q', t, 0);
     }
 }
 
@@ -180,7 +349,7 @@ static void show_state(void *context, int t, const real *pred_xstart)
 static int init_diffusion(Sampling *r, const Config *c, Error *err)
 {
     const int total = c->diffusion_steps;
-    const int all = r->eval || r->probe || total < 50;
+    const int all = r->eval || r->probe || r->nearest || total < 50;
     const char *sections = r->steps ? r->steps : all ? NULL : "50";
     unsigned char *kept = checked_alloc(total, 1, err);
     int status = !kept || (sections && steps_from_noise(kept, total, sections, err) < 0) ? -1 : 0;
@@ -383,13 +552,15 @@ static int read_prompts(Sampling *r, Error *err)
 
 static int take_given(Sampling *r, Error *err)
 {
-    const char *const name = r->prompt ? "--prompt" : r->edit ? "--edit" : "--probe";
-    const char *const text = r->prompt ? r->prompt : r->edit ? r->edit : r->probe;
-    if ((r->prompts || text) && tokenizer_cut_specials(&r->tokenizer, err)) return -1;
+    static const char *const name[] = {"--prompt", "--edit", "--probe", "--nearest"};
+    const char *const text[] = {r->prompt, r->edit, r->probe, r->nearest};
+    int k = 0; /* that was given, if any was */
+    while (k < 3 && !text[k]) k++;
+    if ((r->prompts || text[k]) && tokenizer_cut_specials(&r->tokenizer, err)) return -1;
     if (r->prompts) return read_prompts(r, err);
     if (!(r->given = checked_alloc(1, sizeof *r->given, err))) return -1;
     r->num_given = 1;
-    return given_words(r, r->given, text, name, err);
+    return given_words(r, r->given, text[k], name[k], err);
 }
 
 /* How long the samples may be, what of them is known, and room for a batch. */
@@ -400,7 +571,7 @@ static int plan(Sampling *r, Error *err)
     if (take_given(r, err)) return -1;
     const double all = (double)r->n * r->num_given;
     if (all > MOST) return fail(err, "-n %d: %.0f sentences, expected %d at most", r->n, all, MOST);
-    const int most = all < BATCH ? (int)all : BATCH;
+    const int most = all < BATCH ? (int)all : BATCH, has_dx = r->num_guides || (r->show && r->edit);
     r->shortest = r->given->shortest, r->longest = r->given->longest;
     for (const Given *g = r->given; g < r->given + r->num_given; g++) {
         if (g->shortest < r->shortest) r->shortest = g->shortest;
@@ -417,8 +588,8 @@ static int plan(Sampling *r, Error *err)
     if (!(r->fixed = checked_alloc(positions, sizeof *r->fixed, err)) ||
         !(r->ids = checked_alloc(positions, sizeof *r->ids, err)) ||
         !(r->x = checked_alloc(positions, c->emb_dim * sizeof *r->x, err)) ||
-        !(r->dx =
-              checked_alloc(positions, (r->num_guides ? c->emb_dim : 0) * sizeof *r->dx, err)) ||
+        !(r->end = checked_alloc(c->max_positions, sizeof *r->end, err)) ||
+        !(r->dx = checked_alloc(positions, (has_dx ? c->emb_dim : 0) * sizeof *r->dx, err)) ||
         !(r->known_x = checked_alloc(positions, c->emb_dim * sizeof *r->known_x, err)) ||
         !(r->known = checked_alloc(positions, 1, err)))
         return -1;
@@ -479,6 +650,7 @@ static int sample_batch(Sampling *r, int length, Buffer *text, int first, Error 
     }
     embedding_forward(r->known_x, r->model.embedding, r->ids, r->count * N, D);
     draw_noise(r, r->x, T);
+    if (r->show && r->edit) show_forward(r, r->x);
     for (int b = 0, t = r->start - 1; b < r->count && r->edit;
          b++) /* x_T's noise serves for x_t as well */
         q_sample(r->x + b * n, r->known_x + b * n, r->x + b * n, &t, &r->diffusion, 1, n);
@@ -519,6 +691,7 @@ static int sample(Sampling *r, FILE *out, Error *err)
     for (int done = 0; done < all && !status; done += WINDOW) {
         const int first = r->first + done, window = all - done < WINDOW ? all - done : WINDOW;
         for (int i = 0; i < window; i++) length[i] = length_of(r, first + i), text[i].length = 0;
+        status = begin_screen(r, first, window, err);
         for (int N = r->shortest; N <= r->longest && !status; N++) {
             const int most = piece_of_batch(BATCH, r->length_count ? N : r->model.config.seq_len);
             r->count = 0;
@@ -533,36 +706,40 @@ static int sample(Sampling *r, FILE *out, Error *err)
             }
         }
         end_progress(r);
-        for (int i = 0; i < window && !status; i++) {
+        end_screen(r, terminal && !stop_signal());
+        for (int i = 0; i < window && (!status || r->rows); i++) {
             if (terminal) hide_controls(text[i].text);
-            fwrite(text[i].text, 1, text[i].length, out);
+            if (text[i].length) fwrite(text[i].text, 1, text[i].length, out);
         }
-        if (!status && (fflush(out) || ferror(out)))
-            status = fail(err, "%s: cannot write", r->out ? r->out : "standard output");
+        if (!status) status = flushed(r, out, err);
         if (!status) r->written += window;
     }
     for (int i = 0; i < WINDOW; i++) free(text[i].text);
     return status;
 }
 
-/* What the bound on -log2 p(sentence) consists of, in bits, summed over sentences. */
+/* What the bound on -log2 p(sentence) consists of, in bits, summed over sentences */
 typedef struct {
-    double all, squares, length, prior, decoder, quartile[4], tokens;
+    double length, prior, decoder, quartile[4], tokens;
+    /* (rows) of each sentence: the terms of t, their squares by rounds, and the rest */
+    double *of_t, *squares, *rest;
+    int K, round; /* terms that a round draws for a sentence */
 } Bits;
 
-/* The variational bound of the sentences order[0..count-1] of a text, which have N positions. Of
- * the sum over t, r->eval_steps terms are drawn, one from each of so many equal parts, at a place
+/* A round of the variational bound of the sentences order[0..count-1] of a text, which have N
+ * positions. Of the sum over t, K terms are drawn, one from each of so many equal parts, at a place
  * that every sentence draws for itself: right on average, and exact with all of them. */
 static int add_bound(Sampling *r, Bits *sum, const Corpus *text, const int *order, int count, int N,
                      int *ids, real *noise, Error *err)
 {
     const Config *c = &r->model.config;
     const Diffusion *d = &r->diffusion;
-    const int T = d->T, K = r->eval_steps && r->eval_steps < T ? r->eval_steps : T;
+    const int T = d->T, K = sum->K;
     const size_t n = (size_t)N * c->emb_dim, values = count * n;
     const double length =
         r->length_count ? -log2(length_probability(r->length_count, c->max_positions, N)) : 0;
-    double terms[7 * BATCH] = {0}, *kl = terms + 5 * BATCH, *prior = terms + 6 * BATCH, bits[BATCH];
+    double terms[7 * BATCH] = {0}, *kl = terms + 5 * BATCH, *prior = terms + 6 * BATCH,
+                     drawn[BATCH] = {0};
     const Losses losses = {terms, terms + BATCH, terms + 2 * BATCH, terms + 3 * BATCH,
                            terms + 4 * BATCH};
     const int pad = r->tokenizer.special[TOKEN_PAD];
@@ -571,14 +748,13 @@ static int add_bound(Sampling *r, Bits *sum, const Corpus *text, const int *orde
     for (int b = 0; b < count; b++) {
         memcpy(ids + b * N, text->ids + text->start[order[b]], N * sizeof *ids);
         rng_gaussian(noise + b * n, n, rng_key((uint64_t)r->seed, RNG_NOISE_X0, 0, order[b]));
-        bits[b] = length;
-        for (int i = 1; i < N; i++) sum->tokens += ids[b * N + i] != pad;
     }
     for (int k = 0; k < K; k++) {
         const Batch batch = {ids, t, noise, noise + values, NULL, c->self_conditioning, count, N};
+        const uint64_t round = (uint64_t)sum->round;
         for (int b = 0; b < count; b++) {
-            double u =
-                (rng_u32(rng_key((uint64_t)r->seed, RNG_T, 0, order[b]), 0) + 0.5) / 4294967296.0;
+            double u = (rng_u32(rng_key((uint64_t)r->seed, RNG_T, round, order[b]), 0) + 0.5) /
+                       4294967296.0;
             t[b] = (int)((k + u) * T / K);
             rng_gaussian(noise + values + b * n, n,
                          rng_key((uint64_t)r->seed, RNG_NOISE_T, 1 + (uint64_t)t[b], order[b]));
@@ -592,28 +768,56 @@ static int add_bound(Sampling *r, Bits *sum, const Corpus *text, const int *orde
             if (!(of_all - of_all + rest - rest == 0))
                 return fail(err, "%s: sentence %d: the bound is not finite at step %d of %d",
                             r->eval, order[b] + 1, d->timestep_map[t[b]], d->total);
-            bits[b] += of_all;
+            drawn[b] += of_all;
             sum->quartile[(int)(4 * (int64_t)t[b] / T)] += of_all;
         }
+        tell_progress(r, seconds(), r->finished + (double)count * (k + 1) / K);
+        if (stop_signal()) return fail(err, "stopped by a signal");
     }
-    for (int b = 0; b < count; b++) { /* these two are the same for every t */
+    r->finished += count;
+    for (int b = 0; b < count; b++) {
+        sum->of_t[order[b]] += drawn[b], sum->squares[order[b]] += drawn[b] * drawn[b];
+        if (sum->round > 0) continue;
+        /* these are the same for every t */
         sum->length += length, sum->prior += prior[b] / log(2),
             sum->decoder += N * losses.decoder_nll[b] / log(2);
-        bits[b] += (prior[b] + N * losses.decoder_nll[b]) / log(2);
-        sum->all += bits[b], sum->squares += bits[b] * bits[b];
+        sum->rest[order[b]] = length + (prior[b] + N * losses.decoder_nll[b]) / log(2);
+        for (int i = 1; i < N; i++) sum->tokens += ids[b * N + i] != pad;
     }
     return 0;
+}
+
+/* After so many rounds: the mean bound, its standard error by the choice of sentences, and that by
+ * the choice of t, which the rounds of a sentence tell by what they differ in. */
+static void mean_bound(const Bits *sum, int rows, int rounds, double *mean, double *se,
+                       double *se_t)
+{
+    const double count = rows;
+    double all = 0, squares = 0, variance = 0;
+    for (int i = 0; i < rows; i++) {
+        const double of_t = sum->of_t[i] / rounds, bits = of_t + sum->rest[i];
+        all += bits, squares += bits * bits;
+        if (rounds > 1) variance += fmax(sum->squares[i] / rounds - of_t * of_t, 0) / (rounds - 1);
+    }
+    *mean = all / count;
+    *se = count > 1 ? sqrt(fmax(squares / count - *mean * *mean, 0) / (count - 1)) : 0;
+    *se_t = sqrt(variance) / count;
 }
 
 /* The bound of all lines of a text, those of one length together. */
 static int evaluate(Sampling *r, FILE *out, Error *err)
 {
+    enum { DRAWN = 16, ROUNDS = 4 }; /* t that a round draws, and the fewest rounds */
+    const double enough = 0.01;      /* of the mean: a standard error by the choice of t */
     const Config *c = &r->model.config;
     const int pad = !r->length_count, T = r->diffusion.T;
-    Bits sum = {0};
+    const int one_round = r->eval_steps || r->eval_all || T <= DRAWN * ROUNDS;
+    Bits sum = {.K = !one_round ? DRAWN : r->eval_steps && r->eval_steps < T ? r->eval_steps : T};
     Corpus text = {0};
     int status = -1, *order = NULL, *rows = NULL, *ids = NULL, end;
     real *noise = NULL;
+    double mean, se, se_t;
+    r->started = seconds();
     if (corpus_read(&text, r->eval, err) ||
         corpus_fill(&text, r->eval, &r->tokenizer, pad ? c->seq_len : c->max_positions, pad, err))
         goto done;
@@ -622,48 +826,58 @@ static int evaluate(Sampling *r, FILE *out, Error *err)
     if (!(order = checked_alloc(all, sizeof *order, err)) ||
         !(rows = checked_alloc(all + text.longest + 2, sizeof *rows, err)) ||
         !(ids = checked_alloc(positions, sizeof *ids, err)) ||
+        !(sum.of_t = checked_alloc(all, 3 * sizeof *sum.of_t, err)) ||
         !(noise = checked_alloc(positions, 2 * c->emb_dim * sizeof *noise, err)))
         goto done;
+    sum.squares = sum.of_t + all, sum.rest = sum.squares + all;
+    r->n = text.rows;
     for (int i = 0; i < text.rows; i++) rows[i] = i;
     sort_by_length(order, rows, text.rows, &text, rows + all);
-    for (int first = 0; first < text.rows; first = end) {
-        const int N = sentence_length(&text, order[first]), most = piece_of_batch(BATCH, N);
-        for (end = first + 1;
-             end < text.rows && end - first < most && sentence_length(&text, order[end]) == N;)
-            end++;
-        if (stop_signal()) {
-            fail(err, "stopped by a signal");
-            goto done;
+    do {
+        r->finished = 0;
+        for (int first = 0; first < text.rows; first = end) {
+            const int N = sentence_length(&text, order[first]), most = piece_of_batch(BATCH, N);
+            for (end = first + 1;
+                 end < text.rows && end - first < most && sentence_length(&text, order[end]) == N;)
+                end++;
+            if (add_bound(r, &sum, &text, order + first, end - first, N, ids, noise, err))
+                goto done;
         }
-        if (add_bound(r, &sum, &text, order + first, end - first, N, ids, noise, err)) goto done;
-    }
-    const double count = text.rows, mean = sum.all / count;
-    fprintf(out, "bound %.2f bits/sentence (se %.2f)\n", mean,
-            count > 1 ? sqrt(fmax(sum.squares / count - mean * mean, 0) / (count - 1)) : 0);
+        sum.round++;
+        mean_bound(&sum, text.rows, sum.round, &mean, &se, &se_t);
+    } while (!one_round && sum.round * DRAWN < T && (sum.round < ROUNDS || se_t > enough * mean));
+    end_progress(r);
+    const double count = text.rows, bits = mean * count;
+    for (int q = 0; q < 4; q++) sum.quartile[q] /= sum.round;
+    fprintf(out, "bound %.2f bits/sentence (se %.2f)\n", mean, se);
     fprintf(out,
             "  %.3f nats/token, %.3f bits/token (%.0f sentences, %.0f tokens with their ends)\n",
-            sum.all * log(2) / sum.tokens, sum.all / sum.tokens, count, sum.tokens);
+            bits * log(2) / sum.tokens, bits / sum.tokens, count, sum.tokens);
     fprintf(out,
             "  length %.3f + words %.3f: prior %.3f + diffusion by noise quartile %.3f %.3f %.3f "
             "%.3f + decoder %.3f bits/sentence"
             " (%d of %d steps)\n",
             sum.length / count, mean - sum.length / count, sum.prior / count,
             sum.quartile[0] / count, sum.quartile[1] / count, sum.quartile[2] / count,
-            sum.quartile[3] / count, sum.decoder / count,
-            r->eval_steps && r->eval_steps < T ? r->eval_steps : T, T);
+            sum.quartile[3] / count, sum.decoder / count, sum.K * sum.round, T);
+    if (!one_round)
+        fprintf(out,
+                "  these steps were drawn, until the bound's standard error by that was %.2f %%; "
+                "--eval-all takes all\n",
+                100 * se_t / mean);
     if (text.unknown)
         fprintf(out,
                 "  %.2f %% of the words are [UNK]; with these spelt out, byte by byte as the words "
                 "of the vocabulary: bound %.2f bits/sentence\n",
                 100.0 * text.unknown / text.words, mean + text.spelling / count);
-    status = fflush(out) || ferror(out)
-                 ? fail(err, "%s: cannot write", r->out ? r->out : "standard output")
-                 : 0;
+    status = flushed(r, out, err);
 done:
+    end_progress(r);
     free(noise);
     free(ids);
     free(rows);
     free(order);
+    free(sum.of_t);
     corpus_free(&text);
     return status;
 }
@@ -724,9 +938,44 @@ static int probe(Sampling *r, FILE *out, Error *err)
     fprintf(out, "]}\n");
     free(ids);
     free(noise);
-    return fflush(out) || ferror(out)
-               ? fail(err, "%s: cannot write", r->out ? r->out : "standard output")
-               : 0;
+    return flushed(r, out, err);
+}
+
+/* --nearest: the words whose embeddings point nearly where that of the given one does, by the
+ * cosine of the angle between them. */
+static int nearest(Sampling *r, FILE *out, Error *err)
+{
+    enum { LISTED = 10 };
+    const size_t D = r->model.config.emb_dim;
+    const int is_word = r->given->size == SHORTEST, V = r->model.config.vocab;
+    const int id = is_word ? r->given->ids[1] : 0;
+    const real *of = r->model.embedding + id * D;
+    double last = HUGE_VAL;
+    if (!is_word)
+        return fail(err, "--nearest: '%.80s' is no single word of the vocabulary", r->nearest);
+    for (int k = 0; k < LISTED; k++) {
+        double most = -HUGE_VAL;
+        int best = -1;
+        for (int v = 0; v < V; v++) {
+            double dot = 0, squares = 0, of_squares = 0;
+            for (size_t i = 0; i < D; i++) {
+                const double x = r->model.embedding[v * D + i];
+                dot += x * of[i], squares += x * x, of_squares += (double)of[i] * of[i];
+            }
+            const double cosine = dot / sqrt(fmax(squares * of_squares, 1e-30));
+            if (v != id && !tokenizer_is_special(&r->tokenizer, v) && cosine < last &&
+                cosine > most)
+                most = cosine, best = v;
+        }
+        if (best < 0) break;
+        last = most;
+        Buffer word = {0};
+        buffer_print(&word, "%s", r->tokenizer.token[best]);
+        hide_controls(word.text);
+        fprintf(out, "%6.3f  %s\n", most, word.failed ? "" : word.text);
+        free(word.text);
+    }
+    return flushed(r, out, err);
 }
 
 static int info(const char *path, Error *err)
@@ -748,7 +997,7 @@ static void defaults(Sampling *r)
 {
     memset(r, 0, sizeof *r);
     r->n = 10, r->seed = 1, r->threads = max_threads(), r->strength = 0.5;
-    r->guide_scale = 10;
+    r->guide_scale = 10, r->fps = 12;
     r->evidence_above = HUGE_VAL, r->eta = -1;
 }
 
@@ -762,41 +1011,43 @@ int main(int argc, char **argv)
     Error err;
     defaults(&run);
     Option options[] = {
-        {"n", OPT_INT, &run.n, .min = 1, .max = MOST,
+        {"n", OPT_INT, &run.n, .everyday = 1, .min = 1, .max = MOST,
          .help = "sentences to draw, of each line of --prompts", .deflt = "10; 1 with --prompts",
          .excludes = "eval"},
         {"first", OPT_INT, &run.first, .max = 1e9,
          .help = "the number of the first one: several runs can share the sentences of a seed",
          .excludes = "eval"},
-        {"steps", OPT_TEXT, &run.steps,
-         .help = "diffusion steps to take: N of those trained, a,b,c for sections, or ddimN",
+        {"steps", OPT_TEXT, &run.steps, .what = "STEPS", .everyday = 1,
+         .help = "steps from noise to text, fewer are faster: N of those trained, a,b,c for "
+                 "sections, or ddimN",
          .deflt = "50, if it has as many; all with --eval"},
-        {"seed", OPT_INT, &run.seed, .max = INT32_MAX, .help = "of the noise"},
-        {"prompt", OPT_TEXT, &run.prompt,
+        {"seed", OPT_INT, &run.seed, .everyday = 1, .max = INT32_MAX,
+         .help = "of the noise: the same seed gives the same sentences"},
+        {"prompt", OPT_TEXT, &run.prompt, .what = "SENTENCE", .everyday = 1,
          .help = "keep the words of this sentence and fill in its [MASK]s",
          .excludes = "edit eval"},
-        {"prompts", OPT_TEXT, &run.prompts,
+        {"prompts", OPT_TEXT, &run.prompts, .what = "FILE",
          .help = "every line of this file is such a --prompt; -: the standard input",
          .excludes = "prompt edit eval"},
-        {"continue", OPT_FLAG, &run.go_on,
+        {"continue", OPT_FLAG, &run.go_on, .everyday = 1,
          .help = "the sentences go on behind the prompt, as long as those of the training text",
          .needs = "prompt prompts"},
-        {"length", OPT_TEXT, &run.length,
+        {"length", OPT_TEXT, &run.length, .what = "N-M", .everyday = 1,
          .help = "N or N-M: of the sentences, in words and punctuation marks",
          .deflt = "as in the training text", .excludes = "edit eval"},
-        {"edit", OPT_TEXT, &run.edit,
+        {"edit", OPT_TEXT, &run.edit, .what = "SENTENCE", .everyday = 1,
          .help = "begin with this sentence, made noisy, in place of noise", .excludes = "eval"},
-        {"strength", OPT_REAL, &run.strength, .min = 0.001, .max = 1,
+        {"strength", OPT_REAL, &run.strength, .everyday = 1, .min = 0.001, .max = 1,
          .help = "of --edit: the share of the steps to take; 1 keeps nothing", .needs = "edit"},
-        {"guide", OPT_TEXT, run.guide, .times = GUIDES,
+        {"guide", OPT_TEXT, run.guide, .what = "FILE", .everyday = 1, .times = GUIDES,
          .help = "sentences that this classifier gives the --label; may be given repeatedly",
          .excludes = "eta eval"},
-        {"label", OPT_TEXT, run.label, .times = GUIDES, .help = "of --guide, one for each",
-         .needs = "guide"},
+        {"label", OPT_TEXT, run.label, .what = "LABEL", .everyday = 1, .times = GUIDES,
+         .help = "of --guide, one for each", .needs = "guide"},
         {"guide-scale", OPT_REAL, &run.guide_scale, .max = 1e6,
          .help = "of --guide: how strongly the labels are asked for; 0: not at all",
          .needs = "guide"},
-        {"eta", OPT_REAL, &run.eta, .max = 1000,
+        {"eta", OPT_REAL, &run.eta, .everyday = 1, .max = 1000,
          .help = "noise of a step: 0: none (DDIM), 1: DDPM's, 2 to 3: fewer errors, less varied",
          .deflt = "DDPM's steps", .excludes = "eval"},
         {"top-p", OPT_REAL, &run.top_p, .max = 100,
@@ -808,16 +1059,25 @@ int main(int argc, char **argv)
         {"clip-denoised", OPT_FLAG, &run.clip_denoised, .help = "clip x_start to [-1, 1]"},
         {"variance", OPT_CHOICE, &run.variance, .choices = variances, .help = "of a step back",
          .excludes = "eta"},
-        {"eval", OPT_TEXT, &run.eval,
-         .help = "in place of sampling: the variational bound on this text; -: the standard input"},
-        {"eval-steps", OPT_INT, &run.eval_steps, .max = 100000,
-         .help = "of --eval: terms of the bound to draw for a sentence; 0: all", .needs = "eval"},
-        {"probe", OPT_TEXT, &run.probe,
+        {"eval", OPT_TEXT, &run.eval, .what = "FILE", .everyday = 1,
+         .help = "in place of sampling: how probable the sentences of this file are, at least (the "
+                 "variational bound); -: the standard input"},
+        {"eval-steps", OPT_INT, &run.eval_steps, .min = 1, .max = 100000,
+         .help = "of --eval: terms of the bound to draw for a sentence",
+         .deflt = "as many as give a standard error of 1 %", .needs = "eval",
+         .excludes = "eval-all"},
+        {"eval-all", OPT_FLAG, &run.eval_all,
+         .help = "of --eval: take all terms of the bound, one for every t", .needs = "eval"},
+        {"probe", OPT_TEXT, &run.probe, .what = "SENTENCE",
          .help = "in place of sampling: what the network and the loss make of this sentence, as "
                  "JSON, to check a network rebuilt elsewhere by",
          .excludes = "n first steps prompt prompts length edit guide eta top-p clamp-from "
-                     "clip-denoised variance "
-                     "eval evidence-above allow-unk show"},
+                     "clip-denoised variance eval evidence-above allow-unk show"},
+        {"nearest", OPT_TEXT, &run.nearest, .what = "WORD",
+         .help = "in place of sampling: the words whose embeddings are nearest to this one's, by "
+                 "cosine",
+         .excludes = "n first seed steps prompt prompts length edit guide eta top-p clamp-from "
+                     "clip-denoised variance eval probe evidence-above allow-unk show"},
         {"info", OPT_FLAG, &run.info,
          .help = "in place of sampling: what this checkpoint or other safetensors file is",
          .excludes = "*"},
@@ -827,14 +1087,25 @@ int main(int argc, char **argv)
         {"allow-unk", OPT_FLAG, &run.allow_unk,
          .help = "sentences may have [UNK], which stands for words outside the vocabulary",
          .excludes = "eval"},
-        {"show", OPT_FLAG, &run.show,
-         .help = "print the sentences while they come out of the noise, on stderr",
+        {"show", OPT_FLAG, &run.show, .everyday = 1,
+         .help = "show the sentences while they come out of the noise; with --edit first how that "
+                 "one dissolves. On a terminal they move, elsewhere they are lines on stderr",
          .excludes = "eval"},
-        {"out", OPT_TEXT, &run.out, .help = "write the sentences to this file",
-         .deflt = "standard output"},
+        {"show-probabilities", OPT_FLAG, &run.show_probabilities,
+         .help = "behind every word of --show a TAB, how probable it is in percent, and a TAB; "
+                 "build/draw denoise makes a picture of it",
+         .needs = "show"},
+        {"frames", OPT_INT, &run.frames, .min = 1, .max = 1e6,
+         .help = "of --show: states to print, evenly, at most one more",
+         .deflt = "16; 60 on a terminal", .needs = "show"},
+        {"fps", OPT_REAL, &run.fps, .everyday = 1, .min = 0.01, .max = 1000,
+         .help = "of --show on a terminal: states a second", .needs = "show"},
+        {"out", OPT_TEXT, &run.out, .what = "FILE", .everyday = 1,
+         .help = "write the sentences to this file", .deflt = "standard output"},
         {"threads", OPT_INT, &run.threads, .min = 1, .max = 1024,
          .help = "does not change the result"},
-        {"help", OPT_FLAG, &run.help, .help = "print this"},
+        {"help", OPT_FLAG, &run.help, .everyday = 1, .help = "print this"},
+        {"version", OPT_FLAG, &run.version, .everyday = 1, .help = "print the version"},
         {.name = NULL},
     };
     if (options_parse(options, argc, argv, &path, 1, &err) < 0) {
@@ -844,11 +1115,14 @@ int main(int argc, char **argv)
     if (run.help) {
         defaults(&run);
         printf("usage: ./sample [options] [CHECKPOINT]\n"
-               "Draws sentences from CHECKPOINT (default simple.safetensors), one a line on "
-               "stdout.\n\n");
-        options_help(options, stdout);
+               "Draws sentences from CHECKPOINT (default simple.safetensors), one a line on\n"
+               "stdout.\n\n"
+               "  ./sample mine.safetensors -n 3 --show         watch three come out of noise\n"
+               "  ./sample -n 3 --prompt \"the [MASK] onion is [MASK].\"        fill in words\n\n");
+        options_help(options, !strcmp(path, "all"), stdout);
         return fflush(stdout) || ferror(stdout) ? 1 : 0;
     }
+    if (run.version) return print_version(stdout);
     if (run.info) {
         const int status = info(path, &err);
         if (status) fprintf(stderr, "sample: %s\n", err.text);
@@ -895,16 +1169,19 @@ int main(int argc, char **argv)
     }
     for (int g = 0; g < GUIDES && run.guide[g] && !status; g++) status = load_guide(&run, g, &err);
     if (!status) status = plan(&run, &err);
-    if (!status && !run.eval && !run.probe) only_words(&run);
-    if (!status && run.out) {
-        status = output_open(&file, run.out, &err);
-        stop_note("stopping after these sentences; those before them are kept\n");
+    if (!status && !run.eval && !run.probe && !run.nearest) only_words(&run);
+    const int is_moving = run.show && !run.show_probabilities && !is_plain(stderr);
+    if (!status && run.out) status = output_open(&file, run.out, &err);
+    if (!status && (run.out || is_moving)) {
+        stop_note("%sstopping after these sentences; those before them are kept\n",
+                  is_moving ? "\x1b[?25h" : "");
         catch_signals();
         ignore_closed_pipes();
     }
-    int (*const job)(Sampling *, FILE *, Error *) = run.eval    ? evaluate
-                                                    : run.probe ? probe
-                                                                : sample;
+    int (*const job)(Sampling *, FILE *, Error *) = run.eval      ? evaluate
+                                                    : run.probe   ? probe
+                                                    : run.nearest ? nearest
+                                                                  : sample;
     if (!status) status = job(&run, run.out ? file.file : stdout, &err);
     if (file.file) {
         Error other;
@@ -925,6 +1202,7 @@ int main(int argc, char **argv)
     }
     free(run.length_count);
     free(run.fixed);
+    free(run.end);
     free(run.dx);
     free(run.ids);
     free(run.x);

@@ -1581,7 +1581,7 @@ static void kernel(real *c, size_t ldc, const real *start, size_t start_row, Mat
         for (int j = 0; j < NR; j++) c[i * ldc + j] = old[i][j] + acc[i][j];
 }
 
-static const real ZEROS[KC > NC ? KC : NC]; /* rows beyond the edge of a matrix, and a bias of 0 */
+static const real ZEROS[NC]; /* rows beyond the edge of a matrix, and a bias of 0; KC < NC */
 
 /* out[k * R + l] = x(l,k) for l < 8, of n rows; the others are 0. Compilers make vector shuffles of
  * the first loop over k, because eight is a power of two; writing straight to out, whose stride
@@ -1733,8 +1733,8 @@ int max_threads(void)
  * for the thread on it, ten times longer than the work takes, or a hundred times if a step is
  * short; one thread alone is then faster. So now and then a few steps are done by half as many
  * threads, or twice, and the faster number stays: seldom while it stays the same, at once when
- * steps have become slow. A step that would take s > 2 times as long is tried only every
- * TRIAL_SHARE * s steps. No result depends on it. */
+ * the steps of several have become slow. A step that would take s > 2 times as long is tried only
+ * every TRIAL_SHARE * s steps. No result depends on it. */
 enum { TRIAL = 4, WINDOW = 8, SHORTEST_WAIT = 4, LONGEST_WAIT = 2048, TRIAL_SHARE = 100 };
 
 void pace_begin(Pace *p, int threads, int may_change)
@@ -1764,7 +1764,7 @@ void pace_step(Pace *p, double work, double time)
         p->trial = 0;
         p->rate = 0; /* of this number of threads it is not known yet */
     } else {
-        const int slowed = rate < 0.7 * p->rate;
+        const int slowed = p->threads > 1 && rate < 0.7 * p->rate; /* fewer might be faster */
         if (p->left % WINDOW) return;
         p->rate = rate;
         if (p->left == 0 || slowed) {
@@ -2939,17 +2939,17 @@ void config_defaults(Config *c)
 void config_options(Option out[CONFIG_OPTIONS], Config *c)
 {
     const Option options[CONFIG_OPTIONS] = {
-        {"seq-len", OPT_INT, &c->seq_len, .min = 3, .max = 4096,
+        {"seq-len", OPT_INT, &c->seq_len, .everyday = 1, .min = 3, .max = 4096,
          .help = "positions of a sentence at most, [CLS] and [SEP] included: the rest is cut",
          .result = 1},
         {"max-positions", OPT_INT, &c->max_positions, .min = 3, .max = 65536,
          .help = "rows of position_embeddings", .deflt = "the longest sentence", .result = 1},
         {"emb-dim", OPT_INT, &c->emb_dim, .min = 1, .max = 8192, .help = "embedding dimension D",
          .result = 1},
-        {"hidden", OPT_INT, &c->hidden, .min = 1, .max = 16384, .help = "model width C",
-         .result = 1},
-        {"layers", OPT_INT, &c->layers, .min = 1, .max = 256, .help = "transformer layers L",
-         .result = 1},
+        {"hidden", OPT_INT, &c->hidden, .everyday = 1, .min = 1, .max = 16384,
+         .help = "width of the network, C: wider learns more, and is slower", .result = 1},
+        {"layers", OPT_INT, &c->layers, .everyday = 1, .min = 1, .max = 256,
+         .help = "layers of the network, L: more learn more, and are slower", .result = 1},
         {"heads", OPT_INT, &c->heads, .min = 1, .max = 256,
          .help = "attention heads H; hidden must be a multiple", .result = 1},
         {"ffn", OPT_INT, &c->ffn, .min = 1, .max = 65536, .help = "feed-forward width F",

@@ -32,6 +32,8 @@
 #pragma GCC diagnostic ignored "-Wunknown-pragmas"
 #endif
 
+#define TDIFF_VERSION "0.9"
+
 #ifdef TDIFF_DOUBLE
 typedef double real; /* the parity and gradient tests build the same sources in double precision */
 #else
@@ -551,8 +553,13 @@ void begin_program(void);
 /* fseek and ftell, for places that a long may be too short for */
 int file_seek(FILE *f, uint64_t at, int origin);
 int64_t file_tell(FILE *f);
+int print_version(FILE *out); /* and how this program was built; 1: cannot write, else 0 */
 int on_terminal(FILE *f);
-double seconds(void); /* of a clock that is never set */
+int is_plain(FILE *f); /* no terminal, or one that is to have neither colours nor moving text */
+/* That a line of the terminal f can have without being broken, and its rows; 79, 24: unknown. */
+void terminal_size(FILE *f, int *columns, int *rows);
+void wait_seconds(double s); /* or until a signal comes */
+double seconds(void);        /* of a clock that is never set */
 
 /* ---- text, JSON ----------------------------------------------------------------------------- */
 
@@ -564,7 +571,10 @@ struct Buffer {
 };
 void buffer_add(Buffer *b, const char *bytes, size_t n);
 void buffer_print(Buffer *b, const char *format, ...) PRINTF_LIKE(2, 3);
+void buffer_duration(Buffer *b, double seconds);                 /* as 28h 10m, 5m 09s or 8s */
 void buffer_json_string(Buffer *b, const char *bytes, size_t n); /* quoted and escaped */
+/* The columns of a terminal that n bytes of text take, `most` at most; *fits: the bytes in these */
+int text_columns(const char *text, size_t n, int most, size_t *fits);
 
 /* JSON. Nodes lie in document order: a container's children follow it (in an object: key, value,
  * key, ...). */
@@ -757,6 +767,8 @@ struct Option {
     const char *deflt;          /* what --help shows as the default; NULL: *value */
     const char *needs;          /* NULL, or "a b": without one of these it has no effect */
     const char *excludes;       /* NULL, "*", or "a b": options beside which it has none */
+    const char *what;           /* what --help calls the value; NULL: INT, REAL, TEXT or NAME */
+    int everyday;               /* --help has it, others are for --help all */
     int result;                 /* determines the result: goes into the checkpoint */
     int given;                  /* how often: set by the parser */
 };
@@ -766,8 +778,8 @@ void option_print(const Option *o, Buffer *out);         /* as option_set reads 
  * options. text points into argv. Returns the number of operands. */
 int options_parse(Option *table, int argc, char **argv, const char **operand, int max_operands,
                   Error *err);
-int option_given(const Option *table, const void *value); /* how often that with this value was */
-void options_help(const Option *table, FILE *out);
+int option_given(const Option *table, const void *value);   /* how often that with this value was */
+void options_help(const Option *table, int all, FILE *out); /* within 79 columns */
 
 /* ==== 13. the checkpoint, in tdiff.c ========================================================= */
 

@@ -29,6 +29,7 @@
 #define _FILE_OFFSET_BITS 64 /* files of more than 2 GB, on machines of 32 bits, too */
 #define TDIFF_POSIX
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -482,6 +483,18 @@ void begin_program(void)
 #endif
 }
 
+int print_version(FILE *out)
+{
+#ifdef _OPENMP
+    const char *threads = "OpenMP";
+#else
+    const char *threads = "none";
+#endif
+    fprintf(out, "tdiff " TDIFF_VERSION " (arithmetic: %s, threads: %s)\n", arithmetic_class(),
+            threads);
+    return fflush(out) || ferror(out) ? 1 : 0;
+}
+
 double seconds(void)
 {
 #ifdef TDIFF_POSIX
@@ -500,6 +513,35 @@ int on_terminal(FILE *f)
 #else
     (void)f;
     return 0;
+#endif
+}
+
+void terminal_size(FILE *f, int *columns, int *rows)
+{
+    *columns = 79, *rows = 24;
+#ifdef TIOCGWINSZ
+    struct winsize size;
+    if (ioctl(fileno(f), TIOCGWINSZ, &size)) return;
+    if (size.ws_col > 1) *columns = size.ws_col - 1;
+    if (size.ws_row > 0) *rows = size.ws_row;
+#else
+    (void)f;
+#endif
+}
+
+int is_plain(FILE *f)
+{
+    const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
+    return !on_terminal(f) || (no_color && *no_color) || !term || !*term || !strcmp(term, "dumb");
+}
+
+void wait_seconds(double s)
+{
+#ifdef TDIFF_POSIX
+    const struct timespec time = {(time_t)s, (long)(1e9 * (s - floor(s)))};
+    if (s > 0) nanosleep(&time, NULL);
+#else
+    (void)s;
 #endif
 }
 
@@ -544,6 +586,17 @@ void buffer_print(Buffer *b, const char *format, ...)
     b->length += (size_t)n;
 }
 
+void buffer_duration(Buffer *b, double s)
+{
+    const double minutes = floor((s + 0.5) / 60), hours = floor(minutes / 60);
+    if (hours >= 1)
+        buffer_print(b, "%.0fh %02.0fm", hours, minutes - 60 * hours);
+    else if (minutes >= 1)
+        buffer_print(b, "%.0fm %02.0fs", minutes, floor(s + 0.5 - 60 * minutes));
+    else
+        buffer_print(b, "%.0fs", fmax(s, 0));
+}
+
 /* ---- UTF-8 ---------------------------------------------------------------------------------- */
 
 /* The code point at s and its length in bytes; 0 if no well-formed sequence starts there. */
@@ -584,6 +637,35 @@ static void utf8_add(Buffer *b, uint32_t c)
     for (size_t i = n - 1; i > 0; i--, c >>= 6) s[i] = (char)(0x80 | (c & 0x3F));
     s[0] = (char)(n == 1 ? c : (0xF00u >> n & 0xFF) | c);
     buffer_add(b, s, n);
+}
+
+int text_columns(const char *text, size_t n, int most, size_t *fits)
+{
+    static const struct {
+        uint32_t first, last;
+        int columns;
+    } others[] = {
+        /* marks, then what is wide in East Asian scripts, then emoji */
+        {0x300, 0x36F, 0},     {0x483, 0x489, 0},     {0x591, 0x5BD, 0},     {0x610, 0x61A, 0},
+        {0x64B, 0x65F, 0},     {0x900, 0x902, 0},     {0x93C, 0x93C, 0},     {0x941, 0x948, 0},
+        {0x94D, 0x94D, 0},     {0xE31, 0xE31, 0},     {0xE34, 0xE3A, 0},     {0xE47, 0xE4E, 0},
+        {0x1AB0, 0x1AFF, 0},   {0x1DC0, 0x1DFF, 0},   {0x200B, 0x200F, 0},   {0x20D0, 0x20F0, 0},
+        {0xFE00, 0xFE0F, 0},   {0xFE20, 0xFE2F, 0},   {0x1100, 0x115F, 2},   {0x2E80, 0x303E, 2},
+        {0x3041, 0x4DBF, 2},   {0x4E00, 0xA4CF, 2},   {0xA960, 0xA97C, 2},   {0xAC00, 0xD7A3, 2},
+        {0xF900, 0xFAFF, 2},   {0xFE30, 0xFE6F, 2},   {0xFF00, 0xFF60, 2},   {0xFFE0, 0xFFE6, 2},
+        {0x1F300, 0x1F64F, 2}, {0x1F680, 0x1F6FF, 2}, {0x1F900, 0x1FAFF, 2}, {0x20000, 0x3FFFD, 2}};
+    int columns = 0;
+    for (*fits = 0; *fits < n;) {
+        uint32_t code = 0;
+        const size_t length = utf8_read(text + *fits, n - *fits, &code);
+        int more = 1;
+        for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+            if (code >= others[i].first && code <= others[i].last) more = others[i].columns;
+        if (columns + more > most) break;
+        columns += more;
+        *fits += length ? length : 1;
+    }
+    return columns;
 }
 
 /* The lines of a text, without what ends them: *at moves behind the line. 0: there is no more. */
@@ -865,8 +947,31 @@ void option_print(const Option *o, Buffer *out)
         buffer_print(out, "%d", *(int *)o->value);
 }
 
+/* The edit distance (Levenshtein): how many bytes are to be changed, added or dropped. */
+static int edit_distance(const char *a, const char *b)
+{
+    enum { MOST = 64 };
+    int row[MOST + 1];
+    const int n = (int)strlen(b);
+    if (n > MOST) return INT_MAX;
+    for (int j = 0; j <= n; j++) row[j] = j;
+    for (int i = 0; a[i]; i++) {
+        int diagonal = row[0];
+        row[0] = i + 1;
+        for (int j = 0; j < n; j++) {
+            int least = diagonal + (a[i] != b[j]);
+            if (row[j] + 1 < least) least = row[j] + 1;
+            if (row[j + 1] + 1 < least) least = row[j + 1] + 1;
+            diagonal = row[j + 1];
+            row[j + 1] = least;
+        }
+    }
+    return row[n];
+}
+
 static Option *option_find(Option *table, const char *name, size_t n)
 {
+    if (n == 1 && *name == 'h') name = "help", n = 4;
     for (Option *o = table; o->name; o++) {
         size_t i = 0;
         while (i < n && o->name[i] &&
@@ -881,6 +986,55 @@ int option_given(const Option *table, const void *value)
 {
     while (table->name && table->value != value) table++;
     return table->given;
+}
+
+/* An unknown option, arg without its value: what else it is called here, or the nearest name. */
+static int unknown_option(Option *table, const char *arg, Error *err)
+{
+    static const struct {
+        const char *theirs, *ours, *why;
+    } names[] = {
+        {"epochs", "steps", ": an epoch is the number of sentences / --batch steps"},
+        {"num-train-epochs", "steps", ": an epoch is the number of sentences / --batch steps"},
+        {"iters", "steps", ""},
+        {"max-iters", "steps", ""},
+        {"max-steps", "steps", ""},
+        {"learning-rate", "lr", ""},
+        {"batch-size", "batch", ""},
+        {"validation", "val", ""},
+        {"output", "out", ""},
+        {"num-layers", "layers", ""},
+        {"num-heads", "heads", ""},
+        {"d-model", "hidden", ""},
+        {"hidden-size", "hidden", ""},
+        {"dim", "hidden", ""},
+        {"block-size", "seq-len", ""},
+        {"max-length", "seq-len", ""},
+        {"temperature", "eta",
+         ": above 1, as with --top-p, sentences are likelier and less varied"},
+        {"top-k", "top-p", ""},
+        {"num-samples", "n", ""},
+        {"count", "n", ""},
+        {"max-length", "length", ""},
+        {"verbose", "show", ""},
+    };
+    const char *name = arg + strspn(arg, "-");
+    const Option *nearest = NULL;
+    int least = strlen(name) < 4 ? 2 : 3; /* bytes that differ, fewer than this */
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const Option *o = option_find(table, names[i].ours, strlen(names[i].ours));
+        if (o && strlen(name) == strlen(names[i].theirs) &&
+            edit_distance(name, names[i].theirs) == 0)
+            return fail(err, "unknown option %.80s; here it is %s%s%s; see --help", arg,
+                        o->name[1] ? "--" : "-", o->name, names[i].why);
+    }
+    for (const Option *o = table; o->name; o++) {
+        const int distance = o->help && o->name[1] ? edit_distance(name, o->name) : least;
+        if (distance < least) least = distance, nearest = o;
+    }
+    return nearest ? fail(err, "unknown option %.80s; did you mean --%s? See --help", arg,
+                          nearest->name)
+                   : fail(err, "unknown option %.80s; see --help", arg);
 }
 
 /* The first of these, "a b", that was given, and its length; NULL: none was. */
@@ -933,8 +1087,12 @@ int options_parse(Option *table, int argc, char **argv, const char **operand, in
         }
         size_t n = strcspn(name, "=");
         Option *o = option_find(table, name, n);
-        if (!o || (arg[1] != '-' && n != 1)) /* -name is not --name */
-            return fail(err, "unknown option %.*s; see --help", (int)(name - arg + (long)n), arg);
+        if (!o || (arg[1] != '-' && n != 1)) { /* -name is not --name */
+            char without_value[80];
+            snprintf(without_value, sizeof without_value, "%.*s", (int)(name - arg + (long)n), arg);
+            for (char *c = without_value; *c; c++) *c = *c == '_' ? '-' : *c;
+            return unknown_option(table, without_value, err);
+        }
         if (name[n] == '=') value = name + n + 1;
         if (value && o->kind == OPT_FLAG) return fail(err, "%s: a flag takes no value", arg);
         if (!value && o->kind != OPT_FLAG) { /* what looks like an option is not a value, but -1 is;
@@ -949,30 +1107,58 @@ int options_parse(Option *table, int argc, char **argv, const char **operand, in
     return check_options(table, err) ? -1 : operands;
 }
 
-void options_help(const Option *table, FILE *out)
+/* Prints words behind column `at`, in lines that begin at column `from` and end at 79. */
+static void print_wrapped(const char *text, int at, int from, FILE *out)
+{
+    for (size_t n; *text; text += n + (text[n] == ' ')) {
+        n = strcspn(text, " ");
+        if (at + 1 + (int)n > 79)
+            at = fprintf(out, "\n%*s", from, "") - 1;
+        else if (at > from)
+            at += fprintf(out, " ");
+        at += fprintf(out, "%.*s", (int)n, text);
+    }
+    fputc('\n', out);
+}
+
+static void print_option(const Option *o, FILE *out)
 {
     static const char *const type[] = {"INT", "REAL", "TEXT", "",
                                        "NAME"}; /* in the order of OptionKind */
-    for (const Option *o = table; o->name; o++) {
-        Buffer value = {0};
-        if (!o->help) continue;
-        int width = fprintf(out, "  %s%s %s", o->name[1] ? "--" : "-", o->name, type[o->kind]);
-        fprintf(out, "%*s  %s", width < 28 ? 28 - width : 0, "", o->help);
-        for (int i = 0; o->kind == OPT_CHOICE && o->choices[i]; i++)
-            fprintf(out, "%s%s", i ? ", " : ": ", o->choices[i]);
-        if (o->deflt)
-            buffer_print(&value, "%s", o->deflt);
-        else if (o->kind != OPT_FLAG)
-            option_print(o, &value);
-        if (value.length) fprintf(out, " (default %s)", value.text);
-        if (o->needs) fprintf(out, " (needs --%.*s)", (int)strcspn(o->needs, " "), o->needs);
-        if (o->excludes && *o->excludes == '*')
-            fprintf(out, " (takes no other option)");
-        else if (o->excludes)
-            fprintf(out, " (not with: %s)", o->excludes);
-        fputc('\n', out);
-        free(value.text);
-    }
+    enum { COLUMN = 26 };
+    Buffer text = {0}, value = {0};
+    buffer_print(&text, "%s", o->help);
+    for (int i = 0; o->kind == OPT_CHOICE && o->choices[i]; i++)
+        buffer_print(&text, "%s%s", i ? ", " : ": ", o->choices[i]);
+    if (o->deflt)
+        buffer_print(&value, "%s", o->deflt);
+    else if (o->kind != OPT_FLAG)
+        option_print(o, &value);
+    if (value.length) buffer_print(&text, " (default %s)", value.text);
+    free(value.text);
+    if (o->needs) buffer_print(&text, " (needs --%.*s)", (int)strcspn(o->needs, " "), o->needs);
+    if (o->excludes && *o->excludes == '*')
+        buffer_print(&text, " (takes no other option)");
+    else if (o->excludes)
+        buffer_print(&text, " (not with: %s)", o->excludes);
+    const int width = fprintf(out, "  %s%s %s ", o->name[1] ? "--" : "-", o->name,
+                              o->what ? o->what : type[o->kind]);
+    fprintf(out, "%*s", width < COLUMN ? COLUMN - width : 0, "");
+    print_wrapped(text.failed ? o->help : text.text, width < COLUMN ? COLUMN : width, COLUMN, out);
+    free(text.text);
+}
+
+void options_help(const Option *table, int all, FILE *out)
+{
+    int others = 0;
+    for (const Option *o = table; o->name; o++) others += o->help && !o->everyday;
+    fprintf(out, others ? "Everyday options:\n" : "Options:\n");
+    for (const Option *o = table; o->name; o++)
+        if (o->help && o->everyday) print_option(o, out);
+    if (others) fprintf(out, all ? "\nMore options:\n" : "\n--help all lists all options.\n");
+    for (const Option *o = table; o->name && all; o++)
+        if (o->help && !o->everyday) print_option(o, out);
+    fprintf(out, "\nExit codes: 0 done, 1 failed, 2 wrong command line, 128 + N after signal N.\n");
 }
 
 /* ==== TOKENIZERS ===============================================================================
@@ -2061,28 +2247,6 @@ int tokenizer_unknown(const Tokenizer *t, const char *word)
     int ids[3];
     const long n = tokenizer_encode(t, word, strlen(word), ids, 3);
     return n == 3 && ids[1] == t->special[TOKEN_UNK];
-}
-
-/* The edit distance (Levenshtein): how many bytes are to be changed, added or dropped. */
-static int edit_distance(const char *a, const char *b)
-{
-    enum { MOST = 64 };
-    int row[MOST + 1];
-    const int n = (int)strlen(b);
-    if (n > MOST) return INT_MAX;
-    for (int j = 0; j <= n; j++) row[j] = j;
-    for (int i = 0; a[i]; i++) {
-        int diagonal = row[0];
-        row[0] = i + 1;
-        for (int j = 0; j < n; j++) {
-            int least = diagonal + (a[i] != b[j]);
-            if (row[j] + 1 < least) least = row[j] + 1;
-            if (row[j + 1] + 1 < least) least = row[j + 1] + 1;
-            diagonal = row[j + 1];
-            row[j + 1] = least;
-        }
-    }
-    return row[n];
 }
 
 void tokenizer_nearest(const Tokenizer *t, const char *word, Buffer *out)
@@ -3693,37 +3857,38 @@ int main(int argc, char **argv)
                                            NULL};
     enum { ENCODE, DECODE, SHOW, TRAIN };
     TokenizerOptions o = {.vocab_size = 10000, .min_frequency = 1};
-    int max_len = INT_MAX, help = 0, command = 0;
+    int max_len = INT_MAX, help = 0, version = 0, command = 0;
     const char *out = NULL, *operand[2] = {"", ""};
     Error err;
     Option table[] = {
-        {"vocab-size", OPT_INT, &o.vocab_size, .min = 6, .max = 1000000,
+        {"vocab-size", OPT_INT, &o.vocab_size, .everyday = 1, .min = 6, .max = 1000000,
          .help = "train: tokens at most, all in all", .deflt = "10000"},
-        {"min-frequency", OPT_INT, &o.min_frequency, .min = 1, .max = 1000000,
+        {"min-frequency", OPT_INT, &o.min_frequency, .everyday = 1, .min = 1, .max = 1000000,
          .help = "train: rarer words are [UNK], rarer pairs are not merged", .deflt = "1"},
-        {"keep-case", OPT_FLAG, &o.keep_case,
+        {"keep-case", OPT_FLAG, &o.keep_case, .everyday = 1,
          .help = "train-word: capital letters stay as they are"},
-        {"keep-accents", OPT_FLAG, &o.keep_accents, .help = "train-word: accents stay as they are"},
-        {"out", OPT_TEXT, &out, .help = "train: the file to write",
+        {"keep-accents", OPT_FLAG, &o.keep_accents, .everyday = 1,
+         .help = "train-word: accents stay as they are"},
+        {"out", OPT_TEXT, &out, .what = "FILE", .everyday = 1, .help = "train: the file to write",
          .deflt = "FILE's name with .json, here"},
-        {"max-len", OPT_INT, &max_len, .min = 2, .max = INT_MAX,
+        {"max-len", OPT_INT, &max_len, .everyday = 1, .min = 2, .max = INT_MAX,
          .help = "encode: ids of a line at most, [CLS] and [SEP] among them", .deflt = "none"},
-        {"help", OPT_FLAG, &help, .help = "print this and exit"},
+        {"help", OPT_FLAG, &help, .everyday = 1, .help = "print this and exit"},
+        {"version", OPT_FLAG, &version, .everyday = 1, .help = "print the version"},
         {.name = NULL}};
     int status = options_parse(table, argc, argv, operand, 2, &err);
+    if (status >= 0 && version) return print_version(stdout);
     if (status >= 0 && help) {
-        puts("tokenizer train-KIND FILE   make a vocabulary from a text (-: the standard "
-             "input); KIND is word, original, "
-             "bpe or char\n"
-             "                            (the original's word-level and byte-level are original "
-             "and bpe)\n"
-             "tokenizer encode T          lines of text to lines of ids (standard input to "
-             "output)\n"
+        puts("tokenizer train-KIND FILE   make a vocabulary from a text (-: the standard\n"
+             "                            input); KIND is word, original, bpe or char\n"
+             "tokenizer encode T          lines of text to lines of ids, standard input to\n"
+             "                            standard output\n"
              "tokenizer decode T          lines of ids to lines of text\n"
              "tokenizer show T            what it is: kind, size, first and last tokens\n"
-             "T is a tokenizer.json, a checkpoint, BERT's vocab.txt, or a folder with GPT-2's "
-             "vocab.json and merges.txt");
-        options_help(table, stdout);
+             "T is a tokenizer.json, a checkpoint, BERT's vocab.txt, or a folder with GPT-2's\n"
+             "vocab.json and merges.txt. (The original's word-level and byte-level are\n"
+             "original and bpe.)\n");
+        options_help(table, 1, stdout);
         return fflush(stdout) || ferror(stdout);
     }
     while (commands[command] && strcmp(commands[command], operand[0])) command++;

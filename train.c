@@ -36,9 +36,9 @@ typedef struct {
     Config config;
     int recipe, steps, stop_at, batch, microbatch, warmup, schedule_sampler, seed, threads,
         log_interval, save_interval, keep_every, pad, grow_vocab, init_pretrained,
-        pretrained_embeddings, freeze_embeddings, dry_run, overwrite, help;
+        pretrained_embeddings, freeze_embeddings, dry_run, overwrite, help, version, preview;
     TokenizerOptions text;
-    double minutes, save_minutes, lr, weight_decay, dropout, ema_rate, clip;
+    double minutes, save_minutes, progress_seconds, lr, weight_decay, dropout, ema_rate, clip;
     const char *val, *out, *resume, *init, *export, *classifier, *denoiser;
     /* what else the checkpoint says of the run */
     const char *text_path, *fingerprint, *val_fingerprint, *denoiser_is, *earlier_steps,
@@ -63,7 +63,7 @@ static void defaults(Settings *s)
     s->text = (TokenizerOptions){"word", .vocab_size = 10000, .min_frequency = 1};
     s->lr = 2e-3, s->weight_decay = 0.01, s->ema_rate = 0.999, s->clip = 1;
     s->threads = max_threads(), s->log_interval = 100, s->save_interval = 500;
-    s->save_minutes = 5;
+    s->save_minutes = 5, s->progress_seconds = 5;
 }
 
 static const char *const schedule_samplers[] = {"uniform", "loss-second-moment", NULL};
@@ -101,20 +101,21 @@ static Option *list_options(Settings *s, Error *err)
         {"recipe", OPT_CHOICE, &s->recipe, .choices = recipe_names, .excludes = "classifier",
          .help = "the defaults of predict, self-conditioning, emb-norm and pad",
          .deflt = "best; templates for the default corpus"},
-        {"val", OPT_TEXT, &s->val, .excludes = "classifier",
+        {"val", OPT_TEXT, &s->val, .what = "FILE", .everyday = 1, .excludes = "classifier",
          .help = "held-out sentences to measure the loss on",
          .deflt = "data/simple-test.txt for the default corpus; those of the run resumed",
          .result = 1},
-        {"classifier", OPT_TEXT, &s->classifier,
+        {"classifier", OPT_TEXT, &s->classifier, .what = "FILE", .everyday = 1,
          .help = "train a classifier for ./sample --guide on this file: a sentence, a TAB and a "
                  "label a line",
          .needs = "denoiser"},
-        {"denoiser", OPT_TEXT, &s->denoiser,
+        {"denoiser", OPT_TEXT, &s->denoiser, .what = "FILE", .everyday = 1,
          .help = "of --classifier: the checkpoint whose samples it is to guide",
          .needs = "classifier"},
-        {"out", OPT_TEXT, &s->out, .help = "the checkpoint to write; the log goes beside it",
+        {"out", OPT_TEXT, &s->out, .what = "FILE", .everyday = 1,
+         .help = "the checkpoint to write; the log goes beside it",
          .deflt = "NAME.safetensors, NAME.clf.safetensors with --classifier, or the one resumed"},
-        {"steps", OPT_INT, &s->steps, .min = 1, .max = 1e8,
+        {"steps", OPT_INT, &s->steps, .everyday = 1, .min = 1, .max = 1e8,
          .help = "training steps in all; the learning rate falls to 0 over them",
          .deflt = "4000; 1000 with --classifier", .result = 1},
         {"minutes", OPT_REAL, &s->minutes, .max = 1e6,
@@ -123,8 +124,8 @@ static Option *list_options(Settings *s, Error *err)
          .excludes = "steps stop-at resume"},
         {"stop-at", OPT_INT, &s->stop_at, .min = 1, .max = 1e8,
          .help = "save and stop after this step", .deflt = "steps"},
-        {"batch", OPT_INT, &s->batch, .min = 1, .max = 65536, .help = "sentences a step",
-         .result = 1},
+        {"batch", OPT_INT, &s->batch, .everyday = 1, .min = 1, .max = 65536,
+         .help = "sentences a step", .result = 1},
         {"microbatch", OPT_INT, &s->microbatch, .max = 65536,
          .help = "sentences to compute at a time; fewer need less memory, and give the same but "
                  "for rounding and dropout",
@@ -132,10 +133,10 @@ static Option *list_options(Settings *s, Error *err)
         {"pad", OPT_CHOICE, &s->pad, .choices = off_on,
          .help = "fill every sentence up to the longest, and let the network say where it ends",
          .excludes = "classifier", .result = 1},
-        {"tokenizer", OPT_TEXT, &s->text.tokenizer,
+        {"tokenizer", OPT_TEXT, &s->text.tokenizer, .what = "KIND", .everyday = 1,
          .help = "word, bpe, char, original, wordpiece:VOCAB.txt, or FILE.json: what a token is",
          .deflt = "word", .excludes = "classifier resume"},
-        {"keep-case", OPT_FLAG, &s->text.keep_case,
+        {"keep-case", OPT_FLAG, &s->text.keep_case, .everyday = 1,
          .help = "of the tokenizer word: capital letters stay as they are",
          .excludes = "classifier resume"},
         {"keep-accents", OPT_FLAG, &s->text.keep_accents,
@@ -147,7 +148,8 @@ static Option *list_options(Settings *s, Error *err)
         {"min-frequency", OPT_INT, &s->text.min_frequency, .min = 1, .max = 1e8,
          .help = "words that occur less often are [UNK], pairs of bpe stay two",
          .excludes = "classifier", .result = 1},
-        {"lr", OPT_REAL, &s->lr, .min = 1e-9, .max = 10, .help = "learning rate of AdamW",
+        {"lr", OPT_REAL, &s->lr, .everyday = 1, .min = 1e-9, .max = 10,
+         .help = "learning rate of AdamW: how far a step moves the weights",
          .deflt = "0.002; 0.0005 with --classifier", .result = 1},
         {"warmup", OPT_INT, &s->warmup, .max = 1e8,
          .help = "steps over which the learning rate rises", .result = 1},
@@ -163,7 +165,8 @@ static Option *list_options(Settings *s, Error *err)
          .result = 1},
         {"clip", OPT_REAL, &s->clip, .max = 1e9,
          .help = "largest norm of the gradient; 0: no limit", .result = 1},
-        {"seed", OPT_INT, &s->seed, .max = INT32_MAX, .help = "of everything random", .result = 1},
+        {"seed", OPT_INT, &s->seed, .everyday = 1, .max = INT32_MAX,
+         .help = "of everything random: the same seed gives the same model", .result = 1},
         /* no help: in the checkpoint only */
         {"text", OPT_TEXT, &s->text_path, .result = 1},
         {"text-bytes", OPT_REAL, &s->text_bytes, .max = 1e18, .result = 1},
@@ -172,10 +175,15 @@ static Option *list_options(Settings *s, Error *err)
         {"denoiser-is", OPT_TEXT, &s->denoiser_is, .result = 1},
         {"earlier-steps", OPT_TEXT, &s->earlier_steps, .result = 1},
         {"arithmetic", OPT_TEXT, &s->arithmetic, .result = 1},
-        {"threads", OPT_INT, &s->threads, .min = 1, .max = 1024,
+        {"threads", OPT_INT, &s->threads, .everyday = 1, .min = 1, .max = 1024,
          .help = "does not change the result"},
         {"log-interval", OPT_INT, &s->log_interval, .min = 1, .max = 1e8,
          .help = "steps between lines of the log"},
+        {"progress-seconds", OPT_REAL, &s->progress_seconds, .min = 0.01, .max = 1e6,
+         .help = "between lines of progress on a terminal, of which every tenth stays"},
+        {"preview", OPT_INT, &s->preview, .max = 1e8,
+         .help = "steps between samples of the model as it is then, on a terminal; 0: none",
+         .deflt = "a tenth of --steps, for at most 2 % of the time", .excludes = "classifier"},
         {"save-interval", OPT_INT, &s->save_interval, .min = 1, .max = 1e8,
          .help = "steps between checkpoints"},
         {"save-minutes", OPT_REAL, &s->save_minutes, .min = 0.001, .max = 1e6,
@@ -183,13 +191,13 @@ static Option *list_options(Settings *s, Error *err)
         {"keep-every", OPT_INT, &s->keep_every, .max = 1e8,
          .help = "steps between checkpoints that stay, as NAME-STEP.safetensors, to choose from; "
                  "0: none"},
-        {"dry-run", OPT_FLAG, &s->dry_run,
+        {"dry-run", OPT_FLAG, &s->dry_run, .everyday = 1,
          .help =
              "say what memory and time the run would take, after five steps, and write nothing"},
-        {"resume", OPT_TEXT, &s->resume,
+        {"resume", OPT_TEXT, &s->resume, .what = "FILE", .everyday = 1,
          .help = "go on with this checkpoint; options that determine the result must agree, but "
                  "--steps may change"},
-        {"init", OPT_TEXT, &s->init,
+        {"init", OPT_TEXT, &s->init, .what = "FILE", .everyday = 1,
          .help = "begin with the weights of this checkpoint, or of a safetensors file with the "
                  "names of the original; shape and vocabulary are its own",
          .excludes = "resume classifier", .result = 1},
@@ -203,13 +211,14 @@ static Option *list_options(Settings *s, Error *err)
          .needs = "init"},
         {"freeze-embeddings", OPT_FLAG, &s->freeze_embeddings, .excludes = "classifier",
          .help = "leave the embeddings of words and positions as they are", .result = 1},
-        {"export", OPT_TEXT, &s->export,
+        {"export", OPT_TEXT, &s->export, .what = "FILE",
          .help = "copy this checkpoint, without what only --resume needs, into the file that is "
                  "named behind it",
          .excludes = "*"},
-        {"overwrite", OPT_FLAG, &s->overwrite,
+        {"overwrite", OPT_FLAG, &s->overwrite, .everyday = 1,
          .help = "begin anew where there is a checkpoint or log already", .excludes = "resume"},
-        {"help", OPT_FLAG, &s->help, .help = "print this"},
+        {"help", OPT_FLAG, &s->help, .everyday = 1, .help = "print this"},
+        {"version", OPT_FLAG, &s->version, .everyday = 1, .help = "print the version"},
         {.name = NULL},
     };
     Option *table =
@@ -244,6 +253,22 @@ typedef struct {
     int first, count, N;
     size_t at; /* positions of the batch before them */
 } Group;
+
+/* Sums over the steps since the last line of the log; of what resampling drew more often, each
+ * counts for less (weight). */
+typedef struct {
+    double loss, mse, decoder_nll, tT_loss, head_nll, quartile[4], weight[4];
+    int steps;
+} Sums;
+
+/* What the line of progress needs: the last line of the log, val as it was last and before. */
+typedef struct {
+    Sums sums;
+    double val, val_before, accuracy[4]; /* NAN: it was not measured yet */
+    int seen[4]; /* of mse, decoder_nll, tT, head_nll: was it ever more than 0.0000? */
+    double at;   /* when it was printed last */
+    int lines;
+} Told;
 
 enum { REMEMBERED = 10 };
 typedef struct {
@@ -286,15 +311,9 @@ typedef struct {
     double tokens;           /* of all batches of this run */
     char fingerprint[3][20]; /* of the corpus, of the held-out text, of the denoiser */
     Log log;
+    Told told;
     int done, saved; /* steps: taken, and those that the checkpoint has */
 } Training;
-
-/* Sums over the steps since the last line of the log; of what resampling drew more often, each
- * counts for less (weight). */
-typedef struct {
-    double loss, mse, decoder_nll, tT_loss, head_nll, quartile[4], weight[4];
-    int steps;
-} Sums;
 
 /* Makes a batch of these sentences, sorted by length and cut into groups. */
 static void take_sentences(Training *r, const Corpus *c, const int *label, const int *row,
@@ -523,14 +542,135 @@ static void add_up(Sums *sums, Training *r)
     }
 }
 
-/* ---- salad or memory? ---------------------------------------------------------------------------
+/* ---- a few sentences ---------------------------------------------------------------------------
+ * What the weights of now make of noise, for people to read and to be counted. */
+
+enum { PREVIEWED = 3, FEW_STEPS = 20 };
+
+typedef struct {
+    uint64_t seed;
+    int first, count; /* sentences that are computed together: the number of the first */
+    size_t n;         /* numbers of a sentence */
+} FewNoise;
+
+static void draw_few_noise(void *context, real *out, int t)
+{
+    const FewNoise *f = context;
+    for (int b = 0; b < f->count; b++)
+        rng_gaussian(out + b * f->n, f->n,
+                     rng_key(f->seed, RNG_SAMPLE, (uint64_t)t, (uint64_t)(f->first + b)));
+}
+
+/* Sentences first to first + count - 1, of N positions: ids (count,N). x, known_x: room for
+ * (count,N,D), known: for (count,N). As many at a time as the workspace had room for before. */
+static int draw_few(Training *r, const Diffusion *d, int N, int first, int count, int *ids, real *x,
+                    real *known_x, unsigned char *known, Error *err)
+{
+    const Model *m = &r->model;
+    const int D = m->config.emb_dim, *special = r->tokenizer.special;
+    const int last = first + count, has_length = r->length_count != NULL;
+    FewNoise noise = {(uint64_t)r->s.seed, first, count, (size_t)N * D};
+    const Sampler sampler = {.noise = draw_few_noise,
+                             .context = &noise,
+                             .known = has_length ? known : NULL,
+                             .known_x = known_x};
+    while (noise.count > 1 && workspace_size(&r->work, &m->config, noise.count, N) > r->work.size)
+        noise.count--;
+    for (int i = 0; i < count * N; i++) {
+        known[i] = i % N == 0 || i % N == N - 1;
+        ids[i] = special[i % N ? TOKEN_SEP : TOKEN_CLS];
+    }
+    embedding_forward(known_x, m->embedding, ids, count * N, D);
+    for (; noise.first < last; noise.first += noise.count, ids += noise.count * N) {
+        if (noise.first + noise.count > last) noise.count = last - noise.first;
+        draw_few_noise(&noise, x, d->total);
+        if (workspace_fit(&r->work, &m->config, noise.count, N, err) ||
+            p_sample_loop(m, &r->work, d, &sampler, x, noise.count, N, err))
+            return -1;
+        likeliest_words(m, &r->work, ids, x, noise.count, N);
+        for (int b = 0; b < noise.count && has_length; b++) {
+            ids[b * N] = special[TOKEN_CLS];
+            ids[b * N + N - 1] = special[TOKEN_SEP];
+        }
+    }
+    return 0;
+}
+
+/* Of each of `lengths` lengths, which are spread as those of the text are, `each` sentences, by few
+ * steps of the averaged weights and from noise that is always the same: *drawn has their ids. The
+ * run does not change: the weights come back, and what else is written is scratch. */
+static int few_sentences(Training *r, Corpus *drawn, int lengths, int each, Error *err)
+{
+    const Config *c = &r->s.config;
+    Model *m = &r->model;
+    const int D = c->emb_dim, T = c->diffusion_steps, *special = r->tokenizer.special;
+    const size_t most = (size_t)each * c->max_positions;
+    real bias[TOKEN_SPECIALS];
+    Diffusion d = {0};
+    int status = -1;
+    real *x = checked_alloc(most, 2 * D * sizeof *x, err);
+    unsigned char *known = checked_alloc(most, 1, err), *kept = checked_alloc(T, 1, err);
+    drawn->ids = checked_alloc(lengths * most, sizeof *drawn->ids, err);
+    drawn->start = checked_alloc(lengths * each + 1, sizeof *drawn->start, err);
+    swap_arenas(m->params, r->optimizer.ema, m->num_params);
+    embedding_table_forward(m);
+    for (int role = 0; role < TOKEN_SPECIALS; role++) { /* words only, as in ./sample */
+        real *of = &m->lm_head_bias->data[special[role]];
+        const int is_place = role != TOKEN_UNK && role != TOKEN_MASK;
+        bias[role] = *of;
+        if (r->length_count || !is_place) *of = (real)-1e30;
+    }
+    if (x && known && kept && drawn->ids && drawn->start &&
+        (T < FEW_STEPS || steps_from_noise(kept, T, "20", err) == FEW_STEPS) &&
+        !diffusion_init(&d, c->noise_schedule, T, T < FEW_STEPS ? NULL : kept, err))
+        status = 0;
+    for (int k = 0; k < lengths && !status; k++) {
+        const int N = r->length_count ? draw_length(r->length_count, SHORTEST, c->max_positions,
+                                                    (k + 0.5) / lengths)
+                                      : c->seq_len;
+        status = draw_few(r, &d, N, drawn->rows, each, drawn->ids + drawn->start[drawn->rows], x,
+                          x + most * D, known, err);
+        for (int i = 0; i < each; i++, drawn->rows++)
+            drawn->start[drawn->rows + 1] = drawn->start[drawn->rows] + N;
+    }
+    for (int role = TOKEN_SPECIALS; role-- > 0;) m->lm_head_bias->data[special[role]] = bias[role];
+    swap_arenas(m->params, r->optimizer.ema, m->num_params);
+    diffusion_free(&d);
+    free(kept);
+    free(known);
+    free(x);
+    return status;
+}
+
+/* Prints a few of them, on a terminal. */
+static int preview(Training *r, Error *err)
+{
+    Corpus drawn = {0};
+    int columns, rows;
+    const int status = few_sentences(r, &drawn, 1, PREVIEWED, err);
+    terminal_size(stderr, &columns, &rows);
+    if (!status) fprintf(stderr, "\r\x1b[Kstep %d makes of noise:\n", r->done);
+    for (int b = 0; b < drawn.rows && !status; b++) {
+        Buffer text = {0};
+        size_t fits = 0;
+        tokenizer_decode(&r->tokenizer, drawn.ids + drawn.start[b], sentence_length(&drawn, b), 0,
+                         &text);
+        hide_controls(text.text);
+        if (text.text) text_columns(text.text, text.length, columns - 2, &fits);
+        fprintf(stderr, "  %.*s\n", (int)fits, text.text ? text.text : "");
+        free(text.text);
+    }
+    corpus_free(&drawn);
+    return status;
+}
+
+/* ---- salad or memory? --------------------------------------------------------------------------
  * The loss does not say what samples are like. Two figures do: pairs of neighbours that the
  * training text never has, of which salad is full, and sentences that it has word for word. They
  * are those of a few sentences, by few steps of the sampler, always from the same noise. */
 enum {
     LENGTHS = 4, /* spread as those of the text are */
-    OF_EACH = 8, /* sentences, computed together */
-    FEW_STEPS = 20
+    OF_EACH = 8  /* sentences, computed together */
 };
 
 /* How often in the run: as often as a fiftieth of the time allows, the last time at its end. A
@@ -584,91 +724,23 @@ static double copied_share(const Corpus *text, const Corpus *sentences)
     return 100.0 * copied / sentences->rows;
 }
 
-typedef struct {
-    uint64_t seed;
-    int first, count; /* sentences that are computed together: the number of the first */
-    size_t n;         /* numbers of a sentence */
-} FewNoise;
-
-static void draw_few_noise(void *context, real *out, int t)
+/* Adds both figures of the averaged weights to the line of the log, and tells people. */
+static int text_figures(Training *r, Buffer *line, Error *err)
 {
-    const FewNoise *f = context;
-    for (int b = 0; b < f->count; b++)
-        rng_gaussian(out + b * f->n, f->n,
-                     rng_key(f->seed, RNG_SAMPLE, (uint64_t)t, (uint64_t)(f->first + b)));
-}
-
-/* Sentences first to first + OF_EACH - 1, of N positions, from the weights that the model has: ids
- * (OF_EACH,N). x, known_x: room for (OF_EACH,N,D), known: for (OF_EACH,N). As many at a time as the
- * workspace had room for before. */
-static int draw_few(Training *r, const Diffusion *d, int N, int first, int *ids, real *x,
-                    real *known_x, unsigned char *known, Error *err)
-{
-    const Model *m = &r->model;
-    const int D = m->config.emb_dim, *special = r->tokenizer.special;
-    FewNoise noise = {(uint64_t)r->s.seed, first, OF_EACH, (size_t)N * D};
-    const Sampler sampler = {
-        .noise = draw_few_noise, .context = &noise, .known = known, .known_x = known_x};
-    while (noise.count > 1 && workspace_size(&r->work, &m->config, noise.count, N) > r->work.size)
-        noise.count--;
-    for (int i = 0; i < OF_EACH * N; i++) {
-        known[i] = i % N == 0 || i % N == N - 1;
-        ids[i] = special[i % N ? TOKEN_SEP : TOKEN_CLS];
-    }
-    embedding_forward(known_x, m->embedding, ids, OF_EACH * N, D);
-    for (int from = 0; from < OF_EACH; from += noise.count, ids += noise.count * N) {
-        if (from + noise.count > OF_EACH) noise.count = OF_EACH - from;
-        noise.first = first + from;
-        draw_few_noise(&noise, x, d->total);
-        if (workspace_fit(&r->work, &m->config, noise.count, N, err) ||
-            p_sample_loop(m, &r->work, d, &sampler, x, noise.count, N, err))
-            return -1;
-        likeliest_words(m, &r->work, ids, x, noise.count, N);
-        for (int b = 0; b < noise.count; b++) {
-            ids[b * N] = special[TOKEN_CLS];
-            ids[b * N + N - 1] = special[TOKEN_SEP];
-        }
-    }
-    return 0;
-}
-
-/* Both figures, of the averaged weights */
-static int text_figures(Training *r, double *unseen, double *copied, Error *err)
-{
-    const Config *c = &r->s.config;
-    const int D = c->emb_dim, T = c->diffusion_steps;
-    size_t start[LENGTHS * OF_EACH + 1] = {0};
-    Corpus drawn = {.start = start};
-    Diffusion d = {0};
-    int N[LENGTHS], status = -1;
-    for (int k = 0; k < LENGTHS; k++)
-        N[k] = draw_length(r->length_count, SHORTEST, c->max_positions, (k + 0.5) / LENGTHS);
-    const size_t most = (size_t)OF_EACH * N[LENGTHS - 1];
-    real *x = checked_alloc(most, 2 * D * sizeof *x, err);
-    unsigned char *known = checked_alloc(most, 1, err), *kept = checked_alloc(T, 1, err);
-    drawn.ids = checked_alloc(LENGTHS * most, sizeof *drawn.ids, err);
-    swap_arenas(r->model.params, r->optimizer.ema, r->model.num_params);
-    embedding_table_forward(&r->model);
-    if (x && known && kept && drawn.ids &&
-        (T < FEW_STEPS || steps_from_noise(kept, T, "20", err) == FEW_STEPS) &&
-        !diffusion_init(&d, c->noise_schedule, T, T < FEW_STEPS ? NULL : kept, err))
-        status = 0;
-    for (int k = 0; k < LENGTHS && !status; k++) {
-        status = draw_few(r, &d, N[k], drawn.rows, drawn.ids + start[drawn.rows], x, x + most * D,
-                          known, err);
-        for (int i = 0; i < OF_EACH; i++, drawn.rows++)
-            start[drawn.rows + 1] = start[drawn.rows] + N[k];
-    }
-    swap_arenas(r->model.params, r->optimizer.ema, r->model.num_params);
+    Corpus drawn = {0};
+    int status = few_sentences(r, &drawn, LENGTHS, OF_EACH, err);
+    const double unseen = status ? 0 : pairs_never_seen(&r->corpus, &drawn, err);
+    if (unseen < 0) status = -1;
     if (!status) {
-        *unseen = pairs_never_seen(&r->corpus, &drawn, err), status = *unseen < 0 ? -1 : 0;
-        *copied = copied_share(&r->corpus, &drawn);
+        const double copied = copied_share(&r->corpus, &drawn);
+        fprintf(stderr, "%sstep %d: pairs never seen %.0f %%",
+                on_terminal(stderr) ? "\r\x1b[K" : "", r->done, unseen);
+        if (r->val.rows) fprintf(stderr, " (val %.0f)", r->val_unseen);
+        fprintf(stderr, ", copied %.0f %%\n", copied);
+        buffer_print(line, ",\"pairs_never_seen\":%.6g,\"copied\":%.6g", unseen, copied);
+        if (r->val.rows) buffer_print(line, ",\"val_pairs_never_seen\":%.6g", r->val_unseen);
     }
-    diffusion_free(&d);
-    free(drawn.ids);
-    free(kept);
-    free(known);
-    free(x);
+    corpus_free(&drawn);
     return status;
 }
 
@@ -678,31 +750,71 @@ static void complain(const Training *r, const Error *err)
     fprintf(stderr, "%strain: step %d: %s\n", on_terminal(stderr) ? "\n" : "", r->done, err->text);
 }
 
-/* A line for people on stderr, one for programs in the log; -1 if it cannot be written. */
+/* The line of progress, as much of it as fits: what matters least is left out first. On a terminal
+ * the next one takes its place, but for every tenth. */
+static void tell(Training *r, const Sums *now, double elapsed, int steps_run)
+{
+    enum { STEP, LOSS, MSE, DECODER_NLL, TT, HEAD_NLL, VAL, MOVED, RIGHT, SPEED, LEFT, PARTS };
+    static const int dispensable[] = {TT, DECODER_NLL, MSE, HEAD_NLL, MOVED, SPEED, RIGHT};
+    static const char *const names[] = {"mse", "decoder_nll", "tT", "head_nll"};
+    Told *told = &r->told;
+    const Sums *sums = now->steps ? now : &told->sums;
+    const double terms[] = {sums->mse, sums->decoder_nll, sums->tT_loss, sums->head_nll};
+    const int k = sums->steps, terminal = on_terminal(stderr);
+    Buffer part[PARTS] = {{0}};
+    int columns, rows, length = 0;
+    terminal_size(stderr, &columns, &rows);
+    buffer_print(&part[STEP], "step %d/%d", r->done, r->s.steps);
+    buffer_print(&part[LOSS], "  loss %.4f", sums->loss / k);
+    for (int i = 0; i < 4 && !r->label; i++) {
+        told->seen[i] |= terms[i] / k >= 5e-5;
+        if (told->seen[i]) buffer_print(&part[MSE + i], "  %s %.4f", names[i], terms[i] / k);
+    }
+    if (!isnan(told->val)) buffer_print(&part[VAL], "  val %.4f", told->val);
+    if (!isnan(told->val_before))
+        buffer_print(&part[MOVED], " (%+.4f)", told->val - told->val_before);
+    for (int q = 0; q < 4 && r->label && !isnan(told->val); q++)
+        buffer_print(&part[RIGHT], "%s%.0f%s", q ? " " : "  right ", 100 * told->accuracy[q],
+                     q < 3 ? "" : " %");
+    buffer_print(&part[SPEED], "  %.0f tokens/s", r->tokens / elapsed);
+    buffer_print(&part[LEFT], "  ");
+    buffer_duration(&part[LEFT], (r->s.steps - r->done) * elapsed / steps_run);
+    buffer_print(&part[LEFT], " left");
+    for (int i = 0; i < PARTS; i++) length += (int)part[i].length;
+    for (int i = 0; i < 7 && length > columns; i++) {
+        length -= (int)part[dispensable[i]].length;
+        part[dispensable[i]].length = 0;
+    }
+    if (terminal) fputc('\r', stderr);
+    for (int i = 0; i < PARTS; i++) {
+        if (part[i].length) fputs(part[i].text, stderr);
+        free(part[i].text);
+    }
+    told->lines++;
+    fprintf(stderr, "%s%s", terminal ? "\x1b[K" : "",
+            !terminal || told->lines % 10 == 0 ? "\n" : "");
+    told->at = elapsed;
+}
+
+/* A line of the log; -1 if it cannot be written. */
 static int report(Training *r, Sums *sums, double lr, double norm, double elapsed, int steps_run,
                   Error *err)
 {
-    const int k = sums->steps, terminal = on_terminal(stderr);
-    const double per_step = elapsed / steps_run, left = (r->s.steps - r->done) * per_step;
-    double val = 0, accuracy[4], unseen, copied;
+    const int k = sums->steps;
+    Told *told = &r->told;
     Buffer line = {0};
-    if (r->val.rows)
-        val = validation_loss(r, r->label && r->done == r->s.stop_at ? r->val.rows : VALIDATED,
-                              accuracy);
-    fprintf(stderr, "%sstep %d/%d  loss %.4f", terminal ? "\r" : "", r->done, r->s.steps,
-            sums->loss / k);
+    if (r->val.rows) {
+        const int all = r->label && r->done == r->s.stop_at;
+        told->val_before = told->val;
+        told->val = validation_loss(r, all ? r->val.rows : VALIDATED, told->accuracy);
+    }
     buffer_print(&line, "{\"step\":%d,\"lr\":%.6g,\"grad_norm\":%.6g,\"loss\":%.6g", r->done, lr,
                  norm, sums->loss / k);
-    if (!r->label) {
-        fprintf(stderr, " = mse %.4f + decoder_nll %.4f + tT %.4f", sums->mse / k,
-                sums->decoder_nll / k, sums->tT_loss / k);
+    if (!r->label)
         buffer_print(&line, ",\"mse\":%.6g,\"decoder_nll\":%.6g,\"tT_loss\":%.6g", sums->mse / k,
                      sums->decoder_nll / k, sums->tT_loss / k);
-    }
-    if (r->s.config.predict == PREDICT_SOFTMAX) {
-        fprintf(stderr, " + head_nll %.4f", sums->head_nll / k);
+    if (r->s.config.predict == PREDICT_SOFTMAX)
         buffer_print(&line, ",\"head_nll\":%.6g", sums->head_nll / k);
-    }
     for (int q = 0; q < 4; q++) {
         buffer_print(&line, "%s", q ? "," : ",\"loss_by_noise_quartile\":[");
         if (sums->weight[q] > 0)
@@ -711,30 +823,14 @@ static int report(Training *r, Sums *sums, double lr, double norm, double elapse
             buffer_print(&line, "null");
     }
     buffer_print(&line, "]");
-    if (r->val.rows) {
-        fprintf(stderr, "  val %.4f", val);
-        buffer_print(&line, ",\"val_loss\":%.6g", val);
-    }
-    if (r->length_count && figures_due(&r->s, r->done, k)) {
-        if (text_figures(r, &unseen, &copied, err))
-            complain(r, err);
-        else {
-            fprintf(stderr, "  pairs never seen %.0f %%", unseen);
-            if (r->val.rows) fprintf(stderr, " (val %.0f)", r->val_unseen);
-            fprintf(stderr, ", copied %.0f %%", copied);
-            buffer_print(&line, ",\"pairs_never_seen\":%.6g,\"copied\":%.6g", unseen, copied);
-            if (r->val.rows) buffer_print(&line, ",\"val_pairs_never_seen\":%.6g", r->val_unseen);
-        }
-    }
-    if (r->val.rows && r->label) {
-        fprintf(stderr, "  right by noise quartile %.1f %.1f %.1f %.1f %%", 100 * accuracy[0],
-                100 * accuracy[1], 100 * accuracy[2], 100 * accuracy[3]);
-        buffer_print(&line, ",\"accuracy_by_noise_quartile\":[%.6g,%.6g,%.6g,%.6g]", accuracy[0],
-                     accuracy[1], accuracy[2], accuracy[3]);
-    }
-    fprintf(stderr, "  %.0f tokens/s  %.0f:%02.0f left%s", r->tokens / elapsed, floor(left / 60),
-            floor(fmod(left, 60)), terminal ? "\x1b[K" : "\n");
+    if (r->val.rows) buffer_print(&line, ",\"val_loss\":%.6g", told->val);
+    if (r->length_count && figures_due(&r->s, r->done, k) && text_figures(r, &line, err))
+        complain(r, err);
+    for (int q = 0; q < 4 && r->val.rows && r->label; q++)
+        buffer_print(&line, "%s%.6g%s", q ? "," : ",\"accuracy_by_noise_quartile\":[",
+                     told->accuracy[q], q < 3 ? "" : "]");
     buffer_print(&line, ",\"seconds\":%.2f}\n", elapsed);
+    told->sums = *sums;
     memset(sums, 0, sizeof *sums);
     const int status = log_add(&r->log, r->done - steps_run, &line, err);
     free(line.text);
@@ -815,9 +911,12 @@ static int train(Training *r, Error *err)
     Sums sums = {0};
     const double start = seconds();
     int log_status = 0, told = 0;
-    double saved_at = 0;
+    double saved_at = 0, previewing = 0, last_preview = 0;
     Pace pace;
+    const int given = option_given(r->options, &s->preview);
+    const int previews = r->label ? 0 : given ? s->preview : s->steps / 10;
     pace_begin(&pace, s->threads, ranks == 1 && !option_given(r->options, &s->threads));
+    r->told.val = r->told.val_before = NAN;
     r->saved = first;
     stop_note("stopping after this step, then saving\n");
     catch_signals();
@@ -837,13 +936,24 @@ static int train(Training *r, Error *err)
         const double hours = per_step * (s->stop_at - r->done) / 3600;
         stop_note("%sstopping after this step, about %.0f s, then saving\n", terminal ? "\n" : "",
                   ceil(per_step));
-        const int due = r->done % s->log_interval == 0 || r->done == s->stop_at || stop_signal();
+        const int ends = r->done == s->stop_at || stop_signal();
+        const int due = r->done % s->log_interval == 0 || ends;
         if (due && rank == 0) {
             log_status = report(r, &sums, last.lr, last.norm, elapsed, r->done - first, err);
             if (log_status) complain(r, err);
+        }
+        const double asked = s->preview ? HUGE_VAL : 0.02 * elapsed;
+        if (rank == 0 && terminal && previews && r->done % previews == 0 &&
+            previewing + last_preview <= asked) {
+            const double from = seconds();
+            if (preview(r, err)) complain(r, err);
+            last_preview = seconds() - from, previewing += last_preview;
+        }
+        if (rank == 0 && (terminal ? ends || elapsed >= r->told.at + s->progress_seconds : due)) {
+            tell(r, &sums, elapsed, r->done - first);
             told = 1;
         }
-        if (!told && elapsed > 3) {
+        if (!told && !terminal && elapsed > 3) {
             fprintf(stderr, hours < 1 ? "about %.0f minutes to go\n" : "about %.1f hours to go\n",
                     hours < 1 ? ceil(60 * hours) : hours);
             told = 1;
@@ -855,12 +965,18 @@ static int train(Training *r, Error *err)
             saved_at = elapsed;
         }
     }
-    if (terminal) fputc('\n', stderr);
+    if (terminal && r->told.lines % 10) fputc('\n', stderr);
     if (r->saved < r->done && save(r, err)) return -1;
     if (log_status) return fail(err, "%s: its last lines are missing", r->log.path);
     fprintf(stderr, "%s %s after step %d of %d (%.1f s)\n",
             r->done > first ? "wrote" : "stopped before anything was written:", s->out, r->done,
             s->steps, seconds() - start);
+    if (r->done == s->steps && r->log.file)
+        fprintf(stderr,
+                "now: ./sample %s%s%s%s\nits loss as a picture: make draw && build/draw loss %s > "
+                "loss.svg\n",
+                r->label ? s->denoiser : s->out, r->label ? " --guide " : "",
+                r->label ? s->out : "", r->label ? " --label LABEL" : "", r->log.path);
     return 0;
 }
 
@@ -1686,17 +1802,18 @@ static int export_checkpoint(const char *from, const char *to, Error *err)
     return status;
 }
 
-static int print_help(Settings *s, const Option *options)
+static int print_help(Settings *s, const Option *options, int all)
 {
     defaults(s);
     printf("usage: ./train [options] [CORPUS]\n"
            "       ./train --classifier LABELED --denoiser CHECKPOINT [options]\n"
            "       ./train --export CHECKPOINT FILE\n"
-           "Trains on CORPUS (default data/simple-train.txt; -: the standard input), one sentence\n"
-           "a line, and writes NAME.safetensors, NAME being CORPUS without folder, -train.txt and "
-           ".txt. Then:\n"
-           "./sample NAME.safetensors\n\n");
-    options_help(options, stdout);
+           "Trains on CORPUS (default data/simple-train.txt; -: the standard input), one\n"
+           "sentence a line, and writes NAME.safetensors, NAME being CORPUS without folder,\n"
+           "-train.txt and .txt. Then: ./sample NAME.safetensors\n\n"
+           "  ./train mine.txt --val held-out.txt       learn your own sentences\n"
+           "  ./train --resume mine.safetensors         go on after Ctrl-C\n\n");
+    options_help(options, all, stdout);
     return fflush(stdout) || ferror(stdout) ? 1 : 0;
 }
 
@@ -1730,8 +1847,10 @@ int main(int argc, char **argv)
                         "--vocab-size and --min-frequency have no effect with --tokenizer "
                         "%.80s, which has its vocabulary already",
                         tokenizer);
-    if (operands < 0 || s->help) {
-        const int status = operands < 0 ? 2 : print_help(s, run.options);
+    if (operands < 0 || s->help || s->version) {
+        const int status = operands < 0 ? 2
+                           : s->help    ? print_help(s, run.options, path && !strcmp(path, "all"))
+                                        : print_version(stdout);
         if (operands < 0) fprintf(stderr, "train: %s\n", err.text);
         free(run.options);
         return end_ranks(status);

@@ -1,7 +1,7 @@
 # check.sh - called by "make check": no warning from gcc, clang, cppcheck or clang-tidy, the layout of .clang-format, and
 # the tests under AddressSanitizer and UBSan; ThreadSanitizer.
 status=0
-sources="tdiff.c tokenizer.c train.c sample.c data/simple.c test/unit.c test/parity.c test/parity_text.c test/fixture.c test/fuzz.c test/judge.c test/evaluate.c test/bench.c test/peek.c test/replay.c test/faults.c test/text.c test/hostile.c"
+sources="tdiff.c tokenizer.c train.c sample.c data/simple.c test/unit.c test/parity.c test/parity_text.c test/fixture.c test/fuzz.c test/judge.c test/evaluate.c test/bench.c test/peek.c test/replay.c test/faults.c test/text.c test/hostile.c test/draw.c"
 mkdir -p build
 for compiler in gcc clang; do
     if ! command -v $compiler >/dev/null 2>&1; then echo "warnings of $compiler: skipped, not installed"; continue; fi
@@ -78,8 +78,8 @@ run fuzz test/fuzz.c -- build/fuzz.safetensors
 # The programs, as the command-line tests use them
 copy=build/sanitized
 rm -rf $copy && mkdir -p $copy && cp -r Makefile *.c *.h data test $copy/ &&
-    (cd $copy && make CC="$CC" CFLAGS="$flags" all build/evaluate build/peek >build.txt 2>&1 && SANITIZED=1 sh test/cli.sh &&
-        sh test/safety.sh) >build/asan.txt 2>&1 ||
+    (cd $copy && make CC="$CC" CFLAGS="$flags" all build/evaluate build/peek draw >build.txt 2>&1 && SANITIZED=1 sh test/cli.sh &&
+        sh test/safety.sh && sh test/draw.sh) >build/asan.txt 2>&1 ||
     { status=1; tail -n 20 build/asan.txt; }
 echo "sanitized programs: $(tail -n 1 build/asan.txt)"
 rm -rf $copy

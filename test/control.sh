@@ -28,7 +28,7 @@ for file in $files; do
     name=$work/$(basename "$file" .txt)
     build/evaluate --label --judge "$file" <"$train" >$name.tsv || exit 1
     ./train --classifier $name.tsv --denoiser "$checkpoint" --out $name.clf.safetensors $TRAIN_OPTIONS >$work/log 2>&1 || { tail -1 $work/log >&2; exit 1; }
-    echo "$name.clf.safetensors: $(sed -n 's/.*\(right by noise quartile [^%]*%\).*/\1/p' $work/log | tail -1)"
+    echo "$name.clf.safetensors: $(sed -n 's/.*  \(right [0-9 ]*%\).*/\1, by noise quartile/p' $work/log | tail -1)"
     guides="$guides --guide $name.clf.safetensors --label yes"
 done
 echo "in the training text: $(success "$train") %"

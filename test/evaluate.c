@@ -658,18 +658,18 @@ int main(int argc, char **argv)
     const char *train = NULL, *test = NULL, *judged = NULL;
     int min_frequency = 1, group = 0, label = 0, json = 0, help = 0, status = 0;
     Option options[] = {
-        {"test", OPT_TEXT, &test, .help = "judge this held-out text beside the samples",
-         .deflt = "none"},
-        {"min-frequency", OPT_INT, &min_frequency, .min = 1, .max = INT_MAX,
+        {"test", OPT_TEXT, &test, .everyday = 1,
+         .help = "judge this held-out text beside the samples", .deflt = "none"},
+        {"min-frequency", OPT_INT, &min_frequency, .everyday = 1, .min = 1, .max = INT_MAX,
          .help = "rarer words of TRAIN_FILE are [UNK]"},
-        {"judge", OPT_TEXT, &judged,
+        {"judge", OPT_TEXT, &judged, .everyday = 1,
          .help = "a word or phrase a line: how many sentences have one of them?", .deflt = "none"},
-        {"label", OPT_FLAG, &label,
+        {"label", OPT_FLAG, &label, .everyday = 1,
          .help = "only print each sentence, a TAB, and yes or no, as --judge finds"},
-        {"mbr", OPT_INT, &group, .min = 1, .max = INT_MAX,
+        {"mbr", OPT_INT, &group, .everyday = 1, .min = 1, .max = INT_MAX,
          .help = "keep the best of every so many sentences by BLEU", .deflt = "off"},
-        {"json", OPT_FLAG, &json, .help = "one JSON object on one line"},
-        {"help", OPT_FLAG, &help, .help = "print this"},
+        {"json", OPT_FLAG, &json, .everyday = 1, .help = "one JSON object on one line"},
+        {"help", OPT_FLAG, &help, .everyday = 1, .help = "print this"},
         {.name = NULL},
     };
     Text text[4] = {{{0}, {0}, NULL, NULL, 0, 0, 0}}; /* the training text, samples; then the
@@ -686,7 +686,7 @@ int main(int argc, char **argv)
                "       evaluate --label --judge FILE < sentences\n"
                "Judges the sentences of the standard input, one a line, by the text their maker "
                "was trained on.\n\n");
-        options_help(options, stdout);
+        options_help(options, 1, stdout);
         return fflush(stdout) || ferror(stdout) ? 1 : 0;
     }
     if (operands >= 0 && (group || label) &&

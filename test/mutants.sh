@@ -1,8 +1,8 @@
 # mutants.sh [ONLY] - called by "make mutants": would the tests notice? Each line of
 # test/mutants.txt is a fault,
 #   NAME <TAB> FILE <TAB> EDIT <TAB> TEST <TAB> MESSAGE
-# which EDIT (of sed -E) makes in FILE, in one line. Then TEST - unit, double-unit, text, unicode, parity,
-# golden, behaviour, safety, pytorch or cli - must print a line with FAIL and this MESSAGE. With
+# which EDIT (of sed -E) makes in FILE, in one line. Then TEST - unit, double-unit, text, unicode,
+# parity, golden, behaviour, safety, pytorch, draw or cli - must print a line with FAIL and this MESSAGE. With
 # ONLY, the faults whose NAME contains it (a pattern of the shell).
 . test/count.sh
 W=build/mutants
@@ -20,6 +20,7 @@ targets() {
     pytorch) echo all build/peek ;;
     cli) echo all build/evaluate build/peek ;;
     safety) echo all ;;
+    draw) echo all build/draw ;;
     *) return 1 ;;
     esac
 }

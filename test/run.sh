@@ -90,6 +90,7 @@ suite "golden bytes" sh test/golden.sh
 suite "what the options mean" sh test/behaviour.sh
 suite "the network rebuilt in PyTorch" pytorch
 suite "nothing lost, nothing half-done" sh test/safety.sh
+suite "pictures, watching" sh test/draw.sh
 suite "command line, resume, the same bytes everywhere" sh test/cli.sh
 
 echo

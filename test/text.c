@@ -75,6 +75,52 @@ static int random_below(uint64_t *draws, int n)
     return rng_below(rng_key(7, RNG_T, (*draws)++, 0), 0, n);
 }
 
+/* ---- columns --------------------------------------------------------------------------------- */
+
+static void test_columns(void)
+{
+    static const struct {
+        const char *text;
+        int most, columns;
+        size_t fits;
+    } of[] = {
+        {"", 9, 0, 0},
+        {"red", 9, 3, 3},
+        {"red", 2, 2, 2},
+        {"caf\xc3\xa9!", 4, 4, 5},
+        {"cafe\xcc\x81!", 4, 4, 6},            /* the accent is a mark */
+        {"\xe6\x98\x8e\xe6\x9c\x88", 9, 4, 6}, /* two Chinese characters */
+        {"\xe6\x98\x8e\xe6\x9c\x88", 3, 2, 3}, /* the second one would be cut */
+        {"\xef\xbd\xb1\xed\x95\x9c", 9, 3, 6}, /* a narrow kana, a wide Hangul */
+        {"\xf0\x9f\x98\x80", 9, 2, 4},         /* an emoji */
+        {"\xe0\xb8\x81\xe0\xb8\xb4", 9, 1, 6}, /* Thai with a vowel above */
+        {"a\xff\xe6", 9, 3, 3},                /* no UTF-8 */
+    };
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        size_t fits;
+        const int columns = text_columns(of[i].text, strlen(of[i].text), of[i].most, &fits);
+        check(columns == of[i].columns && fits == of[i].fits,
+              "text %zu: %d columns for %zu bytes, expected %d for %zu", i, columns, fits,
+              of[i].columns, of[i].fits);
+    }
+}
+
+static void test_durations(void)
+{
+    static const struct {
+        double seconds;
+        const char *text;
+    } of[] = {{0, "0s"},       {8.4, "8s"},        {59.6, "1m 00s"},
+              {309, "5m 09s"}, {3599.7, "1h 00m"}, {101400, "28h 10m"}};
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        Buffer b = {0};
+        buffer_duration(&b, of[i].seconds);
+        check(same(&b, of[i].text), "%g seconds are %s, expected %s", of[i].seconds, b.text,
+              of[i].text);
+        free(b.text);
+    }
+}
+
 /* ---- JSON ------------------------------------------------------------------------------------ */
 
 static void test_json(void)
@@ -1044,6 +1090,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: text FOLDER | text blanks TRAIN LINES\n");
         return 2;
     }
+    group.name = "columns", test_columns();
+    group.name = "durations", test_durations();
     group.name = "JSON", test_json();
     group.name = "rules", test_rules();
     group.name = "WordPiece", test_wordpiece(argv[1]);
