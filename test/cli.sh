@@ -402,7 +402,7 @@ cmp -s $W/a.safetensors $W/micro.safetensors && bad "--microbatch does nothing" 
 check "--save-minutes" ./train $SMALL --save-minutes 0.001 --out $W/minutes.safetensors
 same $W/a.safetensors $W/minutes.safetensors "--save-minutes changes the result"
 rm $W/minutes.safetensors
-./train $TINY --steps 10000000 --log-interval 10000000 --save-interval 10000000 --save-minutes 0.02 $W/small-train.txt \
+./train $TINY --steps 100000000 --log-interval 10000000 --save-interval 10000000 --save-minutes 0.02 $W/small-train.txt \
     --out $W/minutes.safetensors 2>$W/err &
 pid=$!
 sleep 5
