@@ -3832,6 +3832,8 @@ static int show(const char *path, Error *err)
     for (int role = 0; role < TOKEN_SPECIALS; role++)
         buffer_print(&out, "%s%s = %d", role ? ", " : "", t.token[t.special[role]],
                      t.special[role]);
+    for (const Added *a = t.added; a < t.added + t.num_added; a++)
+        if (!tokenizer_is_special(&t, a->id)) buffer_print(&out, ", %s = %d", a->name, a->id);
     buffer_print(&out, "\nfirst and last tokens, in a vocabulary made here the most frequent and "
                        "the rarest:\n");
     for (int id = 0; id < t.size; id++) {

@@ -589,6 +589,10 @@ refuse 1 "no-folder: cannot open" ./tokenizer show $W/no-folder
 printf '[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\nred\nfig\nis\nhot\n.\n##s\n' >$W/vocab.txt
 check "a vocab.txt" sh -c "echo 'The red figs.' | ./tokenizer encode $W/vocab.txt"
 [ "$(cat $W/out)" = "2 5 6 7 11 10 3" ] && ok || bad "WordPiece: $(cat $W/out)"
+echo '{"added_tokens": [{"id": 5, "content": "<|end|>"}], "pre_tokenizer": {"type": "Whitespace"}, "model":
+{"type": "WordLevel", "vocab": {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "[PAD]": 3, "[MASK]": 4}, "unk_token": "[UNK]"}}' >$W/added.json
+check "show an added token" ./tokenizer show $W/added.json
+grep -q '^special: .*, <|end|> = 5$' $W/out && ok || bad "show does not list an added token"
 # ./train --tokenizer: what the checkpoint has is what made it, and samples are words of it
 for kind in word bpe char original wordpiece:$W/vocab.txt $W/word.json; do
     check "--tokenizer $kind" ./train $SMALL --tokenizer $kind --steps 3 --out $W/kind.safetensors
@@ -774,7 +778,7 @@ printf 'a b\nb a\n' >$W/ab.txt # 260 bytes counted, 1 of c and 3 ends of words: 
 check "evaluate: [UNK] spelt out" sh -c "echo c | build/evaluate $W/ab.txt --test $W/ab.txt --json"
 grep -q '"trigram_perplexity":\([0-9.]*\),"spelt_out_perplexity":\1,.*"spelling":{"bits_per_sentence":0,' $W/out && ok ||
     bad "what is in the vocabulary is spelt out"
-echo c >$W/c.txt
+printf '\357\273\277c\n' >$W/c.txt # with a byte-order mark, which is no part of it
 check "evaluate: an unknown word" sh -c "build/evaluate $W/ab.txt --test $W/c.txt --json <$W/ab.txt"
 grep -q '"spelling":{"bits_per_sentence":14.45977' $W/out && ok || bad "an unknown word does not cost 14.46 bits"
 check "evaluate --mbr" sh -c "build/evaluate --mbr 10 <$W/all.txt"

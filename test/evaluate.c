@@ -707,9 +707,11 @@ int main(int argc, char **argv)
     text[1].keep_blank = 1;
     report.judged = judged != NULL;
     report.held_out = test != NULL;
-    for (int i = 0; i < count && !status; i++)
-        if (path[i] && !(text[i].raw.text = read_file(path[i], &text[i].raw.length, &err)))
-            status = -1;
+    for (int i = 0; i < count && !status; i++) {
+        Corpus read = {0};
+        if (path[i]) status = corpus_read(&read, path[i], &err);
+        text[i].raw.text = read.text, text[i].raw.length = read.length;
+    }
     if (!status) status = read_input(&text[1].raw, &err);
     if (!status) status = tokenise(&tokenizer, text, count, &err);
     for (int i = 0; i < count && !status; i++)
