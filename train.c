@@ -118,7 +118,7 @@ static Option *list_options(Settings *s, Error *err)
         {"steps", OPT_INT, &s->steps, .everyday = 1, .min = 1, .max = 1e8,
          .help = "training steps in all; the learning rate falls to 0 over them",
          .deflt = "4000; 1000 with --classifier", .result = 1},
-        {"minutes", OPT_REAL, &s->minutes, .max = 1e6,
+        {"minutes", OPT_REAL, &s->minutes, .everyday = 1, .max = 1e6,
          .help = "as many steps as take so long here, by the speed of a few; 0: --steps says how "
                  "many",
          .excludes = "steps stop-at resume"},
