@@ -558,7 +558,7 @@ static void draw_few_noise(void *context, real *out, int t)
     const FewNoise *f = context;
     for (int b = 0; b < f->count; b++)
         rng_gaussian(out + b * f->n, f->n,
-                     rng_key(f->seed, RNG_SAMPLE, (uint64_t)t, (uint64_t)(f->first + b)));
+                     rng_key(f->seed, RNG_SAMPLE, (uint64_t)t, (uint64_t)f->first + (uint64_t)b));
 }
 
 /* Sentences first to first + count - 1, of N positions: ids (count,N). x, known_x: room for
