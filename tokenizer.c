@@ -241,6 +241,10 @@ static FILE *create_file(const char *path)
 #endif
 }
 
+/* The temporary file of the output that is open: a second signal, which ends the program at once,
+ * removes it. */
+static const char *volatile unfinished;
+
 int output_open(Output *o, const char *path, Error *err)
 {
     memset(o, 0, sizeof *o);
@@ -267,6 +271,7 @@ int output_open(Output *o, const char *path, Error *err)
         o->file = create_file(o->temporary);
     }
     if (!o->file) return fail(err, "%s: cannot write: %s", o->temporary, strerror(errno));
+    unfinished = o->temporary;
 #ifdef TDIFF_POSIX
     if (exists) fchmod(fileno(o->file), there.st_mode & 07777);
 #endif
@@ -293,9 +298,9 @@ int output_close(Output *o, int keep, Error *err)
     if (keep && !status && rename(o->temporary, o->path))
         status = fail(err, "%s: cannot replace it: %s", o->path, strerror(errno));
     if (!keep || status) remove(o->temporary);
+    unfinished = NULL;
 #ifdef TDIFF_POSIX
-    else
-        sync_folder(o->path);
+    if (keep && !status) sync_folder(o->path);
 #endif
     return status;
 }
@@ -394,6 +399,7 @@ static void on_signal(int number)
         errno = before;
 #endif
     } else if (now - stopped_at > 1) { /* `timeout` sends two at once, a hand does not */
+        if (unfinished) remove(unfinished);
         signal(number, SIG_DFL);
         raise(number);
     }
