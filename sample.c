@@ -227,13 +227,14 @@ static void show_lines(Sampling *r, char name, int t, int has_head)
         if (r->show_probabilities)
             fprintf(stderr, " noise %.2f", sqrt(1 - r->diffusion.alphas_cumprod[t]));
         fprintf(stderr, " | ");
-        if (!r->show_probabilities) fputs(text.failed ? "" : text.text, stderr);
-        for (int i = 0; i < r->N && r->show_probabilities && !text.failed; i++) {
-            if (r->end[i] > from)
+        if (!r->show_probabilities && !text.failed) fputs(text.text, stderr);
+        if (r->show_probabilities && !text.failed)
+            for (int i = 0; i < r->N; i++) {
+                if (r->end[i] <= from) continue; /* a word that prints nothing */
                 fprintf(stderr, "%.*s\t%.0f\t", (int)(r->end[i] - from), text.text + from,
                         100 * word_probability(r, b * r->N + i, has_head));
-            if (r->end[i] > from) from = r->end[i];
-        }
+                from = r->end[i];
+            }
         fputc('\n', stderr);
         free(text.text);
     }
@@ -1012,8 +1013,8 @@ int main(int argc, char **argv)
     defaults(&run);
     Option options[] = {
         {"n", OPT_INT, &run.n, .everyday = 1, .min = 1, .max = MOST,
-         .help = "sentences to draw, of each line of --prompts", .deflt = "10; 1 with --prompts",
-         .excludes = "eval"},
+         .help = "sentences to draw; with --prompts for every line",
+         .deflt = "10; 1 with --prompts", .excludes = "eval"},
         {"first", OPT_INT, &run.first, .max = 1e9,
          .help = "the number of the first one: several runs can share the sentences of a seed",
          .excludes = "eval"},

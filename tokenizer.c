@@ -1142,7 +1142,12 @@ static void print_option(const Option *o, FILE *out)
         option_print(o, &value);
     if (value.length) buffer_print(&text, " (default %s)", value.text);
     free(value.text);
-    if (o->needs) buffer_print(&text, " (needs --%.*s)", (int)strcspn(o->needs, " "), o->needs);
+    if (o->needs) {
+        const size_t n = strcspn(o->needs, " ");
+        buffer_print(&text, " (needs --%.*s", (int)n, o->needs);
+        if (o->needs[n]) buffer_print(&text, " or --%s", o->needs + n + 1);
+        buffer_print(&text, ")");
+    }
     if (o->excludes && *o->excludes == '*')
         buffer_print(&text, " (takes no other option)");
     else if (o->excludes)
@@ -1162,8 +1167,8 @@ void options_help(const Option *table, int all, FILE *out)
     for (const Option *o = table; o->name; o++)
         if (o->help && o->everyday) print_option(o, out);
     if (others) fprintf(out, all ? "\nMore options:\n" : "\n--help all lists all options.\n");
-    for (const Option *o = table; o->name && all; o++)
-        if (o->help && !o->everyday) print_option(o, out);
+    for (const Option *o = table; o->name; o++)
+        if (o->help && !o->everyday && all) print_option(o, out);
     fprintf(out, "\nExit codes: 0 done, 1 failed, 2 wrong command line, 128 + N after signal N.\n");
 }
 

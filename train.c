@@ -588,10 +588,11 @@ static int draw_few(Training *r, const Diffusion *d, int N, int first, int count
             p_sample_loop(m, &r->work, d, &sampler, x, noise.count, N, err))
             return -1;
         likeliest_words(m, &r->work, ids, x, noise.count, N);
-        for (int b = 0; b < noise.count && has_length; b++) {
-            ids[b * N] = special[TOKEN_CLS];
-            ids[b * N + N - 1] = special[TOKEN_SEP];
-        }
+        if (has_length)
+            for (int b = 0; b < noise.count; b++) {
+                ids[b * N] = special[TOKEN_CLS];
+                ids[b * N + N - 1] = special[TOKEN_SEP];
+            }
     }
     return 0;
 }
@@ -766,16 +767,18 @@ static void tell(Training *r, const Sums *now, double elapsed, int steps_run)
     terminal_size(stderr, &columns, &rows);
     buffer_print(&part[STEP], "step %d/%d", r->done, r->s.steps);
     buffer_print(&part[LOSS], "  loss %.4f", sums->loss / k);
-    for (int i = 0; i < 4 && !r->label; i++) {
-        told->seen[i] |= terms[i] / k >= 5e-5;
-        if (told->seen[i]) buffer_print(&part[MSE + i], "  %s %.4f", names[i], terms[i] / k);
-    }
+    if (!r->label) /* a classifier's loss is one term */
+        for (int i = 0; i < 4; i++) {
+            told->seen[i] |= terms[i] / k >= 5e-5;
+            if (told->seen[i]) buffer_print(&part[MSE + i], "  %s %.4f", names[i], terms[i] / k);
+        }
     if (!isnan(told->val)) buffer_print(&part[VAL], "  val %.4f", told->val);
     if (!isnan(told->val_before))
         buffer_print(&part[MOVED], " (%+.4f)", told->val - told->val_before);
-    for (int q = 0; q < 4 && r->label && !isnan(told->val); q++)
-        buffer_print(&part[RIGHT], "%s%.0f%s", q ? " " : "  right ", 100 * told->accuracy[q],
-                     q < 3 ? "" : " %");
+    if (r->label && !isnan(told->val))
+        for (int q = 0; q < 4; q++)
+            buffer_print(&part[RIGHT], "%s%.0f%s", q ? " " : "  right ", 100 * told->accuracy[q],
+                         q < 3 ? "" : " %");
     buffer_print(&part[SPEED], "  %.0f tokens/s", r->tokens / elapsed);
     buffer_print(&part[LEFT], "  ");
     buffer_duration(&part[LEFT], (r->s.steps - r->done) * elapsed / steps_run);
@@ -826,9 +829,10 @@ static int report(Training *r, Sums *sums, double lr, double norm, double elapse
     if (r->val.rows) buffer_print(&line, ",\"val_loss\":%.6g", told->val);
     if (r->length_count && figures_due(&r->s, r->done, k) && text_figures(r, &line, err))
         complain(r, err);
-    for (int q = 0; q < 4 && r->val.rows && r->label; q++)
-        buffer_print(&line, "%s%.6g%s", q ? "," : ",\"accuracy_by_noise_quartile\":[",
-                     told->accuracy[q], q < 3 ? "" : "]");
+    if (r->val.rows && r->label)
+        for (int q = 0; q < 4; q++)
+            buffer_print(&line, "%s%.6g%s", q ? "," : ",\"accuracy_by_noise_quartile\":[",
+                         told->accuracy[q], q < 3 ? "" : "]");
     buffer_print(&line, ",\"seconds\":%.2f}\n", elapsed);
     told->sums = *sums;
     memset(sums, 0, sizeof *sums);

@@ -67,7 +67,7 @@ with() {
     }'
 }
 for program in train sample; do
-    helped $program | sed -n 's/^  -*\([a-z-]*\) .*(needs --\([a-z-]*\)).*/\1 \2/p' >$W/needs
+    helped $program | sed -n 's/^  -*\([a-z-]*\) .*(needs --\([a-z-]*\)[ )].*/\1 \2/p' >$W/needs
     while read -r name needed; do
         refuse 2 "$name needs --$needed" ./$program $(with $program $name)
     done <$W/needs
