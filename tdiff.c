@@ -4906,12 +4906,12 @@ void sums_print(const Sums *sums, const Trainer *r, Buffer *line)
 
 const char *infinite_term(const Trainer *r)
 {
-    const char *const names[] = {"mse", "decoder_nll", "tT_loss", "head_nll", "loss"};
+    const char *const name[] = {"mse", "decoder_nll", "tT_loss", "head_nll", "loss"};
     const double *const terms[] = {r->terms.mse, r->terms.decoder_nll, r->terms.tT_loss,
                                    r->terms.head_nll, r->terms.loss};
     for (int k = 0; k < 5; k++)
         for (int b = 0; b < r->count; b++)
-            if (!(terms[k][b] - terms[k][b] == 0)) return names[k];
+            if (!(terms[k][b] - terms[k][b] == 0)) return name[k];
     return "the gradient";
 }
 
