@@ -2459,6 +2459,8 @@ static int looks_like_utf16(const char *text, size_t n)
            (zeros[0] < most / 50 + 1 || zeros[1] < most / 50 + 1);
 }
 
+enum { LARGE_TEXT = 20000000 /* bytes: reading it takes seconds */ };
+
 int corpus_read(Corpus *c, const char *path, Error *err)
 {
     memset(c, 0, sizeof *c);
@@ -2475,6 +2477,8 @@ int corpus_read(Corpus *c, const char *path, Error *err)
     if (!memchr(c->text, '\n', c->length))
         for (size_t i = 0; i < c->length; i++)
             if (c->text[i] == '\r') c->text[i] = '\n';
+    if (c->length > LARGE_TEXT)
+        fprintf(stderr, "%s: reading %.0f MB\n", path, (double)c->length / 1e6);
     return 0;
 }
 
