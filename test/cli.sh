@@ -55,6 +55,14 @@ refuse 1 "cannot have 10 steps" ./train $SMALL --out $W/no.safetensors --diffusi
 refuse 1 "cannot have 20 steps: at t = 19 nothing is left of x_start" ./train $SMALL --predict epsilon \
     --out $W/no.safetensors --diffusion-steps 20 --noise-schedule linear
 
+# ---- who waits for the tests is told what is running ------------------------------------------------
+check "a part of the tests" sh test/run.sh corpora
+grep -q '^== [0-9]*/[0-9]* corpora$' $W/out && [ "$(grep -c '^==' $W/out)" -eq 1 ] && tail -n 1 $W/out | grep -q '^6 passed, 0 failed' && ok ||
+    bad "run.sh does not say which part is running: $(cat $W/out)"
+MAKE=true sh test/mutants.sh "key ignores seed" >$W/out 2>$W/err </dev/null # without build/unit
+grep -q '^making what 1 faults need' $W/err && grep -q '^1 of 1, key ignores seed by unit' $W/err && ok ||
+    blame "mutants.sh does not say what it does"
+
 # What --help says of options that need or exclude each other is what happens: a table drives both.
 # helped PROGRAM: all of --help, an option a line
 helped() { ./$1 --help all | awk '/^                    / { sub(/^ +/, " "); line = line $0; next } { print line; line = $0 } END { print line }'; }
@@ -144,7 +152,7 @@ check "unknown words of a cut line" ./train $TINY --steps 1 $W/odd.txt --min-fre
 grep -q "odd.txt: 28.6 % of the words .*: 'odd' (1), 'ant' (1)$" $W/err && ok ||
     { bad "unknown words of a cut line are not those that were kept"; cat $W/err; }
 check "plain text" ./train $TINY --steps 1 $W/one.txt --out $W/odd.safetensors
-[ "$(wc -l <$W/err)" -le 6 ] && ok || { bad "a note on plain text"; cat $W/err; }
+[ "$(wc -l <$W/err)" -le 7 ] && ok || { bad "a note on plain text"; cat $W/err; }
 printf '\357\273\277the red fox\nthe red bee\n' >$W/mark.txt
 printf 'the red fox\rthe red bee\r' >$W/mac.txt
 printf 'the red fox\nthe red bee\n' >$W/unix.txt

@@ -173,6 +173,9 @@ if on_terminal true && [ -e $W/screen ]; then
     same $W/c.safetensors $W/d.safetensors "--preview changes the result"
     for name in c d; do sed 's/,"seconds".*//' $W/$name.jsonl >$W/$name.log; done
     same $W/c.log $W/d.log "--preview changes the log"
+    on_terminal "TICK=0.02 sh test/run.sh corpora"
+    tr '\r' '\n' <$W/screen | grep -q '^   [0-9]* s.*' && tr -d '\r' <$W/screen | grep -q '^== [0-9]*/[0-9]* corpora' && ok ||
+        bad "on a terminal run.sh does not say how far it is"
     on_terminal "NO_COLOR=1 ./sample $A -n 2 --steps 12 --show"
     grep -q "$escape" $W/screen && bad "escape codes with NO_COLOR" || ok
     on_terminal "TERM=dumb ./sample $A -n 2 --steps 12 --show"
