@@ -2475,9 +2475,12 @@ int space_timesteps(unsigned char *kept, int total, const char *sections, Error 
         if (count < 0 || *p != (i + 1 < parts ? ',' : '\0'))
             return fail(err, "steps '%s': expected a number, numbers with commas between, or ddimN",
                         sections);
+        if (count > size && parts == 1)
+            return fail(err, "steps '%s': the model was trained with %d, so 1 to %d are possible",
+                        sections, total, total);
         if (count > size)
-            return fail(err, "steps '%s': section %d has only %d steps, not %d", sections, i + 1,
-                        size, count);
+            return fail(err, "steps '%s': section %d has only %d steps of the model's %d, not %d",
+                        sections, i + 1, size, total, count);
         const double stride = count <= 1 ? 1 : (size - 1.0) / (count - 1);
         double position = 0;
         for (int k = 0; k < count; k++) {
@@ -2488,7 +2491,8 @@ int space_timesteps(unsigned char *kept, int total, const char *sections, Error 
         start += size;
         p++;
     }
-    return found ? found : fail(err, "steps '%s': no step is left", sections);
+    if (found) return found;
+    return fail(err, "steps '%s': no step is left; 1 to %d are possible", sections, total);
 }
 
 int steps_from_noise(unsigned char *kept, int total, const char *sections, Error *err)

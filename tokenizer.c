@@ -1242,6 +1242,12 @@ int options_parse(Option *table, int argc, char **argv, const char **operand, in
             return unknown_option(table, without_value, err);
         }
         if (name[n] == '=') value = name + n + 1;
+        if (!value && o->word && i + 1 < argc && !strcmp(argv[i + 1], o->word)) value = argv[++i];
+        if (value && o->word && !strcmp(value, o->word)) {
+            *(int *)o->value = 2;
+            o->given++;
+            continue;
+        }
         if (value && o->kind == OPT_FLAG) return fail(err, "%s: a flag takes no value", arg);
         if (!value && o->kind != OPT_FLAG) { /* what looks like an option is not a value, but -1 is;
                                                 --name=--x works */

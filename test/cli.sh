@@ -47,6 +47,8 @@ refuse 2 "is none of sqrt, cosine, linear" ./train --noise-schedule square
 refuse 2 "one operand too many" ./train a b
 refuse 2 "unknown option --corpus" ./train --corpus x
 refuse 2 "a flag takes no value" ./sample --show=1
+refuse 2 "--show forward needs --edit" ./sample --show forward
+refuse 2 "one operand too many" ./sample --show forward forward forward --edit x
 refuse 2 "'0.99995' is no real number from 0 to 0.9999" ./train --ema-rate 0.99995
 refuse 1 "is not a multiple of heads" ./train $SMALL --out $W/no.safetensors --heads 3
 refuse 1 "--max-positions 5: the longest sentence has 11" ./train $SMALL --out $W/no.safetensors --max-positions 5
@@ -545,7 +547,9 @@ awk -v all=$all '/^bound/ { off = $2 / all - 1 } / of 300 steps\)/ { sub(/.*\(/,
 check "100,000 diffusion steps" ./train $SMALL --diffusion-steps 100000 --stop-at 1 --out $W/s.safetensors
 check "a long way to go" ./train $SMALL --steps 100000000 --stop-at 1 --log-interval 1 --out $W/s.safetensors
 grep -q ' [0-9]*h [0-5][0-9]m left' $W/err && ok || bad "the time left is not hours and minutes"
-refuse 1 "section 1 has only 50 steps" ./sample $W/a.safetensors --steps 51
+refuse 1 "steps '51': the model was trained with 50, so 1 to 50 are possible" ./sample $W/a.safetensors --steps 51
+refuse 1 "section 2 has only 25 steps of the model's 50, not 26" ./sample $W/a.safetensors --steps 3,26
+refuse 1 "no step is left; 1 to 50 are possible" ./sample $W/a.safetensors --steps 0
 refuse 1 "the nearest it takes are 17 and 25" ./sample $W/a.safetensors --steps ddim20
 refuse 1 "50 steps allow ddim2 to ddim50" ./sample $W/a.safetensors --steps ddim51
 refuse 1 "expected a number" ./sample $W/a.safetensors --steps many
