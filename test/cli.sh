@@ -139,6 +139,17 @@ printf 'maria\nanna\njohn, yes\n' >$W/odd.txt
 noted "most lines are one word; with --tokenizer char"
 awk 'BEGIN { for (i = 0; i < 30; i++) printf "%c%c %cx%c\n", 97 + i % 26, 97 + i / 26, 97 + i / 26, 97 + i % 26 }' >$W/odd.txt
 noted "nearly every word occurs once"
+awk 'BEGIN { for (i = 0; i < 1200; i++) { j = i % 600; printf "the x%c%c sat\n", 97 + j % 26, 97 + j / 26 } }' >$W/odd.txt
+noted "3600 words; 1 steps of 8 sentences see each about 0.0 times"
+noted "that is seldom; --steps 1500 sees each ten times"
+noted "600 of 602 words occur once or twice, too seldom to learn; --min-frequency 3 makes them"
+awk 'BEGIN { for (i = 0; i < 200; i++) print "a b c"; for (i = 0; i < 60; i++) printf "a "; print "" }' >$W/odd.txt
+noted "of 100 sentences 99 have 5 positions at most, the longest 62; --seq-len 5 saves memory"
+grep -q "seldom to learn" $W/err && bad "words that are not rare are called rare" || ok
+check "few sentences" ./train $TINY --steps 2 --batch 1024 $W/one.txt --out $W/odd.safetensors
+grep -q "one.txt: these are few sentences, it may learn them by heart" $W/err && ok || blame "few sentences are not told"
+check "resumed" ./train --resume $W/odd.safetensors --steps 3
+grep -q "see each about" $W/err && bad "what was told is told again with --resume" || ok
 { awk 'BEGIN { for (i = 0; i < 99; i++) print "a line, one of many" }'
   awk 'BEGIN { for (i = 0; i < 1000; i++) printf "long "; print "" }'; } >$W/odd.txt
 noted "1 longer lines were cut to 512 positions, which drops 27.3 % of the tokens; 99 % of the lines have 8 pos"
