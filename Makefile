@@ -123,8 +123,8 @@ draw: build/draw
 
 page: all build/simple
 	@sh test/page.sh
-page-test: page plain
-	@sh test/page-test.sh
+page-test: page plain build/draw
+	@sh test/page.sh --test
 
 golden: all build/peek build/evaluate plain
 	@sh test/golden.sh --update

@@ -2,6 +2,7 @@
 #
 # The programs become WebAssembly, two small models are trained, and page.html's lines <!-- FILE --> become that file of
 # test/page/, its lines <!-- data: NAME ... --> those of build/page/, packed by gzip, in base64.
+# With --test ("make page-test") the page is then tried in Chromium, by test/page.py.
 CLANG=${CLANG:-clang}
 W=build/page
 FLAGS="--target=wasm32-wasi -std=c99 -O3 -ffp-contract=off -fno-trapping-math -fno-math-errno -msimd128 -I.
@@ -63,3 +64,10 @@ while IFS= read -r line; do
     esac
 done <test/page/page.html >$W/new.html && mv $W/new.html build/tdiff.html
 echo "build/tdiff.html: $(($(wc -c <build/tdiff.html) / 1024)) KB"
+
+[ "$1" = --test ] || exit 0
+for python in python3 /usr/bin/python3; do
+    $python -c 'import selenium' 2>/dev/null && command -v chromedriver >/dev/null 2>&1 && exec $python test/page.py
+done
+echo "skipped: the page in a browser needs python3-selenium and chromium-driver"
+echo "0 passed, 0 failed, 1 skipped"

@@ -1,8 +1,11 @@
-// page.js - what the page does: it runs the programs (worker.js) and shows what they print.
+// page.js - what the page does: it runs the programs (by worker.js) and shows what they print.
 'use strict';
 const $ = (id) => document.getElementById(id);
-const utf8 = new TextEncoder();
-const still = matchMedia('(prefers-reduced-motion: reduce)');
+const as_text = (bytes) => new TextDecoder().decode(bytes);
+
+function element(tag, text, properties) {
+    return Object.assign(document.createElement(tag), { textContent: text }, properties);
+}
 
 // ---- the programs ---------------------------------------------------------------------------------------------------
 
@@ -16,12 +19,12 @@ async function embedded(id) {
 const worker_url = URL.createObjectURL(new Blob([$('worker.js').textContent], { type: 'text/javascript' }));
 const modules = {}; // compiled, by the name of the program
 
-// Begins ./PROGRAM ARGS among these files. done: a promise of { code, out, files, said }, or of null if it was ended.
+// Begins ./PROGRAM ARGS among these files. done: a promise of { code, out, files, said }; end() ends it before.
 function start(program, args, files, on_lines = () => {}) {
     const worker = new Worker(worker_url);
     let said = '', end;
     const done = new Promise((resolve, reject) => {
-        end = () => { worker.terminate(); resolve(null); };
+        end = () => { worker.terminate(); reject(new Error('')); };
         worker.onerror = (e) => reject(new Error(`${program}: ${e.message}`));
         worker.onmessage = ({ data }) => {
             if (data.lines) {
@@ -42,30 +45,26 @@ function start(program, args, files, on_lines = () => {}) {
 async function finish(job, fault) {
     try {
         const made = await job.done;
-        const failed = made && made.code !== 0;
-        fault.textContent = failed ? made.said.trim().split('\n').pop() || `exit code ${made.code}` : '';
-        return failed ? null : made;
+        fault.textContent = made.code ? made.said.trim().split('\n').pop() || `exit code ${made.code}` : '';
+        return made.code ? null : made;
     } catch (e) {
         fault.textContent = e.message;
         return null;
     }
 }
 
-const as_text = (bytes) => new TextDecoder().decode(bytes);
-
-// build/draw's picture, into the shadow tree of an element: its styles hold there only.
+// The picture that draw makes, into the shadow tree of the element: its styles hold there only. Returns the SVG.
 async function draw(host, args, files, fault) {
-    const made = await finish(start('draw', args, files), fault);
+    const job = host.job = start('draw', args, files), made = await finish(job, fault);
     const root = host.shadowRoot || host.attachShadow({ mode: 'open' });
+    if (job !== host.job) return null; // there is a later one
     root.replaceChildren();
     if (!made) return null;
-    const svg = document.importNode(
-        new DOMParser().parseFromString(as_text(made.out), 'image/svg+xml').documentElement, true);
-    const style = document.createElement('style');
-    style.textContent = `svg { max-width: 100%; height: auto; min-width: ${Math.min(640, svg.viewBox.baseVal.width * 0.7)}px }
-        .near { font-weight: bold; text-decoration: underline }`;
+    const svg = new DOMParser().parseFromString(as_text(made.out), 'image/svg+xml').documentElement;
+    const width = Math.min(640, 0.7 * svg.viewBox.baseVal.width); // at least: below that one scrolls
     svg.setAttribute('role', 'img');
-    root.append(style, svg);
+    root.append(element('style', `svg { max-width: 100%; height: auto; min-width: ${width}px }
+        .near { font-weight: bold; text-decoration: underline }`), svg);
     return svg;
 }
 
@@ -79,102 +78,86 @@ function add_model(name, bytes) {
     models.set(name, bytes);
 }
 
-const example = {
-    gaps: { 'names.safetensors': 'ma[MASK][MASK][MASK]a', '': 'the [MASK] onion is [MASK].' },
-    dissolve: { 'names.safetensors': 'marielle', '': 'the red onion is raw.' },
-};
-function offer_example() {
-    const kind = $('kind').value, of_kind = example[kind] || {};
-    $('given-row').hidden = kind === 'noise';
-    $('length-row').hidden = kind !== 'noise';
-    $('given').value = of_kind[$('model').value] || of_kind[''] || '';
+function show_kind() {
+    const letters = $('model').value === 'names.safetensors', gaps = $('kind').value === 'gaps';
+    $('given-row').hidden = $('kind').value === 'noise';
+    $('length-row').hidden = !$('given-row').hidden;
+    if (gaps) $('given').value = letters ? 'ma[MASK][MASK][MASK]a' : 'the [MASK] onion is [MASK].';
+    else $('given').value = letters ? 'marielle' : 'the red onion is raw.';
 }
 
-// The noise schedule and the words of another model
-async function show_model() {
-    offer_example();
-    stop_playing();
-    states.length = 0;
-    show_moment(0);
-    $('nearest').textContent = $('word').value = '';
-    await Promise.all([
-        draw($('schedule'), ['schedule', $('model').value], model(), $('sample-fault')),
-        draw_words(),
-    ]);
+// The chosen model's noise schedule and words; what another has sampled goes.
+function show_model() {
+    show_kind();
+    clear_states();
+    const schedule = draw($('schedule'), ['schedule', $('model').value], model(), $('sample-fault'));
+    return Promise.all([schedule, show_words()]);
 }
 
 // ---- watch it denoise -----------------------------------------------------------------------------------------------
 
-const states = []; // of every sentence, a list of { process, t, noise, words: [[text, percent], ...] }
+let states = []; // of every sentence, a list of { process, t, noise, words: [[text, percent], ...] }
 let sampling = null, playing = 0;
 
 // A line of --show --show-probabilities, or null
 function read_state(line) {
     const [, process, t, noise, rest] = /^([tq]) +(\d+) noise ([\d.]+) \| (.*)$/.exec(line) || [];
-    if (!process) return null;
-    const parts = rest.split('\t'), words = [];
-    for (let i = 0; i + 1 < parts.length; i += 2) words.push([parts[i], Number(parts[i + 1])]);
-    return { process, t: Number(t), noise: Number(noise), words };
+    const words = [...(rest || '').matchAll(/([^\t]*)\t(\d+)\t/g)].map(([, text, percent]) => [text, Number(percent)]);
+    return process ? { process, t: Number(t), noise, words } : null;
 }
 
 // Sentences of one length come together, state by state; then those of the next length.
-function add_states(lines, place) {
-    for (const state of lines.split('\n').map(read_state)) {
-        if (!state) continue;
-        const before = place.last;
-        if (before && state.process === before.process && state.t === before.t) place.row++;
-        else {
-            const begins = !before || (before.process === 't' && (state.process === 'q' || state.t > before.t));
-            if (begins) place.first = states.length;
-            place.row = place.first;
-        }
-        (states[place.row] = states[place.row] || []).push(state);
-        place.last = state;
-    }
-}
-
-function word_element([text, percent]) {
-    const span = document.createElement('span');
-    span.className = `p${Math.round(percent / 25)}`;
-    span.title = `${percent} %`;
-    span.textContent = text;
-    return span;
+function add_state(state, place) {
+    const before = place.last;
+    const begins = !before || (before.process === 't' && (state.process === 'q' || state.t > before.t));
+    if (begins) place.first = states.length;
+    const same = before && state.process === before.process && state.t === before.t;
+    place.row = same ? place.row + 1 : place.first;
+    place.last = state;
+    (states[place.row] = states[place.row] || []).push(state);
 }
 
 function show_moment(k) {
-    const last = Math.max(0, ...states.map((list) => list.length - 1));
     const now = states.length ? states[0][Math.min(k, states[0].length - 1)] : null;
-    const told = now ? `${now.process === 'q' ? 'forward' : 'backward'}, t = ${now.t}, noise ${now.noise.toFixed(2)}` : '';
-    $('time').max = last;
+    const told = now ? `${now.process === 'q' ? 'forward' : 'backward'}, t = ${now.t}, noise ${now.noise}` : '';
+    const word = ([text, percent]) =>
+        element('span', text, { className: `p${Math.round(percent / 25)}`, title: `${percent} %` });
+    $('time').max = now ? states[0].length - 1 : 0;
     $('time').value = k;
-    $('time').disabled = $('play').disabled = !states.length;
+    $('time').disabled = $('play').disabled = !now;
     $('time').setAttribute('aria-valuetext', told);
     $('moment').textContent = told || '\u00a0';
     $('sentences').replaceChildren(...states.map((list) => {
-        const item = document.createElement('li');
-        item.append(...list[Math.min(k, list.length - 1)].words.map(word_element));
+        const item = element('li');
+        item.append(...list[Math.min(k, list.length - 1)].words.map(word));
         return item;
     }));
-    mark_schedule(now, Math.max(...states.flat().map((state) => state.t)));
+    mark_schedule(now);
 }
 
-// A line and a point at t, on the curve of the noise: the path of class l1
-function mark_schedule(now, last_t) {
+function clear_states() {
+    if (sampling) sampling.end();
+    stop_playing();
+    states = [];
+    show_moment(0);
+}
+
+// A line and a point at t, on the curve of the noise: the picture's path of class l1, which has all t
+function mark_schedule(now) {
     const root = $('schedule').shadowRoot, curve = root && root.querySelector('.panel .l1');
     if (!curve) return;
     root.querySelectorAll('.now').forEach((old) => old.remove());
     if (!now) return;
+    const last_t = Math.max(...states[0].map((state) => state.t));
     const points = curve.getAttribute('d').slice(1).split('L').map((point) => point.split(' ').map(Number));
-    const left = points[0][0], right = points[points.length - 1][0];
-    const x = left + (right - left) * now.t / last_t;
-    const [, y] = points.find((point) => point[0] >= x - 0.1) || points[points.length - 1];
-    const add = (name, attributes) => {
-        const element = document.createElementNS('http://www.w3.org/2000/svg', name);
-        for (const key in attributes) element.setAttribute(key, attributes[key]);
-        curve.parentNode.append(element);
-    };
-    add('path', { class: 'now l1', d: `M${x} 40v200`, 'stroke-dasharray': '3 3' });
-    add('circle', { class: 'now a1', cx: x, cy: y, r: 6 });
+    const at = points[0][0] + (points.at(-1)[0] - points[0][0]) * now.t / last_t;
+    const [x, y] = points.find((point) => point[0] >= at - 0.1);
+    for (const [tag, attributes] of [['path', { class: 'now l1', d: `M${x} 40v200`, 'stroke-dasharray': '3 3' }],
+                                     ['circle', { class: 'now a1', cx: x, cy: y, r: 6 }]]) {
+        const mark = document.createElementNS('http://www.w3.org/2000/svg', tag);
+        for (const key in attributes) mark.setAttribute(key, attributes[key]);
+        curve.parentNode.append(mark);
+    }
 }
 
 function stop_playing() {
@@ -184,9 +167,9 @@ function stop_playing() {
 }
 
 function play() {
+    const last = Number($('time').max), from = Number($('time').value);
+    let k = from < last ? from : 0;
     if (playing) return stop_playing();
-    const last = Number($('time').max);
-    let k = Number($('time').value) < last ? Number($('time').value) : 0;
     $('play').textContent = 'Pause';
     playing = setInterval(() => {
         show_moment(k);
@@ -194,147 +177,131 @@ function play() {
     }, 100);
 }
 
-// As it would be typed to a shell
-const quoted = (arg) => /^[\w.\/-]+$/.test(arg) ? arg : `'${arg.replaceAll("'", "'\\''")}'`;
-
 async function sample(event) {
     event.preventDefault();
-    stop_playing();
-    if (sampling) sampling.end();
-    const kind = $('kind').value;
+    clear_states();
     const args = [$('model').value, '-n', $('count').value, '--steps', $('steps').value, '--seed', $('seed').value];
-    if (kind === 'noise' && $('length').value) args.push('--length', $('length').value);
-    if (kind === 'gaps') args.push('--prompt', $('given').value);
-    if (kind === 'dissolve') args.push('--edit', $('given').value, '--strength', '1');
-    $('command').textContent = ['./sample', ...args].map(quoted).join(' ');
-    $('text-of-samples').textContent = '';
-    states.length = 0;
-    const place = {};
-    const job = sampling = start('sample', [...args, '--show', '--show-probabilities', '--frames', '50'], model(), (lines) => {
-        add_states(lines, place);
-        if (!still.matches) show_moment(states[0] ? states[0].length - 1 : 0);
+    if ($('kind').value === 'noise' && $('length').value) args.push('--length', $('length').value);
+    if ($('kind').value === 'gaps') args.push('--prompt', $('given').value);
+    if ($('kind').value === 'dissolve') args.push('--edit', $('given').value, '--strength', '1');
+    const quoted = args.map((arg) => /^[\w.-]+$/.test(arg) ? arg : `'${arg.replaceAll("'", "'\\''")}'`);
+    $('command').textContent = ['./sample', ...quoted].join(' ');
+    $('sampled').textContent = '';
+    const still = matchMedia('(prefers-reduced-motion: reduce)').matches, place = {};
+    const job = start('sample', [...args, '--show', '--show-probabilities', '--frames', '50'], model(), (lines) => {
+        for (const state of lines.split('\n').map(read_state)) if (state) add_state(state, place);
+        if (!still && states.length) show_moment(states.at(-1).length - 1);
     });
+    sampling = job;
     const made = await finish(job, $('sample-fault'));
-    if (made) $('text-of-samples').textContent = as_text(made.out);
-    if (job === sampling) show_moment(Number.MAX_SAFE_INTEGER);
+    if (job !== sampling) return;
+    if (made) $('sampled').textContent = as_text(made.out);
+    if (states.length) show_moment(states[0].length - 1);
 }
 
 // ---- watch it learn -------------------------------------------------------------------------------------------------
 
-const SIZE = '--hidden 96 --layers 3 --ffn 256 --emb-dim 64 --time-dim 64 --lr 0.003';
-const AT_A_TIME = 2; // seconds of training: then the page shows what is learnt, and hears the button Stop
+const AT_A_TIME = 2;  // seconds of training: then the page shows what is learnt, and hears its buttons
 const SHOWN = 100000; // characters of a text
-let text = { name: 'mine', bytes: new Uint8Array(0) }; // what is to be learnt
-let run = null; // { name, steps, done, files, stopping, previewing }
+let text;             // to be learnt: { name, bytes }
+let run;              // { name, options, steps, done, files, stopping, previewing }
 
-function show_text(name, bytes) {
+function show_text(file_name, bytes) {
     const whole = as_text(bytes);
-    text = { name: name.replace(/\.[^.]*$/, ''), bytes };
+    text = { name: file_name.replace(/\.[^.]*$/, ''), bytes };
     $('text').value = whole.slice(0, SHOWN);
-    if (whole.length > SHOWN) $('learnt').textContent = 'Only the beginning of the text is shown; all of it is learnt.';
+    $('learnt').textContent = whole.length > SHOWN ? 'Only its beginning is shown; all of the text is learnt.' : '';
 }
 
 async function choose_corpus() {
-    const { value, selectedOptions: [{ dataset }] } = $('corpus');
-    $('train-steps').value = dataset.steps;
-    $('options').value = [SIZE, dataset.options].filter(Boolean).join(' ');
-    if (value !== 'own') show_text(`${value}.txt`, await embedded(`${value}.txt`));
+    const corpus = $('corpus').selectedOptions[0];
+    $('train-steps').value = corpus.dataset.steps;
+    $('options').value = corpus.dataset.options;
+    if (corpus.value !== 'own') show_text(`${corpus.value}.txt`, await embedded(`${corpus.value}.txt`));
 }
 
-function link(name, bytes) {
-    const a = document.createElement('a');
-    a.href = URL.createObjectURL(new Blob([bytes], { type: 'application/octet-stream' }));
-    a.download = a.textContent = name;
-    return a;
-}
-
+// A piece of the run is done: its figures at once; samples and losses, if the last ones are there by now
 async function show_learnt() {
-    const { name, files, done, steps } = run, log = as_text(files[`${name}.jsonl`]);
-    const { loss } = JSON.parse(log.trim().split('\n').pop());
-    add_model(`${name}.safetensors`, files[`${name}.safetensors`]);
+    const { name, files, done, steps } = run, kept = [`${name}.safetensors`, `${name}.jsonl`];
+    const { loss } = JSON.parse(as_text(files[kept[1]]).trim().split('\n').pop());
+    add_model(kept[0], files[kept[0]]);
     $('progress').value = done / steps;
     $('learnt').textContent = `step ${done} of ${steps}, loss ${loss.toFixed(3)}`;
-    $('downloads').querySelectorAll('a').forEach((a) => URL.revokeObjectURL(a.href));
-    $('downloads').replaceChildren('Download: ', link(`${name}.safetensors`, files[`${name}.safetensors`]), ', ',
-        link(`${name}.jsonl`, files[`${name}.jsonl`]));
+    for (const a of $('downloads').querySelectorAll('a')) URL.revokeObjectURL(a.href);
+    $('downloads').replaceChildren('Download ', ...kept.flatMap((file) => [element('a', file, {
+        download: file, href: URL.createObjectURL(new Blob([files[file]], { type: 'application/octet-stream' })),
+    }), ' ']));
     if (run.previewing) return;
     run.previewing = true;
-    const args = [`${name}.safetensors`, '-n', '3', '--steps', '20'];
-    const [made] = await Promise.all([
-        finish(start('sample', args, { [args[0]]: files[args[0]] }), $('train-fault')),
-        draw($('losses'), ['loss', `${name}.jsonl`], { [`${name}.jsonl`]: files[`${name}.jsonl`] }, $('train-fault')),
-    ]);
-    $('preview').replaceChildren(...(made ? as_text(made.out).trimEnd().split('\n') : []).map((line) => {
-        const item = document.createElement('li');
-        item.textContent = line;
-        return item;
-    }));
+    const job = start('sample', [kept[0], '-n', '3'], { [kept[0]]: files[kept[0]] });
+    const [made, svg] = await Promise.all([finish(job, $('preview-fault')),
+        draw($('losses'), ['loss', kept[1]], { [kept[1]]: files[kept[1]] }, $('preview-fault'))]);
+    if (svg) svg.setAttribute('viewBox', '0 0 820 250'); // the first two of its panels
+    if (svg) svg.setAttribute('height', '250');
+    const lines = made ? as_text(made.out).trimEnd().split('\n') : [];
+    $('preview').replaceChildren(...lines.map((line) => element('li', line)));
     run.previewing = false;
 }
 
-// Pieces of the run, each of which the next one resumes: the bytes of the checkpoint are those of a run in one piece.
+// In pieces, each of which resumes the one before: the bytes of the checkpoint are those of a run without a stop.
 async function go_on() {
-    const { name } = run;
-    let piece = 10;
+    let piece = 10; // steps
     run.stopping = false;
     $('stop').disabled = false;
-    $('go-on').disabled = true;
+    $('begin').disabled = $('go-on').disabled = true;
     while (run.done < run.steps && !run.stopping) {
-        const until = Math.min(run.steps, run.done + piece), begun = performance.now();
-        const how = run.done ? ['--resume', `${name}.safetensors`] : [...run.options, '--out', `${name}.safetensors`];
-        const made = await finish(start('train', [`${name}.txt`, ...how, '--steps', `${run.steps}`, '--stop-at', `${until}`,
-            '--log-interval', '10'], run.files, (lines) => { $('said').textContent += lines; }), $('train-fault'));
+        const until = Math.min(run.steps, run.done + piece), begun = performance.now(), out = `${run.name}.safetensors`;
+        const how = run.done ? ['--resume', out] : [...run.options, '--out', out];
+        const args = [`${run.name}.txt`, ...how, '--steps', run.steps, '--stop-at', until, '--log-interval', 10];
+        const job = start('train', args.map(String), run.files, (lines) => { $('said').textContent += lines; });
+        const made = await finish(job, $('train-fault'));
         if (!made) break;
-        const per_step = (performance.now() - begun) / 1000 / (until - run.done);
-        piece = Math.max(10, 10 * Math.min(Math.round(AT_A_TIME / per_step / 10), piece));
+        const fitting = AT_A_TIME * 1000 * (until - run.done) / (performance.now() - begun);
+        piece = 10 * Math.max(1, Math.round(Math.min(fitting, 4 * piece) / 10));
         run.files = made.files;
         run.done = until;
         const shown = show_learnt();
         if (until === run.steps) await shown;
     }
     $('stop').disabled = true;
+    $('begin').disabled = false;
     $('go-on').disabled = !run.done || run.done === run.steps;
 }
 
-async function train(event) {
+function train(event) {
     event.preventDefault();
-    if (run && !$('stop').disabled) return; // one at a time
-    const options = $('options').value.split(' ').filter(Boolean);
-    run = { name: text.name, steps: Number($('train-steps').value), done: 0, files: { [`${text.name}.txt`]: text.bytes },
-        options: ['--seed', $('train-seed').value, ...options] };
-    $('said').textContent = $('train-fault').textContent = $('learnt').textContent = '';
-    $('preview').replaceChildren();
-    await go_on();
+    const options = ['--seed', $('train-seed').value, ...$('options').value.split(' ').filter(Boolean)];
+    run = { name: text.name, options, steps: Number($('train-steps').value), done: 0,
+            files: { [`${text.name}.txt`]: text.bytes } };
+    for (const id of ['said', 'learnt', 'preview', 'downloads', 'preview-fault']) $(id).textContent = '';
+    return go_on();
 }
 
 // ---- see the words --------------------------------------------------------------------------------------------------
 
-async function draw_words() {
-    const list = $('model').value === 'simple.safetensors';
+async function show_words() {
+    const list = $('model').value === 'simple.safetensors' ? ['simple.list'] : [];
     const files = { ...model(), 'simple.list': await embedded('simple.list') };
-    const svg = await draw($('words'), ['words', $('model').value, ...(list ? ['simple.list'] : [])], files, $('words-fault'));
+    const svg = await draw($('words'), ['words', $('model').value, ...list], files, $('words-fault'));
     const words = svg ? [...svg.querySelectorAll('circle + text')] : [];
     $('vocabulary').replaceChildren(...words.map((word) => new Option(word.textContent)));
-    for (const word of words)
-        word.addEventListener('pointerenter', () => {
-            $('word').value = word.textContent;
-            show_nearest();
-        });
+    $('nearest').textContent = $('word').value = '';
+    for (const word of words) word.onpointerenter = () => show_nearest($('word').value = word.textContent);
 }
 
-async function show_nearest() {
-    const word = $('word').value;
-    const made = word && await finish(start('sample', [$('model').value, '--nearest', word], model()), $('words-fault'));
-    if (word !== $('word').value) return;
+async function show_nearest(word) {
+    const made = await finish(start('sample', [$('model').value, '--nearest', word], model()), $('words-fault'));
+    if (word !== $('word').value) return; // the pointer has gone on
     const near = made ? as_text(made.out).trim().split('\n').map((line) => line.trim().split(/ +(.*)/)) : [];
     $('nearest').textContent = near.map(([cosine, other]) => `${other} ${cosine}`).join(', ');
-    const names = new Set([word, ...near.map(([, other]) => other)]);
-    for (const text of $('words').shadowRoot.querySelectorAll('circle + text'))
-        text.classList.toggle('near', made && names.has(text.textContent));
+    const marked = new Set([word, ...near.map(([, other]) => other)]);
+    for (const label of $('words').shadowRoot.querySelectorAll('circle + text'))
+        label.classList.toggle('near', near.length > 0 && marked.has(label.textContent));
 }
 
-// ---- files that are opened or dropped -------------------------------------------------------------------------------
+// ---- the rest -------------------------------------------------------------------------------------------------------
 
+// A file that is opened or dropped: a checkpoint if it is called so, otherwise a text
 async function take_file(file) {
     const bytes = new Uint8Array(await file.arrayBuffer());
     if (!file.name.endsWith('.safetensors')) {
@@ -343,35 +310,35 @@ async function take_file(file) {
         show_text(file.name, bytes);
         return;
     }
-    const made = await finish(start('sample', [file.name, '-n', '1', '--steps', '1'], { [file.name]: bytes }), $('open-fault'));
-    if (!made) return;
+    const job = start('sample', [file.name, '-n', '1', '--steps', '1'], { [file.name]: bytes });
+    if (!await finish(job, $('open-fault'))) return;
     add_model(file.name, bytes);
     $('model').value = file.name;
     await show_model();
 }
 
-// ---- begin ----------------------------------------------------------------------------------------------------------
-
 async function begin() {
-    for (const program of ['train', 'sample', 'draw']) modules[program] = await WebAssembly.compile(await embedded(`${program}.wasm`));
+    for (const program of ['train', 'sample', 'draw'])
+        modules[program] = await WebAssembly.compile(await embedded(`${program}.wasm`));
     for (const name of ['simple.safetensors', 'names.safetensors']) add_model(name, await embedded(name));
+    const take_files = (files) => [...files].reduce((before, file) => before.then(() => take_file(file)), Promise.resolve());
+    $('open').onchange = () => take_files($('open').files);
+    document.ondragover = (event) => event.preventDefault();
+    document.ondrop = (event) => { event.preventDefault(); take_files(event.dataTransfer.files); };
     $('model').onchange = show_model;
-    $('kind').onchange = offer_example;
+    $('kind').onchange = show_kind;
     $('sample').onsubmit = sample;
     $('time').oninput = () => { stop_playing(); show_moment(Number($('time').value)); };
     $('play').onclick = play;
     $('corpus').onchange = choose_corpus;
-    $('text').oninput = () => { text = { name: 'mine', bytes: utf8.encode($('text').value) }; $('corpus').value = 'own'; };
-    $('train').onsubmit = train;
-    $('stop').onclick = () => { run.stopping = true; $('stop').disabled = true; };
-    $('go-on').onclick = go_on;
-    $('word').onchange = show_nearest;
-    $('open').onchange = async () => { for (const file of $('open').files) await take_file(file); };
-    document.ondragover = (event) => event.preventDefault();
-    document.ondrop = async (event) => {
-        event.preventDefault();
-        for (const file of event.dataTransfer.files) await take_file(file);
+    $('text').oninput = () => {
+        $('corpus').value = 'own';
+        text = { name: 'mine', bytes: new TextEncoder().encode($('text').value) };
     };
+    $('train').onsubmit = train;
+    $('stop').onclick = () => { run.stopping = $('stop').disabled = true; };
+    $('go-on').onclick = go_on;
+    $('word').onchange = () => show_nearest($('word').value);
     await Promise.all([choose_corpus(), show_model()]);
     document.body.dataset.ready = 'yes';
 }
