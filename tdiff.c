@@ -2750,6 +2750,15 @@ double length_probability(const real *count, int most, int N)
 
 /* The bound of a text. Of the sum over t not all terms are needed: rounds of a few drawn ones tell
  * how much they differ. */
+
+typedef struct {
+    double mean, se;                            /* bits a sentence, and its standard error */
+    double se_t;                                /* that by the choice of t */
+    double length, prior, decoder, quartile[4]; /* what it consists of, summed over sentences */
+    double tokens;                              /* with the sentences' ends */
+    int drawn, is_enough;                       /* terms of a sentence; se_t said how many */
+} Bound;
+
 typedef struct {
     Bound sum;
     double *of_t, *squares, *rest; /* (rows) the terms of t, their squares by rounds, the others */
@@ -2838,8 +2847,8 @@ static void mean_bound(Rounds *r, int rows)
     r->sum.se_t = sqrt(variance) / count;
 }
 
-int text_bound(Bound *bound, Trained *m, Workspace *w, const Corpus *text, const Measuring *o,
-               Error *err)
+static int text_bound(Bound *bound, Trained *m, Workspace *w, const Corpus *text,
+                      const Measuring *o, Error *err)
 {
     enum { DRAWN = 16, ROUNDS = 4 }; /* t that a round draws, and the fewest rounds */
     const double enough = 0.01;      /* of the mean: a standard error by the choice of t */
