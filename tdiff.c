@@ -3533,7 +3533,8 @@ void rng_truncated(real *out, size_t n, double limit, uint64_t key)
 /* ---- 13. the checkpoint -----------------------------------------------------------------------
  * What: safetensors in and out: 8 bytes of header length, a JSON header, the numbers, little-endian
  * and without gaps; what a run takes from one, and what it must not replace; a model for use. Who:
- * the programs. May be skipped. Who rebuilds the network elsewhere must know the following; test/pytorch.py does it, and ./sample --probe prints numbers to check it by.
+ * the programs. May be skipped. Who rebuilds the network elsewhere must know the following;
+ * test/pytorch.py does it, and ./sample --probe prints numbers to check it by.
  *
  *   - Names and shapes are those of the original's PyTorch state_dict. Those with nothing in front
  *     are the averaged weights, the ones to use. A Linear is y = x W^T + b, W (out,in).
