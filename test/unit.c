@@ -1886,7 +1886,7 @@ static void test_loop(void)
               w.asked);
 
         w.stop = 3;
-        int status = p_sample_loop(&x.m, &x.w, &x.d, &watched, normal(n, 1), x.B, x.N, &err);
+        int status = p_sample_loop(&x.m, &x.w, &x.d, &watched, zeros(n), x.B, x.N, &err);
         check(status == -1 && strstr(err.text, "stopped by a signal"),
               "noise that says to stop: p_sample_loop returns %d, message '%s'", status, err.text);
         w.stop = 0;
