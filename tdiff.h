@@ -896,10 +896,9 @@ int tell_prospects(const Corpus *c, const char *path, const Tokenizer *t, int ba
  * be wrong with them is noted. words: of the sentences */
 int corpus_take_labels(Corpus *c, const char *path, const Tokenizer *words, Tokenizer *labels,
                        int **label, Error *err);
-/* Of each of `labels` labels a tenth of the sentences, as they come in order (rows), goes to *held,
- * with *held_label, which the caller frees; the others, and their label, move together. */
-int corpus_hold_out(Corpus *c, int *label, int labels, const int *order, Corpus *held,
-                    int **held_label, Error *err);
+/* Of each of `labels` labels a tenth of the sentences, drawn from all of them, goes to *held, with
+ * *held_label, which the caller frees; the others, and their label, move together. */
+int corpus_hold_out(Corpus *c, int *label, int labels, Corpus *held, int **held_label, Error *err);
 
 void tell_notes(const Corpus *c); /* on stderr */
 /* Prints them on stderr, each as a line that fits the terminal. */

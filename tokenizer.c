@@ -2879,15 +2879,16 @@ int corpus_take_labels(Corpus *c, const char *path, const Tokenizer *words, Toke
     return note_labels(c, path, *label, rows, labels, err);
 }
 
-int corpus_hold_out(Corpus *c, int *label, int labels, const int *order, Corpus *held,
-                    int **held_label, Error *err)
+int corpus_hold_out(Corpus *c, int *label, int labels, Corpus *held, int **held_label, Error *err)
 {
     const int rows = c->rows;
-    int *count = checked_alloc(labels, sizeof *count, err);
+    int *order = checked_alloc(rows, sizeof *order, err);
+    int *count = order ? checked_alloc(labels, sizeof *count, err) : NULL;
     char *is_held = count ? checked_alloc(rows, 1, err) : NULL;
     size_t begin = 0, end, positions = 0, held_rows = 0;
     int status = -1;
     if (!is_held) goto done;
+    rng_shuffle(order, rows, 0);
     for (int i = 0; i < rows; i++) {
         const int row = order[i];
         if (count[label[row]]++ % 10 != LEAST - 1) continue;
@@ -2913,6 +2914,7 @@ int corpus_hold_out(Corpus *c, int *label, int labels, const int *order, Corpus 
 done:
     free(is_held);
     free(count);
+    free(order);
     return status;
 }
 

@@ -681,14 +681,9 @@ static int read_held_out(Training *r, Error *err)
         s->val_fingerprint = r->fingerprint[1];
     }
     if (!s->classifier) return 0;
-    int *order = checked_alloc(t->corpus.rows, sizeof *order, err);
-    if (order) rng_shuffle(order, t->corpus.rows, 0);
-    const int status = !order || corpus_hold_out(&t->corpus, t->label, c->vocab, order, &t->val,
-                                                 &t->val_label, err);
-    free(order);
     denoiser_fingerprint(&t->denoiser.model, r->fingerprint[2]);
     s->denoiser_is = r->fingerprint[2];
-    return status ? -1 : 0;
+    return corpus_hold_out(&t->corpus, t->label, c->vocab, &t->val, &t->val_label, err);
 }
 
 /* Everything between the command line and the first step. Returns 1 if there is nothing to do. */
@@ -803,6 +798,25 @@ static int print_help(Settings *s, const Option *options, int all)
     return fflush(stdout) || ferror(stdout) ? 1 : 0;
 }
 
+/* The command line: returns the number of operands, or -1. */
+static int parse(Training *r, int argc, char **argv, const char **path, Error *err)
+{
+    const Settings *s = &r->s;
+    const int operands = options_parse(r->options, argc, argv, path, 1, err);
+    const int of_vocabulary = option_given(r->options, &s->text.vocab_size) ||
+                              option_given(r->options, &s->text.min_frequency);
+    if (operands > 0 && s->classifier)
+        return fail(err, "'%s': --classifier has its sentences in %s", *path, s->classifier);
+    if (operands == 0 && s->export)
+        return fail(err, "--export %s: expected the file to write behind it", s->export);
+    if (operands >= 0 && of_vocabulary && !tokenizer_is_made(s->text.tokenizer))
+        return fail(err,
+                    "--vocab-size and --min-frequency have no effect with --tokenizer %.80s, which "
+                    "has its vocabulary already",
+                    s->text.tokenizer);
+    return operands;
+}
+
 int main(int argc, char **argv)
 {
     static const char *const corpus_suffixes[] = {"-train.txt", "-labeled.tsv", ".txt", ".tsv",
@@ -820,19 +834,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "train: %s\n", err.text);
         return 1;
     }
-    int operands = options_parse(run.options, argc, argv, &path, 1, &err);
-    if (operands > 0 && s->classifier)
-        operands = fail(&err, "'%s': --classifier has its sentences in %s", path, s->classifier);
-    if (operands == 0 && s->export)
-        operands = fail(&err, "--export %s: expected the file to write behind it", s->export);
-    const char *tokenizer = s->text.tokenizer;
-    if (operands >= 0 && !tokenizer_is_made(tokenizer) &&
-        (option_given(run.options, &s->text.vocab_size) ||
-         option_given(run.options, &s->text.min_frequency)))
-        operands = fail(&err,
-                        "--vocab-size and --min-frequency have no effect with --tokenizer "
-                        "%.80s, which has its vocabulary already",
-                        tokenizer);
+    const int operands = parse(&run, argc, argv, &path, &err);
     if (operands < 0 || s->help || s->version || s->export) {
         const int failed =
             operands >= 0 && !s->help && !s->version && checkpoint_export(s->export, path, &err);
