@@ -1,5 +1,5 @@
 # make            ./train ./sample ./tokenizer          make demo     train on data/simple-train.txt, or go on, then sample
-# make test       all tests                             make check    warnings on gcc and clang, tests under sanitizers
+# make test [ONLY='units*']   all tests, or those parts  make check    warnings on gcc and clang, tests under sanitizers
 # make parity DIR=path   the numbers of the original    make data     generate data/simple-* anew
 # make evaluate   build/evaluate, the judge of samples: ./sample ... | build/evaluate TRAIN_FILE
 # make draw       build/draw, pictures of a run as SVG: denoising, losses, words, the noise schedule
@@ -159,7 +159,7 @@ parity: build/parity build/double-parity
 	 echo "in single precision:"; build/parity $(DIR) && exit $$double
 
 test: all $(TESTS:%=build/%) build/double-unit build/parity build/double-parity build/simple plain
-	@CC='$(CC)' sh test/run.sh
+	@CC='$(CC)' sh test/run.sh '$(ONLY)'
 
 check:
 	@CC='$(CC)' WARNINGS='$(WARNINGS)' sh test/check.sh
