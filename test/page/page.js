@@ -195,7 +195,7 @@ function show_text(file_name, bytes) {
     const whole = as_text(bytes);
     text = { name: file_name.replace(/\.[^.]*$/, ''), bytes };
     $('text').value = whole.slice(0, SHOWN);
-    $('learnt').textContent = whole.length > SHOWN ? 'Only its beginning is shown; all of the text is learnt.' : '';
+    $('learnt').textContent = whole.length > SHOWN ? 'Only its beginning is shown; all of it is learnt, unless you change it here.' : '';
 }
 
 async function choose_corpus() {
