@@ -14,7 +14,7 @@ ROOT = os.getcwd()
 W = os.path.join(ROOT, "build/page-test")
 PAGE = "file://" + os.path.join(ROOT, "build/tdiff.html")
 TINY = ("--hidden 16 --layers 1 --heads 2 --ffn 24 --emb-dim 8 --time-dim 8 --batch 8 --diffusion-steps 50 --warmup 5").split()
-PATIENCE = 60  # seconds that anything may take
+PATIENCE = 60  # seconds that anything may take, on a busy machine
 passed = failed = 0
 
 
@@ -28,10 +28,9 @@ def check(is_right, what):
 
 
 def native(program, *args):
-    """Exit code, stdout and the last line of stderr of the plain build, among the files of W."""
+    """Exit code, stdout and the lines of stderr of the plain build, among the files of W."""
     done = subprocess.run([os.path.join(ROOT, "build/plain", program), *args], cwd=W, capture_output=True)
     said = done.stderr.decode("utf-8", "replace").strip().split("\n")
-    # the program is called ./train here and train in the page
     return done.returncode, done.stdout, said
 
 
@@ -138,7 +137,7 @@ def train(options, steps):
 
 
 def wait_for_training():
-    return wait("$('stop').disabled && ($('train-fault').textContent || $('learnt').textContent) ")
+    return wait("$('stop').disabled && ($('train-fault').textContent || $('learnt').textContent)")
 
 
 # ---- what is compared with the native programs -----------------------------------------------------------------------

@@ -129,16 +129,17 @@ function clear_states() {
     show_moment(0);
 }
 
-// A line and a point at t, on the curve of the noise: the picture's path of class l1, which has all t
+// A line and a point at t, on the curve of the noise (class l1); the ticks of the picture (class m) tell where t is.
 function mark_schedule(now) {
     const root = $('schedule').shadowRoot, curve = root && root.querySelector('.panel .l1');
     if (!curve) return;
     root.querySelectorAll('.now').forEach((old) => old.remove());
     if (!now) return;
-    const last_t = Math.max(...states[0].map((state) => state.t));
+    const [[left], [right, t]] = [...root.querySelectorAll('.panel .m')]
+        .map((tick) => [Number(tick.getAttribute('x')), Number(tick.textContent)]);
     const points = curve.getAttribute('d').slice(1).split('L').map((point) => point.split(' ').map(Number));
-    const at = points[0][0] + (points.at(-1)[0] - points[0][0]) * now.t / last_t;
-    const [x, y] = points.find((point) => point[0] >= at - 0.1);
+    const x = left + (right - left) * now.t / t;
+    const [, y] = points.find((point) => point[0] >= x - 0.2) || points.at(-1);
     const mark = document.createElementNS('http://www.w3.org/2000/svg', 'g');
     mark.setAttribute('class', 'now');
     mark.innerHTML = `<path class="l1" d="M${x} 40v200" stroke-dasharray="3 3"/>
@@ -195,7 +196,8 @@ function show_text(file_name, bytes) {
     const whole = as_text(bytes);
     text = { name: file_name.replace(/\.[^.]*$/, ''), bytes };
     $('text').value = whole.slice(0, SHOWN);
-    $('learnt').textContent = whole.length > SHOWN ? 'Only its beginning is shown; all of it is learnt, unless you change it here.' : '';
+    $('learnt').textContent = whole.length > SHOWN
+        ? 'Only its beginning is shown; all of it is learnt, unless you change it here.' : '';
 }
 
 async function choose_corpus() {
