@@ -41,7 +41,7 @@ typedef struct {
 typedef struct {
     int n /* of every Given */, first, seed, threads, show, show_probabilities, frames, info,
         variance, help, version, clip_denoised, clamp_from, eval_steps, eval_all, go_on, allow_unk;
-    double guide_scale, top_p, eta, strength, evidence_above, fps;
+    double guide_scale, top_p, eta, ahead, strength, evidence_above, fps;
     const char *steps /* NULL: the default, which depends on the model */, *out, *prompt, *prompts,
         *length, *edit, *eval, *probe, *nearest;
     const char *guide[GUIDES], *label[GUIDES]; /* as many of both */
@@ -564,12 +564,62 @@ static int take_given(Sampling *r, Error *err)
     return given_words(r, r->given, text[k], name[k], err);
 }
 
+/* The default of --strength: the share of the steps from where the network, of the sentence as
+ * noise leaves it there, still guesses most of the words right that it does with hardly any noise.
+ * (In how much noise that is depends on how alike words are, and how much the others tell of one.)
+ * It is where what the share of right words has above that adds up to the most, so that a single
+ * unlucky noise does not matter. */
+static int legible_strength(Sampling *r, Error *err)
+{
+    enum { NOISES = 256, CLEAR = 16 }; /* of rising strength; the first of these are hardly any */
+    const double most_of_it = 0.9;
+    const Config *c = &r->model.config;
+    const int size = r->given->size, N = r->length_count ? size : c->seq_len;
+    const int B = piece_of_batch(BATCH, N), T = r->diffusion.T;
+    const size_t n = (size_t)N * c->emb_dim;
+    const Dropout none = {0, 0, 0};
+    double terms[5 * BATCH], right[NOISES] = {0}, clear = 0, above = 0, most = 0;
+    int t[BATCH], status = -1;
+    int *ids = checked_alloc((size_t)B * N, sizeof *ids, err);
+    int *guess = checked_alloc((size_t)B * N, sizeof *guess, err);
+    real *noise = checked_alloc(B * n, 2 * sizeof *noise, err);
+    if (ids && guess && noise && !workspace_fit(&r->work, c, B, N, err)) status = 0;
+    for (int i = 0; i < B * N && !status; i++)
+        ids[i] = i % N < size ? r->given->ids[i % N] : r->tokenizer.special[TOKEN_PAD];
+    for (int first = 0; first < NOISES && !status; first += B) {
+        const int count = NOISES - first < B ? NOISES - first : B;
+        const Batch y = {ids, t, noise, noise + B * n, NULL, c->self_conditioning, count, N};
+        const Losses losses = {terms, terms + B, terms + 2 * B, terms + 3 * B, terms + 4 * B};
+        for (int b = 0; b < count; b++) t[b] = (first + b) * T / NOISES;
+        rng_gaussian(noise, 2 * B * n, rng_key((uint64_t)r->seed, RNG_NOISE_T, 0, (uint64_t)first));
+        training_losses(&r->model, &r->work, &losses, &r->diffusion, &y, 0, none);
+        likeliest_words(&r->model, &r->work, guess, r->work.pred_xstart, count, N);
+        for (int b = 0; b < count; b++) /* without [CLS] and [SEP] */
+            for (int i = b * N + 1; i < b * N + size - 1; i++)
+                right[first + b] += (guess[i] == ids[i]) / (size - 2.0);
+    }
+    free(ids);
+    free(guess);
+    free(noise);
+    if (status) return -1;
+    for (int k = 0; k < CLEAR; k++) clear += right[k] / CLEAR;
+    r->strength = 1.0 / NOISES;
+    for (int k = 0; k < NOISES; k++) {
+        above += right[k] - most_of_it * clear;
+        if (above > most) most = above, r->strength = (k + 1.0) / NOISES;
+    }
+    fprintf(stderr, "--strength %.2f: up to there %.0f %% of its words can be read\n", r->strength,
+            100 * most_of_it * clear);
+    return 0;
+}
+
 /* How long the samples may be, what of them is known, and room for a batch. */
 static int plan(Sampling *r, Error *err)
 {
     const Config *c = &r->model.config;
     size_t positions = 0;
     if (take_given(r, err)) return -1;
+    if (r->edit && !r->strength && legible_strength(r, err)) return -1;
     const double all = (double)r->n * r->num_given;
     if (all > MOST) return fail(err, "-n %d: %.0f sentences, expected %d at most", r->n, all, MOST);
     const int most = all < BATCH ? (int)all : BATCH, has_dx = r->num_guides || (r->show && r->edit);
@@ -663,6 +713,7 @@ static int sample_batch(Sampling *r, int length, Buffer *text, int first, Error 
                              .clamp_from = r->clamp_from,
                              .ddim = r->eta >= 0,
                              .eta = r->eta,
+                             .ahead = r->ahead,
                              .start = r->start,
                              .known = any ? r->known : NULL,
                              .known_x = r->known_x,
@@ -997,7 +1048,7 @@ static int info(const char *path, Error *err)
 static void defaults(Sampling *r)
 {
     memset(r, 0, sizeof *r);
-    r->n = 10, r->seed = 1, r->threads = max_threads(), r->strength = 0.5;
+    r->n = 10, r->seed = 1, r->threads = max_threads();
     r->guide_scale = 10, r->fps = 12;
     r->evidence_above = HUGE_VAL, r->eta = -1;
 }
@@ -1050,7 +1101,12 @@ int main(int argc, char **argv)
          .needs = "guide"},
         {"eta", OPT_REAL, &run.eta, .everyday = 1, .max = 1000,
          .help = "noise of a step: 0: none (DDIM), 1: DDPM's, 2 to 3: fewer errors, less varied",
-         .deflt = "DDPM's steps", .excludes = "eval"},
+         .deflt = "2, with --ahead 2; 1 with --guide, --variance or a model that predicts x-start",
+         .excludes = "eval"},
+        {"ahead", OPT_REAL, &run.ahead, .max = 100,
+         .help = "of --eta: step towards the guess as it will be when it has changed so many times "
+                 "as much as in the last step; makes up for few steps",
+         .needs = "eta"},
         {"top-p", OPT_REAL, &run.top_p, .max = 100,
          .help = "draw noise beyond this (0.01 or more) again: likelier, less varied; 0: do not",
          .excludes = "eval"},
@@ -1168,6 +1224,9 @@ int main(int argc, char **argv)
             status = fail(&err, "--%s has no effect on %s %s", o->name,
                           softmax ? "the bound of" : "the predictions of", path);
     }
+    if (!option_given(options, &run.eta) && !option_given(options, &run.variance) &&
+        !run.guide[0] && run.model.config.predict == PREDICT_SOFTMAX)
+        run.eta = USUAL_ETA, run.ahead = USUAL_AHEAD;
     for (int g = 0; g < GUIDES && run.guide[g] && !status; g++) status = load_guide(&run, g, &err);
     if (!status) status = plan(&run, &err);
     if (!status && !run.eval && !run.probe && !run.nearest) only_words(&run);

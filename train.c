@@ -125,7 +125,8 @@ static Option *list_options(Settings *s, Error *err)
         {"stop-at", OPT_INT, &s->stop_at, .min = 1, .max = 1e8,
          .help = "save and stop after this step", .deflt = "steps"},
         {"batch", OPT_INT, &s->batch, .everyday = 1, .min = 1, .max = 65536,
-         .help = "sentences a step", .result = 1},
+         .help = "sentences a step", .deflt = "32; 16 if they have 16 positions or more on average",
+         .result = 1},
         {"microbatch", OPT_INT, &s->microbatch, .max = 65536,
          .help = "sentences to compute at a time; fewer need less memory, and give the same but "
                  "for rounding and dropout",
@@ -147,6 +148,7 @@ static Option *list_options(Settings *s, Error *err)
          .excludes = "classifier", .result = 1},
         {"min-frequency", OPT_INT, &s->text.min_frequency, .min = 1, .max = 1e8,
          .help = "words that occur less often are [UNK], pairs of bpe stay two",
+         .deflt = "1; 3 if so rare words are many, but at most 3 % of the text",
          .excludes = "classifier", .result = 1},
         {"lr", OPT_REAL, &s->lr, .everyday = 1, .min = 1e-9, .max = 10,
          .help = "learning rate of AdamW: how far a step moves the weights",
@@ -572,6 +574,9 @@ static int draw_few(Training *r, const Diffusion *d, int N, int first, int count
     FewNoise noise = {(uint64_t)r->s.seed, first, count, (size_t)N * D};
     const Sampler sampler = {.noise = draw_few_noise,
                              .context = &noise,
+                             .ddim = m->config.predict == PREDICT_SOFTMAX,
+                             .eta = USUAL_ETA,
+                             .ahead = USUAL_AHEAD,
                              .known = has_length ? known : NULL,
                              .known_x = known_x};
     while (noise.count > 1 && workspace_size(&r->work, &m->config, noise.count, N) > r->work.size)
@@ -1302,7 +1307,7 @@ static int open_source(Training *r, Error *err)
 /* The vocabulary of the text, if there is none yet, or with --grow-vocab what it has more. */
 static int make_vocabulary(Training *r, const char *path, Error *err)
 {
-    const TokenizerOptions *o = &r->s.text;
+    TokenizerOptions *o = &r->s.text;
     const Corpus *c = &r->corpus;
     const int before = r->tokenizer.size, made = tokenizer_is_made(o->tokenizer);
     Buffer what = {0};
@@ -1314,12 +1319,33 @@ static int make_vocabulary(Training *r, const char *path, Error *err)
                 r->s.init);
     }
     if (before) return 0;
+    if (made && !option_given(r->options, &o->min_frequency)) o->min_frequency = 0;
     if (tokenizer_make(&r->tokenizer, o, c->text, c->length, &inner))
         return fail(err, "%.200s: %.280s", made ? path : "--tokenizer", inner.text);
+    if (made) o->min_frequency = r->tokenizer.min_frequency;
     tokenizer_describe(&r->tokenizer, &what);
     if (!made && !what.failed) fprintf(stderr, "--tokenizer %s: %s\n", o->tokenizer, what.text);
     free(what.text);
     return 0;
+}
+
+/* What depends on the text where it is not given: it is said, and recorded as if it had been given.
+ * Of long sentences fewer make a step, for which there are more steps in the same time. */
+static void suit_text(Training *r)
+{
+    enum { LONG = 16 /* positions, on average */, FEWER = 16 };
+    Settings *s = &r->s;
+    const Corpus *c = &r->corpus;
+    const int is_long = c->start[c->rows] >= LONG * (size_t)c->rows;
+    const int drops_rare = s->text.min_frequency > 1 && !s->init;
+    Buffer said = {0};
+    if (s->resume || s->classifier) return;
+    if (drops_rare && !option_given(r->options, &s->text.min_frequency))
+        buffer_print(&said, " --min-frequency %d", s->text.min_frequency);
+    if (is_long && !option_given(r->options, &s->batch))
+        buffer_print(&said, " --batch %d", s->batch = FEWER);
+    if (said.length && !said.failed) fprintf(stderr, "by this text, unless given:%s\n", said.text);
+    free(said.text);
 }
 
 /* The weights of --init, over random ones */
@@ -1594,6 +1620,7 @@ static int prepare(Training *r, const char *path, Error *err)
                 words->kind == TOKENIZER_WORD ? "words" : "tokens");
     fprintf(stderr, "the longest sentence has %d positions\n", corpus->longest);
     print_notes(corpus);
+    suit_text(r);
     if (!s->classifier && corpus->rows > 20 &&
         3 * (size_t)(c->vocab - TOKEN_SPECIALS) > 2 * corpus->words)
         fprintf(stderr,
