@@ -5,7 +5,7 @@
  *     7 sampling
  *   The rest, the workshop, is for looking things up:
  *     8 numbers   9 the product   10 parameters, memory, threads   11 other objectives, the bound
- *     12 control   13 the checkpoint
+ *     12 control   13 the checkpoint   14 a training run
  *
  * tdiff.h is the table of contents, in the same order, and says the shape of every array. Next come
  * what C needs to know first, and some functions of the workshop that the algorithm calls; a reader
@@ -195,7 +195,7 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  * The defaults: D = C = 128, L = 4, H = 4, F = 512, T = 2000; 4,000 steps with batches of 32, AdamW
  * with a rate of .002. Weights begin as PyTorch draws them (section 10).
  *
- * A training step (train.c: draw_batch, losses, train; tdiff.c: training_losses):
+ * A training step (train.c: train_step; section 14: draw_batch, batch_losses; training_losses):
  *
  *   take a batch of sentences; draw t uniformly for each, and the noises noise_x0 and noise_t
  *   x_start = embeddings + sqrt(1 - alphas_cumprod[0]) noise_x0
@@ -1207,7 +1207,7 @@ int p_sample_loop(const Model *m, Workspace *w, const Diffusion *d, const Sample
     const size_t n = (size_t)N * D;
     for (int t = first; t >= 0; t--) {
         for (int b = 0; b < B; b++) w->t[b] = t;
-        s->noise(s->context, w->noise, t);
+        if (s->noise(s->context, w->noise, t)) return fail(err, "stopped by a signal");
         if (s->known) noise_known_words(s, w, d, x, B, n);
         guess_xstart(m, w, d, x, t < first, B, N);
         if (!all_finite(w->pred_xstart, B * n))
@@ -2270,6 +2270,7 @@ double training_losses(Model *m, Workspace *w, const Losses *terms, const Diffus
     for (int first = 0; first < y->B; first += w->B) {
         const Batch piece = piece_of(y, w, first, n);
         const Losses own = losses_at(terms, first);
+        if (backward && stop_signal()) break;
         losses_of_piece(m, w, &own, d, &piece, backward, dropout_of_piece(drop, first));
     }
     if (backward) embedding_table_backward(m);
@@ -2502,6 +2503,16 @@ int steps_from_noise(unsigned char *kept, int total, const char *sections, Error
 }
 
 /* DDPM eq. 4 solved for x_start, and for the noise */
+int diffusion_from_noise(Diffusion *d, const Config *c, const char *sections, Error *err)
+{
+    const int total = c->diffusion_steps;
+    unsigned char *kept = checked_alloc(total, 1, err);
+    int status = !kept || (sections && steps_from_noise(kept, total, sections, err) < 0) ? -1 : 0;
+    if (!status) status = diffusion_init(d, c->noise_schedule, total, sections ? kept : NULL, err);
+    free(kept);
+    return status;
+}
+
 void xstart_from_epsilon(real *x_start, const real *x_t, const real *epsilon, const int *t,
                          const Diffusion *d, int B, size_t n)
 {
@@ -2733,6 +2744,244 @@ double length_probability(const real *count, int most, int N)
     return (count[N] + 1 / lengths) / (total + 1);
 }
 
+/* The bound of a text. Of the sum over t not all terms are needed: rounds of a few drawn ones tell
+ * how much they differ. */
+typedef struct {
+    Bound sum;
+    double *of_t, *squares, *rest; /* (rows) the terms of t, their squares by rounds, the others */
+    int K, round;                  /* terms that a round draws for a sentence */
+    const int *order;              /* (rows) the sentences by length */
+    int *ids;
+    real *noise;
+} Rounds;
+
+enum { MEASURED = 64 /* sentences at a time, at most */ };
+
+/* A round of the sentences order[first..first+count-1], which have N positions. Of the sum over t,
+ * K terms are drawn, one from each of so many equal parts, at a place that every sentence draws for
+ * itself: right on average, and exact with all of them. */
+static int add_round(Rounds *r, Trained *m, Workspace *w, const Corpus *text, const Measuring *o,
+                     int first, int count, int N, Error *err)
+{
+    const Config *c = &m->model.config;
+    const Diffusion *d = &m->diffusion;
+    const int T = d->T, K = r->K, *order = r->order + first;
+    const size_t n = (size_t)N * c->emb_dim, values = count * n;
+    const double length =
+        m->length_count ? -log2(length_probability(m->length_count, c->max_positions, N)) : 0;
+    double terms[7 * MEASURED] = {0}, *kl = terms + 5 * MEASURED, *prior = terms + 6 * MEASURED,
+                     drawn[MEASURED] = {0};
+    const Losses losses = {terms, terms + MEASURED, terms + 2 * MEASURED, terms + 3 * MEASURED,
+                           terms + 4 * MEASURED};
+    const int pad = m->tokenizer.special[TOKEN_PAD];
+    int t[MEASURED], *ids = r->ids;
+    real *noise = r->noise;
+    if (workspace_fit(w, c, count, N, err)) return -1;
+    for (int b = 0; b < count; b++) {
+        memcpy(ids + b * N, text->ids + text->start[order[b]], N * sizeof *ids);
+        rng_gaussian(noise + b * n, n, rng_key(o->seed, RNG_NOISE_X0, 0, order[b]));
+    }
+    for (int k = 0; k < K; k++) {
+        const Batch batch = {ids, t, noise, noise + values, NULL, c->self_conditioning, count, N};
+        const uint64_t round = (uint64_t)r->round;
+        for (int b = 0; b < count; b++) {
+            double u = (rng_u32(rng_key(o->seed, RNG_T, round, order[b]), 0) + 0.5) / 4294967296.0;
+            t[b] = (int)((k + u) * T / K);
+            rng_gaussian(noise + values + b * n, n,
+                         rng_key(o->seed, RNG_NOISE_T, 1 + (uint64_t)t[b], order[b]));
+        }
+        const double begun = seconds();
+        variational_bound(&m->model, w, &losses, kl, prior, d, &batch, o->variance,
+                          o->clip_denoised);
+        pace_step(o->pace, (double)count * N, seconds() - begun);
+        if (stop_signal()) return fail(err, "stopped by a signal");
+        for (int b = 0; b < count; b++) {
+            double of_all = kl[b] * T / K / log(2), rest = prior[b] + losses.decoder_nll[b];
+            if (!(of_all - of_all + rest - rest == 0))
+                return fail(err, "%s: sentence %d: the bound is not finite at step %d of %d",
+                            o->path, order[b] + 1, d->timestep_map[t[b]], d->total);
+            drawn[b] += of_all;
+            r->sum.quartile[(int)(4 * (int64_t)t[b] / T)] += of_all;
+        }
+        progress_tell(o->progress, first + (double)count * (k + 1) / K);
+    }
+    for (int b = 0; b < count; b++) {
+        r->of_t[order[b]] += drawn[b], r->squares[order[b]] += drawn[b] * drawn[b];
+        if (r->round > 0) continue;
+        /* these are the same for every t */
+        r->sum.length += length, r->sum.prior += prior[b] / log(2);
+        r->sum.decoder += N * losses.decoder_nll[b] / log(2);
+        r->rest[order[b]] = length + (prior[b] + N * losses.decoder_nll[b]) / log(2);
+        for (int i = 1; i < N; i++) r->sum.tokens += ids[b * N + i] != pad;
+    }
+    return 0;
+}
+
+/* After a round: the mean bound, its standard error by the choice of sentences, and that by the
+ * choice of t, which the rounds of a sentence tell by what they differ in. */
+static void mean_bound(Rounds *r, int rows)
+{
+    const double count = rows, rounds = r->round;
+    double all = 0, squares = 0, variance = 0;
+    for (int i = 0; i < rows; i++) {
+        const double of_t = r->of_t[i] / rounds, bits = of_t + r->rest[i];
+        all += bits, squares += bits * bits;
+        if (rounds > 1) variance += fmax(r->squares[i] / rounds - of_t * of_t, 0) / (rounds - 1);
+    }
+    r->sum.mean = all / count;
+    r->sum.se =
+        count > 1 ? sqrt(fmax(squares / count - r->sum.mean * r->sum.mean, 0) / (count - 1)) : 0;
+    r->sum.se_t = sqrt(variance) / count;
+}
+
+int text_bound(Bound *bound, Trained *m, Workspace *w, const Corpus *text, const Measuring *o,
+               Error *err)
+{
+    enum { DRAWN = 16, ROUNDS = 4 }; /* t that a round draws, and the fewest rounds */
+    const double enough = 0.01;      /* of the mean: a standard error by the choice of t */
+    const int T = m->diffusion.T, one_round = o->steps || o->all || T <= DRAWN * ROUNDS;
+    const size_t all = (size_t)text->rows, positions = (size_t)MEASURED * text->longest;
+    Rounds r = {.K = !one_round ? DRAWN : o->steps && o->steps < T ? o->steps : T};
+    int status = -1, end;
+    int *order = checked_alloc(all, sizeof *order, err);
+    int *rows = checked_alloc(all + text->longest + 2, sizeof *rows, err);
+    r.order = order;
+    r.ids = checked_alloc(positions, sizeof *r.ids, err);
+    r.of_t = checked_alloc(all, 3 * sizeof *r.of_t, err);
+    r.noise = checked_alloc(positions, 2 * m->model.config.emb_dim * sizeof *r.noise, err);
+    if (!order || !rows || !r.ids || !r.of_t || !r.noise) goto done;
+    r.squares = r.of_t + all, r.rest = r.squares + all;
+    for (int i = 0; i < text->rows; i++) rows[i] = i;
+    sort_by_length(order, rows, text->rows, text, rows + all);
+    do {
+        for (int first = 0; first < text->rows; first = end) {
+            const int N = sentence_length(text, order[first]), most = piece_of_batch(MEASURED, N);
+            for (end = first + 1;
+                 end < text->rows && end - first < most && sentence_length(text, order[end]) == N;)
+                end++;
+            if (add_round(&r, m, w, text, o, first, end - first, N, err)) goto done;
+        }
+        r.round++;
+        mean_bound(&r, text->rows);
+    } while (!one_round && r.round * DRAWN < T &&
+             (r.round < ROUNDS || r.sum.se_t > enough * r.sum.mean));
+    for (int q = 0; q < 4; q++) r.sum.quartile[q] /= r.round;
+    r.sum.drawn = r.K * r.round, r.sum.is_enough = !one_round;
+    *bound = r.sum;
+    status = 0;
+done:
+    free(r.noise);
+    free(r.of_t);
+    free(r.ids);
+    free(rows);
+    free(order);
+    return status;
+}
+
+/* For people */
+static void bound_print(const Bound *b, const Corpus *text, int T, Buffer *out)
+{
+    const double count = text->rows, bits = b->mean * count;
+    buffer_print(out, "bound %.2f bits/sentence (se %.2f)\n", b->mean, b->se);
+    buffer_print(out,
+                 "  %.3f nats/token, %.3f bits/token (%.0f sentences, %.0f tokens with their "
+                 "ends)\n",
+                 bits * log(2) / b->tokens, bits / b->tokens, count, b->tokens);
+    buffer_print(out,
+                 "  length %.3f + words %.3f: prior %.3f + diffusion by noise quartile %.3f %.3f "
+                 "%.3f %.3f + decoder %.3f bits/sentence (%d of %d steps)\n",
+                 b->length / count, b->mean - b->length / count, b->prior / count,
+                 b->quartile[0] / count, b->quartile[1] / count, b->quartile[2] / count,
+                 b->quartile[3] / count, b->decoder / count, b->drawn, T);
+    if (b->is_enough)
+        buffer_print(out,
+                     "  these steps were drawn, until the bound's standard error by that was %.2f "
+                     "%%; --eval-all takes all\n",
+                     100 * b->se_t / b->mean);
+    if (text->unknown)
+        buffer_print(out,
+                     "  %.2f %% of the words are [UNK]; with these spelt out, byte by byte as the "
+                     "words of the vocabulary: bound %.2f bits/sentence\n",
+                     100.0 * text->unknown / text->words, b->mean + text->spelling / count);
+}
+
+int bound_of_file(Buffer *out, Trained *m, Workspace *w, const Measuring *how, Error *err)
+{
+    const Config *c = &m->model.config;
+    const int pad = !m->length_count;
+    Corpus text = {0};
+    Bound bound;
+    int status = corpus_read(&text, how->path, err);
+    if (!status)
+        status = corpus_fill(&text, how->path, &m->tokenizer, pad ? c->seq_len : c->max_positions,
+                             pad, err);
+    if (!status) tell_notes(&text);
+    how->progress->all = text.rows;
+    if (!status) status = text_bound(&bound, m, w, &text, how, err);
+    if (!status) bound_print(&bound, &text, m->diffusion.T, out);
+    progress_end(how->progress);
+    corpus_free(&text);
+    return status;
+}
+
+/* --probe: the arrays that training_losses leaves in the workspace, and its terms. */
+int probe(Buffer *out, Trained *m, Workspace *w, const int *sentence, int N, uint64_t seed,
+          Error *err)
+{
+    enum { B = 3 };
+    const Config *c = &m->model.config;
+    const int T = m->diffusion.T, t[B] = {0, T / 2, T - 1};
+    const size_t all = (size_t)B * N * c->emb_dim;
+    const Dropout none = {0, 0, 0};
+    double terms[5 * B];
+    real term[5 * B];
+    int *ids = checked_alloc(N, B * sizeof *ids, err);
+    real *noise = checked_alloc(all, 2 * sizeof *noise, err);
+    if (!ids || !noise || workspace_fit(w, c, B, N, err)) {
+        free(ids);
+        free(noise);
+        return -1;
+    }
+    const Batch y = {ids, t, noise, noise + all, NULL, c->self_conditioning, B, N};
+    const Losses losses = {terms, terms + B, terms + 2 * B, terms + 3 * B, terms + 4 * B};
+    const struct {
+        const char *name;
+        const real *x;
+        size_t n;
+    } arrays[] = {
+        {"timesteps", w->timesteps, B},
+        {"noise_x0", y.noise_x0, all},
+        {"noise_t", y.noise_t, all},
+        {"x_start", w->x_start, all},
+        {"x_t", w->x_t, all},
+        {"estimate", w->estimate, c->self_conditioning ? all : 0},
+        {"output", w->model_out, all},
+        {"guess", w->pred_xstart, all},
+        {"mse", term, B},
+        {"decoder_nll", term + B, B},
+        {"tT_loss", term + 2 * B, B},
+        {"head_nll", term + 3 * B, B},
+        {"loss", term + 4 * B, B},
+    };
+    for (int b = 0; b < B; b++) memcpy(ids + b * N, sentence, N * sizeof *ids);
+    rng_gaussian(noise, 2 * all, rng_key(seed, RNG_SAMPLE, 0, 0));
+    training_losses(&m->model, w, &losses, &m->diffusion, &y, 0, none);
+    for (int i = 0; i < 5 * B; i++) term[i] = (real)terms[i];
+
+    buffer_print(out, "{\"B\":%d,\"N\":%d,\"D\":%d,\"t\":[%d,%d,%d],\n\"ids\":[", B, N, c->emb_dim,
+                 t[0], t[1], t[2]);
+    for (int i = 0; i < B * N; i++) buffer_print(out, "%s%d", i ? "," : "", ids[i]);
+    for (size_t k = 0; k < sizeof arrays / sizeof *arrays; k++) {
+        buffer_print(out, "],\n\"%s\":[", arrays[k].name);
+        for (size_t i = 0; i < arrays[k].n; i++)
+            buffer_print(out, "%s%.9g", i ? "," : "", (double)arrays[k].x[i]);
+    }
+    buffer_print(out, "]}\n");
+    free(ids);
+    free(noise);
+    return out->failed ? fail(err, "out of memory") : 0;
+}
+
 /* ---- 12. control ------------------------------------------------------------------------------
  * What: what p_sample_loop can do beyond DDPM's algorithm, a line of it each, and the classifier
  * for guidance. Who: that loop, and the programs. May be skipped. */
@@ -2900,6 +3149,17 @@ double classifier_losses(Model *m, Workspace *w, double *nll, int *guess, const 
     return mean;
 }
 
+void classifier_begin(Model *m, const Model *denoiser)
+{
+    for (int i = 0; i < m->num_tensors; i++) {
+        const Tensor *t = &m->tensors[i];
+        if (t != m->word_embedding && t != m->lm_head_bias)
+            memcpy(t->data, denoiser->tensors[i].data, t->size * sizeof *t->data);
+        else
+            for (size_t j = 0; j < t->size; j++) t->data[j] *= (real)0.1;
+    }
+}
+
 /* In the last 1/200 of the trained steps there is next to no noise left and the words are decided;
  * and t = 0 has no t-1, whatever trained step respacing makes it. */
 static int is_guided(const Diffusion *d, int t)
@@ -2918,6 +3178,413 @@ void guide(const Sampler *s, const Workspace *w, const Diffusion *d, real *x, in
     const real variance = (real)p_variance(d, t, s->variance);
     s->gradient(s->context, w->x_start, x, t - 1);
     for (size_t i = 0; i < n; i++) x[i] = fmadd(variance, w->x_start[i], x[i]);
+}
+
+/* Says which word of the text it is, and what it may have been meant to be. */
+static int unknown_word(const Tokenizer *t, const char *text, const char *option, Error *err)
+{
+    Buffer pieces = {0}, near = {0};
+    tokenizer_split(t, text, strlen(text), &pieces);
+    fail(err, "out of memory");
+    for (char *word = strtok(pieces.text, "\n"); word; word = strtok(NULL, "\n"))
+        if (tokenizer_unknown(t, word)) {
+            tokenizer_nearest(t, word, &near);
+            fail(err, "%s: '%.80s' is not in the vocabulary; near it are %.200s", option, word,
+                 near.failed ? "?" : near.text);
+            break;
+        }
+    free(pieces.text);
+    free(near.text);
+    return -1;
+}
+
+/* "N" or "N-M" words: the lengths that are left of those that a prompt allows. */
+static int asked_length(Given *g, const Trained *m, const Asked *asked, const char *option,
+                        Error *err)
+{
+    const int most = m->model.config.max_positions - 2; /* without [CLS] and [SEP] */
+    char *end;
+    long from = strtol(asked->length, &end, 10), to = from;
+    if (*end == '-') to = strtol(end + 1, &end, 10);
+    if (*end || strspn(asked->length, "0123456789-") < strlen(asked->length) || from < 1 ||
+        to < from)
+        return fail(err,
+                    "--length: '%.40s' is no number of words from 1 on, nor two, the smaller "
+                    "first, with a - between",
+                    asked->length);
+    if (to > most)
+        return fail(err, "--length %.40s: the model has room for %d words", asked->length, most);
+    if (to + 2 < g->shortest)
+        return fail(err, "--length %s: with its prompt a sentence has %d words at least (%s)",
+                    asked->length, g->shortest - 2, option);
+    g->shortest = from + 2 > g->shortest ? (int)from + 2 : g->shortest;
+    g->longest = (int)to + 2;
+    return 0;
+}
+
+/* The ids of text, with [mask] for [MASK], too; how many, or -1: out of memory */
+static long encode_given(const Tokenizer *t, const char *text, int *ids, int most)
+{
+    Buffer capitals = {0};
+    buffer_add(&capitals, "", 0);
+    for (const char *p = text; *p; p++) {
+        const int is_mask = !strncmp(p, "[mask]", 6);
+        buffer_add(&capitals, is_mask ? "[MASK]" : p, is_mask ? 6 : 1);
+        p += is_mask ? 5 : 0;
+    }
+    const long n =
+        capitals.failed ? -1 : tokenizer_encode(t, capitals.text, capitals.length, ids, most);
+    free(capitals.text);
+    return n;
+}
+
+/* The words of text, where [MASK] marks what is not known; text may be NULL. option: where it
+ * stands */
+static int given_words(Given *g, const Trained *m, const Asked *asked, const char *text,
+                       const char *option, Error *err)
+{
+    const Tokenizer *t = &m->tokenizer;
+    const int most = m->model.config.max_positions, has_lengths = m->length_count != NULL;
+    int masks = 0;
+    Error inner;
+    g->shortest = asked->length || has_lengths ? SHORTEST : m->model.config.seq_len;
+    g->longest = has_lengths ? most : m->model.config.seq_len;
+    if (!text) return asked->length ? asked_length(g, m, asked, option, err) : 0;
+    if (!(g->ids = checked_alloc(most, sizeof *g->ids, err))) return -1;
+    if (tokenizer_accepts(t, text, strlen(text), &inner))
+        return fail(err, "%s: %.400s", option, inner.text);
+    const long n = encode_given(t, text, g->ids, most);
+    if (n < 0) return fail(err, "out of memory");
+    if (n > most)
+        return fail(err, "%s: %ld positions with [CLS] and [SEP], the model has %d", option, n,
+                    most);
+    for (int i = 0; i < n; i++) {
+        if (g->ids[i] == t->special[TOKEN_UNK]) return unknown_word(t, text, option, err);
+        masks += g->ids[i] == t->special[TOKEN_MASK];
+    }
+    g->size = (int)n;
+    if (asked->edit && masks)
+        return fail(err, "%s: a [MASK] is for --prompt; expected a whole sentence", option);
+    if (asked->edit && n < SHORTEST) return fail(err, "%s: expected a sentence", option);
+    if (asked->prompt && !masks && !asked->go_on && !asked->length)
+        return fail(err,
+                    "%s: no [MASK] in it, so nothing is left to sample; with --continue the "
+                    "sentence goes on behind it",
+                    option);
+    g->shortest = g->longest = (int)n;
+    if (!asked->prompt || (!asked->go_on && !asked->length)) return 0;
+    g->shortest = masks ? (int)n : (int)n + 1, g->longest = most;
+    if (g->shortest > most)
+        return fail(err,
+                    "%s: no room behind it: the model has %d positions, [CLS] and [SEP] included",
+                    option, most);
+    return asked->length ? asked_length(g, m, asked, option, err) : 0;
+}
+
+/* Those of the lines of a file, but for blank ones. */
+static Given *given_lines(const char *path, const Trained *m, const Asked *asked, int *count,
+                          Error *err)
+{
+    Corpus c = {0};
+    Buffer where = {0};
+    Given *given = NULL;
+    size_t lines = 1;
+    int line = 1, status = corpus_read(&c, path, err);
+    for (size_t i = 0; i < c.length && !status; i++) lines += c.text[i] == '\n';
+    if (!status && !(given = checked_alloc(lines, sizeof *given, err))) status = -1;
+    *count = 0;
+    for (size_t at = 0, end; at < c.length && !status; at = end + 1, line++) {
+        for (end = at; end < c.length && c.text[end] != '\n';) end++;
+        c.text[end] = '\0';
+        where.length = 0;
+        buffer_print(&where, "%s: line %d", path, line);
+        if (strlen(c.text + at) < end - at)
+            status = fail(err, "%s: a byte 0 in it; expected text", where.text);
+        else if (where.failed)
+            status = fail(err, "out of memory");
+        else if (strspn(c.text + at, " \t\r") < end - at)
+            status = given_words(&given[(*count)++], m, asked, c.text + at, where.text, err);
+    }
+    if (!status && !*count) status = fail(err, "%s: no prompt in it", path);
+    free(where.text);
+    corpus_free(&c);
+    if (!status) return given;
+    given_free(given, *count);
+    return NULL;
+}
+
+Given *given_take(Trained *m, const Asked *asked, const char *path, const char *text,
+                  const char *option, int *count, Error *err)
+{
+    *count = 0;
+    if ((path || text) && tokenizer_cut_specials(&m->tokenizer, err)) return NULL;
+    if (path) return given_lines(path, m, asked, count, err);
+    Given *given = checked_alloc(1, sizeof *given, err);
+    if (!given) return NULL;
+    if (given_words(given, m, asked, text, option, err)) {
+        given_free(given, 1);
+        return NULL;
+    }
+    *count = 1;
+    return given;
+}
+
+void given_free(Given *given, int count)
+{
+    for (int i = 0; i < count && given; i++) free(given[i].ids);
+    free(given);
+}
+
+/* The network guesses, of the sentence as ever more noise leaves it, ever fewer words: how soon
+ * depends on how alike words are, and how much the others tell of one. Where what the share of
+ * right ones has above the limit adds up to the most, it falls below: a single unlucky noise does
+ * not move that. */
+int legible_steps(Trained *m, Workspace *w, const Given *g, uint64_t seed, double *steps,
+                  double *legible, Error *err)
+{
+    enum { NOISES = 256, CLEAR = 16 /* of these are next to no noise */, AT_A_TIME = 64 };
+    const Config *c = &m->model.config;
+    const int N = m->length_count ? g->size : c->seq_len, B = piece_of_batch(AT_A_TIME, N);
+    const size_t n = (size_t)N * c->emb_dim;
+    const Dropout none = {0, 0, 0};
+    double terms[5 * AT_A_TIME], right[NOISES] = {0}, clear = 0, above = 0, most = 0;
+    int t[AT_A_TIME], status = -1;
+    int *ids = checked_alloc((size_t)B * N, sizeof *ids, err);
+    int *guess = checked_alloc((size_t)B * N, sizeof *guess, err);
+    real *noise = checked_alloc(B * n, 2 * sizeof *noise, err);
+    if (ids && guess && noise && !workspace_fit(w, c, B, N, err)) status = 0;
+    for (int i = 0; i < B * N && !status; i++)
+        ids[i] = i % N < g->size ? g->ids[i % N] : m->tokenizer.special[TOKEN_PAD];
+    for (int first = 0; first < NOISES && !status; first += B) {
+        const int count = NOISES - first < B ? NOISES - first : B;
+        const Batch y = {ids, t, noise, noise + B * n, NULL, c->self_conditioning, count, N};
+        const Losses losses = {terms, terms + B, terms + 2 * B, terms + 3 * B, terms + 4 * B};
+        for (int b = 0; b < count; b++) t[b] = (first + b) * m->diffusion.T / NOISES;
+        rng_gaussian(noise, 2 * B * n, rng_key(seed, RNG_NOISE_T, 0, (uint64_t)first));
+        training_losses(&m->model, w, &losses, &m->diffusion, &y, 0, none);
+        likeliest_words(&m->model, w, guess, w->pred_xstart, count, N);
+        for (int b = 0; b < count; b++)
+            for (int i = b * N + 1; i < b * N + g->size - 1; i++) /* without [CLS] and [SEP] */
+                right[first + b] += (guess[i] == ids[i]) / (g->size - 2.0);
+    }
+    for (int k = 0; k < CLEAR; k++) clear += right[k] / CLEAR;
+    *legible = 0.9 * clear, *steps = 1.0 / NOISES;
+    for (int k = 0; k < NOISES; k++) {
+        above += right[k] - *legible;
+        if (above > most) most = above, *steps = (k + 1.0) / NOISES;
+    }
+    free(ids);
+    free(guess);
+    free(noise);
+    return status;
+}
+
+void fix_words(int *fixed, int N, int length, const Given *g, const Trained *m, const Asked *asked)
+{
+    const int behind = asked->prompt ? g->size - 1 : 0, *special = m->tokenizer.special;
+    const int is_open = !m->length_count && !asked->prompt && !asked->length;
+    for (int i = 0; i < N; i++) {
+        fixed[i] = special[TOKEN_MASK];
+        if (is_open) continue; /* then the network says where it ends */
+        if (i >= length)
+            fixed[i] = special[TOKEN_PAD];
+        else if (i == length - 1)
+            fixed[i] = special[TOKEN_SEP];
+        else if (i == 0)
+            fixed[i] = special[TOKEN_CLS];
+        else if (i < behind)
+            fixed[i] = g->ids[i];
+    }
+}
+
+void only_words(Trained *m, int allow_unk)
+{
+    for (int role = 0; role < TOKEN_SPECIALS; role++) {
+        const int is_place = role == TOKEN_CLS || role == TOKEN_SEP || role == TOKEN_PAD;
+        if (is_place && !m->length_count) continue;
+        if (role == TOKEN_UNK && allow_unk) continue;
+        m->model.lm_head_bias->data[m->tokenizer.special[role]] = (real)-1e30;
+    }
+}
+
+/* How probable the network finds word id at position i: the softmax head says it, or lm_head. */
+static double word_probability(const Model *m, const Workspace *w, size_t i, int id, int has_head)
+{
+    const int V = m->config.vocab;
+    const real *row = (has_head ? w->head : w->logits) + i * V;
+    double all = 0;
+    if (has_head) return row[id];
+    for (int v = 0; v < V; v++) all += real_exp(row[v] - row[id]);
+    return 1 / all;
+}
+
+/* What is seen of a batch while it is sampled. */
+
+int show_begin(Show *w, const Trained *of, int first, int window, Error *err)
+{
+    w->first = first;
+    if (w->off) return 0;
+    if (!w->end &&
+        (!(w->end = checked_alloc(of->model.config.max_positions, sizeof *w->end, err)) ||
+         !(w->sure = checked_alloc(of->model.config.max_positions, sizeof *w->sure, err))))
+        return -1;
+    return w->probabilities ? 0 : screen_begin(&w->screen, window, err);
+}
+
+int is_shown(const Show *w, int t, int T)
+{
+    enum { PRINTED = 16, MOVING = 60 /* states, on a terminal */ };
+    const int frames = w->frames ? w->frames : w->screen.rows ? MOVING : PRINTED;
+    return !w->off && (t % ((T + frames - 1) / frames) == 0 || t == T - 1);
+}
+
+/* A line of sentence b; with probabilities every piece of the text is followed by a TAB, how
+ * probable its word is in percent, and a TAB. */
+static void print_shown(const Show *w, char name, int step, double noise, const Buffer *text, int N)
+{
+    size_t from = 0;
+    fprintf(stderr, "%c %5d", name, step);
+    if (w->probabilities) fprintf(stderr, " noise %.2f", noise);
+    fprintf(stderr, " | ");
+    if (!w->probabilities && !text->failed) fputs(text->text, stderr);
+    for (int i = 0; i < N && w->probabilities && !text->failed; i++) {
+        if (w->end[i] <= from) continue; /* a word that prints nothing */
+        fprintf(stderr, "%.*s\t%.0f\t", (int)(w->end[i] - from), text->text + from,
+                100 * w->sure[i]);
+        from = w->end[i];
+    }
+    fputc('\n', stderr);
+}
+
+void show_batch(Show *w, const Trained *of, const Workspace *work, const ShownBatch *x)
+{
+    const double noise = sqrt(1 - of->diffusion.alphas_cumprod[x->t]);
+    const int step = of->diffusion.timestep_map[x->t], rows = w->screen.rows;
+    const int mask = of->tokenizer.special[TOKEN_MASK];
+    int is_seen = 0;
+    Buffer head = {0};
+    for (int b = 0; b < x->count; b++) {
+        const int row = x->number[b] - w->first, at = b * x->N;
+        Buffer text = {0};
+        if (rows && row >= rows) continue;
+        tokenizer_decode_pieces(&of->tokenizer, x->ids + at, x->N, &text, w->end);
+        for (int i = at; i < at + x->N && (rows || w->probabilities); i++)
+            w->sure[i - at] = x->fixed[i] != mask
+                                  ? 1 /* it is given */
+                                  : word_probability(&of->model, work, i, x->ids[i], x->has_head);
+        if (rows)
+            screen_row(&w->screen, row, &text, w->end, w->sure, x->N);
+        else
+            print_shown(w, x->name, step, noise, &text, x->N);
+        is_seen |= rows;
+        free(text.text);
+    }
+    if (!is_seen || stop_signal()) return;
+    buffer_print(&head, "%s t %d, noise %.2f %.*s  %d of %d sentences",
+                 x->name == 'q' ? "forward," : "back,", step, noise, (int)(20 * noise + 0.5),
+                 "####################", x->finished, x->all);
+    if (!head.failed) screen_draw(&w->screen, head.text, w->fps);
+    free(head.text);
+}
+
+void show_free(Show *w)
+{
+    screen_end(&w->screen, 0);
+    free(w->end);
+    free(w->sure);
+}
+
+int guide_load(Guide *g, const Trained *denoiser, const char *path, const char *label, Error *err)
+{
+    const Config *c = &g->of.model.config, *of = &denoiser->model.config;
+    const Tokenizer *labels = &g->of.tokenizer;
+    Buffer names = {0};
+    if (trained_load(&g->of, path, &denoiser->model, err) ||
+        workspace_init(&g->work, c, 1, SHORTEST, 1, err))
+        return -1;
+    if (c->emb_dim != of->emb_dim || c->max_positions != of->max_positions || c->emb_norm > 0)
+        return fail(err, "%s: not the shape of a classifier for this denoiser", path);
+    g->label = tokenizer_find(labels, label);
+    if (g->label >= TOKEN_SPECIALS) return 0;
+    for (int i = TOKEN_SPECIALS; i < labels->size && names.length < 200; i++)
+        buffer_print(&names, "%s'%.40s'", i > TOKEN_SPECIALS ? ", " : "", labels->token[i]);
+    fail(err, "--label %.80s: %s knows the labels %s%s", label, path,
+         names.failed ? "" : names.text, names.length < 200 ? "" : ", ...");
+    free(names.text);
+    return -1;
+}
+
+void guide_free(Guide *g)
+{
+    trained_free(&g->of);
+    workspace_free(&g->work);
+}
+
+void guides_gradient(Guide *guide, int guides, real *dx, real *own, const real *x,
+                     const Diffusion *d, int t, double scale, int B, int N)
+{
+    const size_t n = (size_t)B * N * guide->of.model.config.emb_dim;
+    const Dropout none = {0, 0, 0};
+    int label[GUIDED];
+    double nll[GUIDED];
+    real timesteps[GUIDED], weight[GUIDED];
+    assert(B <= GUIDED);
+    memset(dx, 0, n * sizeof *dx);
+    for (Guide *g = guide; g < guide + guides; g++) {
+        for (int b = 0; b < B; b++) {
+            label[b] = g->label, weight[b] = (real)-scale;
+            timesteps[b] = diffusion_timestep(d, t);
+        }
+        classifier_forward(&g->of.model, &g->work, nll, x, timesteps, label, B, N, none);
+        classifier_backward(&g->of.model, &g->work, own, label, weight, B, N, none);
+        for (size_t i = 0; i < n; i++) dx[i] += own[i];
+    }
+}
+
+void nearest_words(const Model *m, const Tokenizer *t, int id, int n, Buffer *out)
+{
+    const size_t D = m->config.emb_dim;
+    const real *of = m->embedding + id * D;
+    double last = HUGE_VAL;
+    for (int k = 0; k < n; k++) {
+        double most = -HUGE_VAL;
+        int best = -1;
+        for (int v = 0; v < m->config.vocab; v++) {
+            double product = 0, squares = 0, of_squares = 0;
+            for (size_t i = 0; i < D; i++) {
+                const double x = m->embedding[v * D + i];
+                product += x * of[i], squares += x * x, of_squares += (double)of[i] * of[i];
+            }
+            const double cosine_of = product / sqrt(fmax(squares * of_squares, 1e-30));
+            if (v != id && !tokenizer_is_special(t, v) && cosine_of < last && cosine_of > most)
+                most = cosine_of, best = v;
+        }
+        if (best < 0) break;
+        last = most;
+        buffer_print(out, "%6.3f  %s\n", most, t->token[best]);
+    }
+    hide_controls(out->text);
+}
+
+/* What lies beyond limit is drawn again from numbers of its own. */
+typedef struct {
+    uint64_t key;
+    uint32_t index;
+} Redraw;
+
+static real redraw(void *context)
+{
+    Redraw *r = context;
+    real pair[2];
+    rng_gaussian(pair, 2, rng_key(r->key, RNG_SAMPLE, r->index++, 0));
+    return pair[0];
+}
+
+void rng_truncated(real *out, size_t n, double limit, uint64_t key)
+{
+    Redraw more = {key, 0};
+    rng_gaussian(out, n, key);
+    if (limit > 0) truncate_noise(out, n, limit, redraw, &more);
 }
 
 /* ---- 13. the checkpoint -----------------------------------------------------------------------
@@ -3704,7 +4371,7 @@ static int copy_wanted(Checkpoint *c, FILE *out, uint64_t *sum, Error *err)
     return 0;
 }
 
-int checkpoint_export(Checkpoint *c, const char *path, Error *err)
+static int export_to(Checkpoint *c, const char *path, Error *err)
 {
     const Json *j = &c->json;
     const int metadata = json_find(j, 0, "__metadata__"), old = json_find(j, metadata, "checksum");
@@ -3731,6 +4398,17 @@ int checkpoint_export(Checkpoint *c, const char *path, Error *err)
     if (!status) status = copy_wanted(c, out.file, &sum, err);
     if (output_close(&out, !status, status ? &other : err)) status = -1;
     free(header.text);
+    return status;
+}
+
+int checkpoint_export(const char *from, const char *to, Error *err)
+{
+    Checkpoint c;
+    int status = checkpoint_open(&c, from, err);
+    if (!status && file_kind(to) != FILE_NEW)
+        status = fail(err, "%s: is there already; --export needs another name", to);
+    if (!status) status = export_to(&c, to, err);
+    checkpoint_close(&c);
     return status;
 }
 
@@ -3830,4 +4508,797 @@ int checkpoint_rest(Checkpoint *c, Error *err)
 int checkpoint_tensors(Checkpoint *c, const Model *m, const char *family, real *data, Error *err)
 {
     return checkpoint_part(c, m, family, "", 0, data, err);
+}
+
+void corpus_fingerprint(const Corpus *c, const int *label, char out[20])
+{
+    uint64_t hash = (uint64_t)c->rows;
+    for (size_t i = 0; i < c->start[c->rows]; i++)
+        hash = rng_key(hash, RNG_SHUFFLE, i, (uint64_t)c->ids[i]);
+    for (int i = 0; i < c->rows && label; i++)
+        hash = rng_key(hash, RNG_SHUFFLE, i, (uint64_t)label[i]);
+    print_hash(out, hash);
+}
+
+void config_take(Option table[CONFIG_OPTIONS], Config *from)
+{
+    Option of[CONFIG_OPTIONS];
+    config_options(of, from);
+    for (int i = 0; i < CONFIG_OPTIONS; i++) {
+        if (table[i].given) continue;
+        if (of[i].kind == OPT_REAL)
+            *(double *)table[i].value = *(double *)of[i].value;
+        else
+            *(int *)table[i].value = *(int *)of[i].value;
+    }
+}
+
+int checkpoint_weights(Checkpoint *c, Model *m, int layers, int embeddings, Error *err)
+{
+    Config shapes = m->config;
+    const int is_bert = checkpoint_is_bert(c);
+    if (checkpoint_is_ours(c)) return checkpoint_part(c, m, "", "", 1, m->params, err);
+    if (checkpoint_shapes(c, &shapes, err)) return -1;
+    if (shapes.vocab != m->config.vocab && (embeddings || !is_bert))
+        return fail(err,
+                    "%s: has %d words, the vocabulary %d; expected the --tokenizer that it was "
+                    "trained with",
+                    c->path, shapes.vocab, m->config.vocab);
+    if (!is_bert)
+        return checkpoint_tensors(c, m, "", m->params, err) || checkpoint_rest(c, err) ? -1 : 0;
+    if (layers && checkpoint_part(c, m, "", "input_transformers.", 0, m->params, err)) return -1;
+    return embeddings && (checkpoint_part(c, m, "", "word_embedding.", 0, m->params, err) ||
+                          checkpoint_part(c, m, "", "position_embeddings.", 0, m->params, err))
+               ? -1
+               : 0;
+}
+
+int checkpoint_state(Checkpoint *c, const Model *m, Optimizer *o, Error *err)
+{
+    if (checkpoint_tensors(c, m, "", o->ema, err) ||
+        checkpoint_tensors(c, m, "adam_m.", o->adam_m, err) ||
+        checkpoint_tensors(c, m, "adam_v.", o->adam_v, err))
+        return -1;
+    for (size_t i = 0; i < m->num_params; i++)
+        if (o->adam_v[i] < 0)
+            return fail(err, "%s: adam_v, a mean of squares, has a negative number", c->path);
+    return 0;
+}
+
+/* A run takes nothing away: no other run's checkpoint or log, and nothing else. */
+static int spares_what_is_there(const char *path, const char *log, const char *resume,
+                                int overwrite, Error *err)
+{
+    const FileKind kind = file_kind(path), log_kind = file_kind(log);
+    int done = 0, steps = 0;
+    Option metadata[] = {{"steps-done", OPT_INT, &done, .max = INT32_MAX},
+                         {"steps", OPT_INT, &steps, .max = INT32_MAX}};
+    char date[20];
+    Checkpoint c;
+    Error inner;
+    if (kind != FILE_NEW && kind != FILE_CHECKPOINT)
+        return fail(err, "%s: is there already and is %s; --out must name another", path,
+                    file_kind_names[kind]);
+    if (log_kind != FILE_NEW && log_kind != FILE_LOG)
+        return fail(err,
+                    "%s: is %s, and the log of this run would replace it; --out must name "
+                    "another",
+                    log, file_kind_names[log_kind]);
+    if (overwrite || (resume && same_file(resume, path))) return 0;
+    if (kind == FILE_CHECKPOINT) {
+        const char *advice = resume ? "--out names another"
+                                    : "--resume FILE goes on with it, --overwrite begins anew, "
+                                      "--out names another";
+        const int damaged = checkpoint_open(&c, path, &inner) ||
+                            checkpoint_option(&c, &metadata[0], &inner) ||
+                            checkpoint_option(&c, &metadata[1], &inner);
+        checkpoint_close(&c);
+        file_date(path, date);
+        return damaged ? fail(err, "%.300s; it is there already: %s", inner.text, advice)
+                       : fail(err, "%s: is there already: step %d of %d, %s; %s", path, done, steps,
+                              date, advice);
+    }
+    if (log_kind == FILE_LOG)
+        return fail(err, "%s: is the log of another run; %s--out names another", log,
+                    resume ? "" : "--overwrite begins anew, ");
+    return 0;
+}
+
+int checkpoint_claim(Log *l, const char *path, const char *log, const char *resume, int overwrite,
+                     int begin, Error *err)
+{
+    Output trial;
+    if (l->file) return 0;
+    if (spares_what_is_there(path, log, resume, overwrite, err) || output_open(&trial, path, err))
+        return -1;
+    const int device = !*trial.temporary, new_log = file_kind(log) == FILE_NEW;
+    if (output_close(&trial, 0, err)) return -1;
+    if (device || (new_log && !begin)) return 0;
+    return log_open(l, log, new_log, err);
+}
+
+int checkpoint_kept_name(const char *path, int step, Buffer *name, Error *err)
+{
+    char ending[40];
+    snprintf(ending, sizeof ending, "-%d.safetensors", step);
+    checkpoint_beside(path, ending, name);
+    return name->failed ? fail(err, "out of memory") : 0;
+}
+
+int checkpoint_kept_spare(const char *path, int step, const char *resume, int overwrite,
+                          const char *const *inputs, int count, Error *err)
+{
+    const int may_replace = overwrite || (resume && same_file(resume, path));
+    Buffer name = {0};
+    int status = checkpoint_kept_name(path, step, &name, err);
+    if (!status) status = output_spares(name.text, inputs, count, err);
+    const FileKind kind = status ? FILE_NEW : file_kind(name.text);
+    if (kind != FILE_NEW && !(kind == FILE_CHECKPOINT && may_replace))
+        status = fail(err,
+                      "%s: is there already and is %s; --keep-every would replace it, --out "
+                      "names another%s",
+                      name.text, file_kind_names[kind],
+                      kind == FILE_CHECKPOINT && !resume ? ", --overwrite begins anew" : "");
+    free(name.text);
+    return status;
+}
+
+/* What the checkpoint says of key, in the first of texts that is free; NULL: nothing. */
+static const char *remember(const Checkpoint *c, const char *key, char **texts)
+{
+    Error none;
+    char *text = checkpoint_metadata(c, key, &none);
+    while (*texts) texts++;
+    if (text && *text) return *texts = text;
+    free(text);
+    return NULL;
+}
+
+int checkpoint_options(const Checkpoint *c, Option *table, const void *may_differ, char **texts,
+                       Error *err)
+{
+    for (Option *o = table; o->name; o++) {
+        Buffer given = {0}, saved = {0};
+        if (!o->result) continue;
+        if (o->kind == OPT_TEXT) {
+            if (!o->given) *(const char **)o->value = remember(c, o->name, texts);
+            continue;
+        }
+        option_print(o, &given);
+        int status = checkpoint_option(c, o, err);
+        option_print(o, &saved);
+        if (!status && o->given && o->value != may_differ && !given.failed && !saved.failed &&
+            strcmp(given.text, saved.text))
+            status = fail(err,
+                          "--%s %s: %s was trained with %s; --init %s begins a new run with "
+                          "its weights",
+                          o->name, given.text, c->path, saved.text, c->path);
+        free(given.text);
+        free(saved.text);
+        if (status) return -1;
+    }
+    return 0;
+}
+
+/* The lengths of the sentences of the training text, if the checkpoint has them */
+static int load_lengths(Trained *r, Checkpoint *c, Error *err)
+{
+    const Tensor lengths = length_tensor(r->model.config.max_positions);
+    if (!checkpoint_has(c, lengths.name)) return 0;
+    if (!(r->length_count = checked_alloc(lengths.size, sizeof *r->length_count, err)) ||
+        checkpoint_tensor(c, &lengths, "", r->length_count, err))
+        return -1;
+    for (size_t N = 0; N < lengths.size; N++)
+        if (r->length_count[N] < 0 || (N < SHORTEST && r->length_count[N] > 0))
+            return fail(err, "%s: tensor '%s': %g sentences of %zu positions", c->path,
+                        lengths.name, (double)r->length_count[N], N);
+    return 0;
+}
+
+int trained_load(Trained *r, const char *path, const Model *denoiser, Error *err)
+{
+    Checkpoint c;
+    Config config = {0};
+    Error none;
+    int status = -1;
+    memset(r, 0, sizeof *r);
+    if (!checkpoint_open(&c, path, err) && !checkpoint_is(&c, denoiser, err) &&
+        !checkpoint_config(&c, &config, &r->tokenizer, &r->steps_done, err) &&
+        !model_init(&r->model, &config, err) &&
+        !checkpoint_tensors(&c, &r->model, "", r->model.params, err) && !load_lengths(r, &c, err) &&
+        !diffusion_from_noise(&r->diffusion, &config, NULL, err)) {
+        embedding_table_forward(&r->model);
+        r->text = checkpoint_metadata(&c, "text", &none);
+        status = 0;
+    }
+    checkpoint_close(&c);
+    return status;
+}
+
+void trained_free(Trained *r)
+{
+    tokenizer_free(&r->tokenizer);
+    model_free(&r->model);
+    diffusion_free(&r->diffusion);
+    free(r->length_count);
+    free(r->text);
+}
+
+/* ---- 14. a training run -----------------------------------------------------------------------
+ * What: the batches of a run and what is drawn for them, the loss of a batch and of the held-out
+ * text, samples that show what the weights of now make of noise, the memory that all of it takes.
+ * Who: ./train. draw_batch and batch_losses are the middle of a training step; the rest may be
+ * skipped. */
+
+/* Makes a batch of these sentences, sorted by length and cut into groups. */
+static void take_sentences(Trainer *r, const Corpus *c, const int *label, const int *row, int count)
+{
+    size_t at = 0;
+    sort_by_length(r->row, row, count, c, r->place);
+    r->count = count;
+    r->groups = 0;
+    for (int b = 0; b < count; b++) {
+        const int N = r->length[b] = sentence_length(c, r->row[b]);
+        if (b == 0 || N != r->length[b - 1]) r->group[r->groups++] = (Group){b, 0, N, at};
+        r->group[r->groups - 1].count++;
+        r->at[b] = at;
+        if (label) r->labels[b] = label[r->row[b]];
+        memcpy(r->ids + at, c->ids + c->start[r->row[b]], N * sizeof *r->ids);
+        at += N;
+    }
+    r->positions = at;
+}
+
+/* Where batch number k of an epoch begins in its order: batches differ by a block at most. */
+static int batch_begin(const Trainer *r, int k)
+{
+    const int all = r->corpus.rows * r->copies, blocks = (all + r->block - 1) / r->block;
+    const int begin = r->block * (int)((int64_t)blocks * k / r->batches);
+    return begin < all ? begin : all;
+}
+
+/* The batch of a step: sentences, t, noise. */
+void draw_batch(Trainer *r, int step)
+{
+    const size_t D = r->model.config.emb_dim;
+    const uint64_t seed = r->seed, epoch = (uint64_t)(step / r->batches);
+    if (r->epoch != epoch + 1)
+        epoch_order(r->order, r->scratch, &r->corpus, r->copies, r->block,
+                    rng_key(seed, RNG_SHUFFLE, epoch, 0));
+    r->epoch = epoch + 1;
+    const int k = step % r->batches, first = batch_begin(r, k);
+    take_sentences(r, &r->corpus, r->label, r->order + first, batch_begin(r, k + 1) - first);
+#pragma omp parallel for
+    for (int b = 0; b < r->count; b++) {
+        uint64_t key = rng_key(seed, RNG_T, step, b);
+        r->t[b] = r->resampler.T ? resampler_draw(&r->resampler, rng_u32(key, 0) / 4294967296.0)
+                                 : rng_below(key, 0, r->diffusion.T);
+        r->weight[b] = r->resampler.T ? (real)(1 / (r->resampler.T * r->resampler.p[r->t[b]])) : 1;
+        rng_gaussian(r->noise_x0 + r->at[b] * D, r->length[b] * D,
+                     rng_key(seed, RNG_NOISE_X0, step, b));
+        rng_gaussian(r->noise_t + r->at[b] * D, r->length[b] * D,
+                     rng_key(seed, RNG_NOISE_T, step, b));
+    }
+}
+
+int self_condition(const Trainer *r, int step)
+{
+    return r->model.config.self_conditioning &&
+           rng_below(rng_key(r->seed, RNG_SELF_CONDITION, step, 0), 0, 2);
+}
+
+/* Sentences of N positions that are computed at a time */
+static int piece(const Trainer *r, int count, int N)
+{
+    const int most = piece_of_batch(count, N);
+    return r->microbatch && r->microbatch < most ? r->microbatch : most;
+}
+
+/* Several machines: built by make MPI=1 and begun by mpirun, ./train is several processes, its
+ * ranks. All have the whole model and draw the same batch; each computes a part of every group's
+ * losses, the gradients are added up, and all take the same step. */
+#ifdef TDIFF_MPI
+#include <mpi.h>
+
+void ranks_begin(Trainer *r, int *argc, char ***argv)
+{
+    MPI_Init(argc, argv);
+    MPI_Comm_rank(MPI_COMM_WORLD, &r->rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &r->ranks);
+    if (r->rank > 0 && !freopen("/dev/null", "w", stderr)) MPI_Abort(MPI_COMM_WORLD, 1);
+}
+
+int ranks_end(const Trainer *r, int status)
+{
+    if (r->ranks > 1 && (status == 1 || status == 2)) MPI_Abort(MPI_COMM_WORLD, status);
+    MPI_Finalize();
+    return status;
+}
+
+/* The gradients and losses of all ranks together */
+static void add_up_ranks(Trainer *r)
+{
+    const MPI_Datatype type = sizeof(real) == 4 ? MPI_FLOAT : MPI_DOUBLE;
+    const size_t most = 1 << 28, n = r->ranks > 1 ? r->model.num_params : 0;
+    for (size_t i = 0; i < n; i += most)
+        MPI_Allreduce(MPI_IN_PLACE, r->model.grads + i, (int)(n - i < most ? n - i : most), type,
+                      MPI_SUM, MPI_COMM_WORLD);
+    if (r->ranks > 1)
+        MPI_Allreduce(MPI_IN_PLACE, r->terms.mse, 5 * r->batch, MPI_DOUBLE, MPI_SUM,
+                      MPI_COMM_WORLD);
+}
+
+int ranks_stop(void)
+{
+    int signal = stop_signal();
+    MPI_Allreduce(MPI_IN_PLACE, &signal, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
+    return signal;
+}
+
+double ranks_slowest(double time)
+{
+    MPI_Allreduce(MPI_IN_PLACE, &time, 1, MPI_DOUBLE, MPI_MAX, MPI_COMM_WORLD);
+    return time;
+}
+#else
+void ranks_begin(Trainer *r, int *argc, char ***argv)
+{
+    r->rank = 0, r->ranks = 1;
+    (void)argc, (void)argv;
+}
+
+int ranks_end(const Trainer *r, int status)
+{
+    (void)r;
+    return status;
+}
+
+static void add_up_ranks(Trainer *r) { (void)r; }
+int ranks_stop(void) { return stop_signal(); }
+double ranks_slowest(double time) { return time; }
+#endif
+
+/* Group by group: of the denoiser or of the classifier. Every position counts alike, whatever the
+ * length of its sentence. */
+double batch_losses(Trainer *r, int self_conditioned, int backward, Dropout drop)
+{
+    const size_t D = r->model.config.emb_dim;
+    const int parts = backward ? r->ranks : 1, part = backward ? r->rank : 0;
+    double mean = 0, loss;
+    Error never;
+    if (parts > 1) memset(r->terms.mse, 0, 5 * (size_t)r->batch * sizeof *r->terms.mse);
+    for (int k = 0; k < r->groups; k++) {
+        const Group *g = &r->group[k];
+        const int from = g->count * part / parts, count = g->count * (part + 1) / parts - from;
+        const int first = g->first + from;
+        const size_t at = g->at + (size_t)from * g->N;
+        const Losses terms = losses_at(&r->terms, first);
+        /* a piece of a group adds to the bits from 32 on, too */
+        const Dropout own = {drop.key + ((uint64_t)k << 48) + ((uint64_t)from << 32), drop.rate, 0};
+        const double share = (double)count * g->N / r->positions;
+        if (count == 0 || (backward && stop_signal())) continue;
+        for (int b = first; b < first + count; b++) r->scaled[b] = r->weight[b] * (real)share;
+        const Batch y = {r->ids + at,
+                         r->t + first,
+                         r->noise_x0 + at * D,
+                         r->noise_t + at * D,
+                         r->scaled + first,
+                         self_conditioned,
+                         count,
+                         g->N};
+        workspace_fit(&r->work, &r->model.config, piece(r, count, g->N), g->N,
+                      &never); /* it was as large before */
+        loss = !r->label
+                   ? training_losses(&r->model, &r->work, &terms, &r->diffusion, &y, backward, own)
+                   : classifier_losses(&r->model, &r->work, terms.loss, r->guess + first,
+                                       &r->denoiser.model, &r->diffusion, &y, r->labels + first,
+                                       backward, own);
+        mean += loss * share;
+    }
+    if (backward) add_up_ranks(r);
+    return mean;
+}
+
+void swap_average(Trainer *r)
+{
+    real *a = r->model.params, *b = r->optimizer.ema;
+    for (size_t i = 0; i < r->model.num_params; i++) {
+        const real x = a[i];
+        a[i] = b[i];
+        b[i] = x;
+    }
+}
+
+double validation_loss(Trainer *r, int most, double accuracy[4])
+{
+    const int rows = r->val.rows < most ? r->val.rows : most;
+    const size_t D = r->model.config.emb_dim;
+    const Dropout none = {0, 0, 0};
+    int right[4] = {0}, of[4] = {0}, *row = r->scratch, count;
+    double total = 0, positions = 0;
+    swap_average(r);
+    rng_shuffle(r->val_rank, rows, 0);
+    for (int next = 0; next < r->val.rows;) {
+        for (count = 0; next < r->val.rows && count < r->batch; next++)
+            if (r->val_order[next] < rows) row[count++] = r->val_order[next];
+        if (!count) break;
+        take_sentences(r, &r->val, r->val_label, row, count);
+        for (int b = 0; b < count; b++) {
+            r->t[b] = (int)((r->val_rank[r->row[b]] + 0.5) / rows * r->diffusion.T);
+            r->weight[b] = 1;
+            rng_gaussian(r->noise_x0 + r->at[b] * D, r->length[b] * D,
+                         rng_key(0, RNG_VALIDATION, 0, r->row[b]));
+            rng_gaussian(r->noise_t + r->at[b] * D, r->length[b] * D,
+                         rng_key(0, RNG_VALIDATION, 1, r->row[b]));
+        }
+        total += r->positions * batch_losses(r, 0, 0, none);
+        positions += r->positions;
+        for (int b = 0; b < count && r->label; b++) {
+            int quartile = (int)(4 * (int64_t)r->t[b] / r->diffusion.T);
+            right[quartile] += r->guess[b] == r->labels[b];
+            of[quartile]++;
+        }
+    }
+    for (int q = 0; q < 4; q++) accuracy[q] = of[q] ? (double)right[q] / of[q] : 0;
+    swap_average(r);
+    return total / positions;
+}
+
+void sums_add(Sums *sums, const Trainer *r)
+{
+    sums->steps++;
+    for (int b = 0; b < r->count; b++) {
+        const int quartile = (int)(4 * (int64_t)r->t[b] / r->diffusion.T);
+        const double weight = r->weight[b], share = weight * r->length[b] / r->positions;
+        sums->loss += share * r->terms.loss[b];
+        sums->mse += share * r->terms.mse[b];
+        sums->decoder_nll += share * r->terms.decoder_nll[b];
+        sums->tT_loss += share * r->terms.tT_loss[b];
+        sums->head_nll += share * r->terms.head_nll[b];
+        sums->quartile[quartile] += weight * r->terms.loss[b];
+        sums->weight[quartile] += weight;
+    }
+}
+
+void sums_print(const Sums *sums, const Trainer *r, Buffer *line)
+{
+    const int k = sums->steps;
+    double quartile[4];
+    buffer_print(line, ",\"loss\":%.6g", sums->loss / k);
+    if (!r->label)
+        buffer_print(line, ",\"mse\":%.6g,\"decoder_nll\":%.6g,\"tT_loss\":%.6g", sums->mse / k,
+                     sums->decoder_nll / k, sums->tT_loss / k);
+    if (r->model.config.predict == PREDICT_SOFTMAX)
+        buffer_print(line, ",\"head_nll\":%.6g", sums->head_nll / k);
+    for (int q = 0; q < 4; q++)
+        quartile[q] = sums->weight[q] > 0 ? sums->quartile[q] / sums->weight[q] : NAN;
+    buffer_json_numbers(line, "loss_by_noise_quartile", quartile, 4);
+}
+
+const char *infinite_term(const Trainer *r)
+{
+    const char *const names[] = {"mse", "decoder_nll", "tT_loss", "head_nll", "loss"};
+    const double *const terms[] = {r->terms.mse, r->terms.decoder_nll, r->terms.tT_loss,
+                                   r->terms.head_nll, r->terms.loss};
+    for (int k = 0; k < 5; k++)
+        for (int b = 0; b < r->count; b++)
+            if (!(terms[k][b] - terms[k][b] == 0)) return names[k];
+    return "the gradient";
+}
+
+int trainer_begin(Trainer *r, Checkpoint *from, int resampled, int resumes, Error *err)
+{
+    enum { LOSSES_KEPT = 10 }; /* for every t */
+    Model *m = &r->model;
+    if (resumes && checkpoint_tensors(from, m, "raw.", m->params, err)) return -1;
+    if (optimizer_init(&r->optimizer, m, err) ||
+        (resumes && checkpoint_state(from, m, &r->optimizer, err)))
+        return -1;
+    if (!resampled) return 0;
+    if (resampler_init(&r->resampler, r->diffusion.T, LOSSES_KEPT, err)) return -1;
+    r->losses = (Tensor){.name = "loss_history",
+                         .rank = 2,
+                         .shape = {r->diffusion.T, 1 + LOSSES_KEPT},
+                         .data = r->resampler.history,
+                         .size = (size_t)r->diffusion.T * (1 + LOSSES_KEPT)};
+    return resumes && (checkpoint_tensor(from, &r->losses, "", r->losses.data, err) ||
+                       resampler_restore(&r->resampler, err))
+               ? -1
+               : 0;
+}
+
+/* Room in the workspace for the sentences of one length that a batch can have. Returns the
+ * positions of the `batch` longest sentences, or 0 after a failure. */
+static size_t fit_lengths(Trainer *r, const Corpus *c, int copies, Error *err)
+{
+    const int B = r->batch;
+    int *count = r->place, left = B;
+    size_t positions = 0;
+    memset(count, 0, ((size_t)c->longest + 1) * sizeof *count);
+    for (int i = 0; i < c->rows; i++) count[sentence_length(c, i)] += copies;
+    for (int N = c->longest; N > 0; N--) {
+        const int most = count[N] < B ? count[N] : B, taken = most < left ? most : left;
+        positions += (size_t)taken * N;
+        left -= taken;
+        if (most && workspace_fit(&r->work, &r->model.config, piece(r, most, N), N, err)) return 0;
+    }
+    return positions;
+}
+
+int trainer_room(Trainer *r, int frozen, Error *err)
+{
+    enum { LONGEST_BLOCK = 8 }; /* see epoch_order */
+    const Config *c = &r->model.config;
+    const int rows = r->corpus.rows, B = r->batch;
+    r->copies = B / rows > 1 ? B / rows : 1;
+    r->block = LONGEST_BLOCK;
+    while (B % r->block) r->block--;
+    r->batches = (int)(((int64_t)rows * r->copies + B - 1) / B);
+    const size_t all = (size_t)rows * r->copies, more = 2 * all > (size_t)B ? 2 * all : (size_t)B;
+    const int longest = r->corpus.longest > r->val.longest ? r->corpus.longest : r->val.longest;
+    if (!(r->order = checked_alloc(all, sizeof *r->order, err)) ||
+        !(r->scratch = checked_alloc(more + longest + 2, sizeof *r->scratch, err)) ||
+        !(r->place = checked_alloc((size_t)longest + 2, sizeof *r->place, err)) ||
+        !(r->val_order = checked_alloc(2 * (size_t)r->val.rows, sizeof *r->val_order, err)) ||
+        !(r->row = checked_alloc(B, 5 * sizeof *r->row, err)) ||
+        !(r->at = checked_alloc(B, sizeof *r->at, err)) ||
+        !(r->group = checked_alloc(B, sizeof *r->group, err)) ||
+        !(r->weight = checked_alloc(B, 2 * sizeof *r->weight, err)) ||
+        !(r->terms.mse = checked_alloc(B, 5 * sizeof *r->terms.mse, err)) ||
+        !(r->decay = checked_alloc(r->model.num_tensors, 1, err)) ||
+        workspace_init(&r->work, c, 1, SHORTEST, 1, err))
+        return -1;
+    for (int i = 0; i < r->model.num_tensors; i++) {
+        const Tensor *x = &r->model.tensors[i];
+        const int table = x == r->model.word_embedding || x == r->model.position_embeddings;
+        r->decay[i] = x->rank == 2 && !(table && frozen);
+    }
+    r->val_rank = r->val_order + r->val.rows;
+    r->length = r->row + B, r->t = r->length + B, r->labels = r->t + B, r->guess = r->labels + B;
+    r->scaled = r->weight + B;
+    r->terms.decoder_nll = r->terms.mse + B, r->terms.tT_loss = r->terms.mse + 2 * B;
+    r->terms.head_nll = r->terms.mse + 3 * B, r->terms.loss = r->terms.mse + 4 * B;
+    size_t positions = fit_lengths(r, &r->corpus, r->copies, err), of_val = 0;
+    if (r->val.rows) {
+        rng_shuffle(r->val_rank, r->val.rows, 0);
+        sort_by_length(r->val_order, r->val_rank, r->val.rows, &r->val, r->place);
+        of_val = fit_lengths(r, &r->val, 1, err);
+    }
+    if (!positions || (r->val.rows && !of_val)) return -1;
+    if (of_val > positions) positions = of_val;
+    r->room = positions;
+    if (!(r->ids = checked_alloc(positions, sizeof *r->ids, err)) ||
+        !(r->noise_x0 = checked_alloc(positions, c->emb_dim * sizeof *r->noise_x0, err)) ||
+        !(r->noise_t = checked_alloc(positions, c->emb_dim * sizeof *r->noise_t, err)))
+        return -1;
+    return 0;
+}
+
+void trainer_free(Trainer *r)
+{
+    corpus_free(&r->corpus);
+    corpus_free(&r->val);
+    model_free(&r->model);
+    trained_free(&r->denoiser);
+    workspace_free(&r->work);
+    optimizer_free(&r->optimizer);
+    diffusion_free(&r->diffusion);
+    resampler_free(&r->resampler);
+    free(r->label);
+    free(r->val_label);
+    free(r->order);
+    free(r->place);
+    free(r->scratch);
+    free(r->val_order);
+    free(r->row);
+    free(r->at);
+    free(r->group);
+    free(r->weight);
+    free(r->terms.mse);
+    free(r->ids);
+    free(r->noise_x0);
+    free(r->noise_t);
+    free(r->decay);
+}
+
+const char *const memory_names[] = {"parameters",  "gradients",     "moments", "average",
+                                    "activations", "text, program", "total",   "checkpoint"};
+
+int training_memory(const Trainer *r, const Tokenizer *words, double bytes[MEMORY], Error *err)
+{
+    const Model *m = &r->model;
+    const Corpus *const texts[] = {&r->corpus, &r->val};
+    const double number = sizeof(real), params = number * m->num_params;
+    const double table = m->config.emb_norm > 0 ? number * m->word_embedding->size : 0;
+    const double program = 3e6 + 0x110000 * sizeof *words->unicode;
+    bytes[PARAMETERS] = params + table + 2 * number * r->denoiser.model.num_params;
+    bytes[GRADIENTS] = params + table, bytes[MOMENTS] = 2 * params, bytes[EMA] = params;
+    bytes[ACTIVATIONS] = number * (r->work.size + 2.0 * r->room * m->config.emb_dim);
+    bytes[TEXT] = program + 64.0 * words->size + 4.0 * 3 * r->copies * r->corpus.rows;
+    for (int i = 0; i < 2; i++)
+        if (texts[i]->start)
+            bytes[TEXT] += 4.0 * texts[i]->start[texts[i]->rows] + 8.0 * texts[i]->rows;
+    bytes[TOTAL] = 0;
+    for (int i = 0; i < TOTAL; i++) bytes[TOTAL] += bytes[i];
+    bytes[CHECKPOINT] = 4.0 * 4 * m->num_params; /* and its header */
+    if (bytes[CHECKPOINT] > (double)LONG_MAX)
+        return fail(err, "checkpoints would have %.1f GB; files can have %ld bytes here",
+                    bytes[CHECKPOINT] * 1e-9, LONG_MAX);
+    if (bytes[TOTAL] <= physical_memory()) return 0;
+    return fail(err,
+                "%.1f GB of memory are needed, and this machine has %.1f; less are --hidden, "
+                "--layers, --emb-dim, --microbatch",
+                bytes[TOTAL] * 1e-9, physical_memory() * 1e-9);
+}
+
+double largest_group(Trainer *r, int held)
+{
+    const int B = r->batch;
+    size_t most = 0;
+    for (int k = 0; k < r->batches + (held + B - 1) / B; k++) {
+        const int v = k - r->batches, first = v < 0 ? batch_begin(r, k) : v * B;
+        if (v < 0)
+            take_sentences(r, &r->corpus, r->label, r->order + first,
+                           batch_begin(r, k + 1) - first);
+        else
+            take_sentences(r, &r->val, r->val_label, r->val_order + first,
+                           held - first < B ? held - first : B);
+        for (const Group *g = r->group; g < r->group + r->groups; g++) {
+            const size_t size =
+                workspace_size(&r->work, &r->model.config, piece(r, g->count, g->N), g->N);
+            if (size > most) most = size;
+        }
+    }
+    return (double)most * sizeof(real);
+}
+
+/* A few sentences: what the weights of now make of noise, for people to read and to be counted. */
+
+enum { FEW_STEPS = 20 };
+
+typedef struct {
+    uint64_t seed;
+    int first, count; /* sentences that are computed together: the number of the first */
+    size_t n;         /* numbers of a sentence */
+} FewNoise;
+
+static int draw_few_noise(void *context, real *out, int t)
+{
+    const FewNoise *f = context;
+    for (int b = 0; b < f->count; b++)
+        rng_gaussian(out + b * f->n, f->n,
+                     rng_key(f->seed, RNG_SAMPLE, (uint64_t)t, (uint64_t)f->first + (uint64_t)b));
+    return stop_signal();
+}
+
+/* Sentences first to first + count - 1, of N positions: ids (count,N). x, known_x: room for
+ * (count,N,D), known: for (count,N); has_ends: [CLS] and [SEP] are known. As many at a time as the
+ * workspace had room for before. */
+static int draw_few(Trainer *r, const int *special, const Diffusion *d, int N, int first, int count,
+                    int has_ends, int *ids, real *x, real *known_x, unsigned char *known,
+                    Error *err)
+{
+    const Model *m = &r->model;
+    const int D = m->config.emb_dim, last = first + count;
+    FewNoise noise = {r->seed, first, count, (size_t)N * D};
+    const Sampler sampler = {.noise = draw_few_noise,
+                             .context = &noise,
+                             .ddim = m->config.predict == PREDICT_SOFTMAX,
+                             .eta = USUAL_ETA,
+                             .ahead = USUAL_AHEAD,
+                             .known = has_ends ? known : NULL,
+                             .known_x = known_x};
+    while (noise.count > 1 && workspace_size(&r->work, &m->config, noise.count, N) > r->work.size)
+        noise.count--;
+    for (int i = 0; i < count * N; i++) {
+        known[i] = i % N == 0 || i % N == N - 1;
+        ids[i] = special[i % N ? TOKEN_SEP : TOKEN_CLS];
+    }
+    embedding_forward(known_x, m->embedding, ids, count * N, D);
+    for (; noise.first < last; noise.first += noise.count, ids += noise.count * N) {
+        if (noise.first + noise.count > last) noise.count = last - noise.first;
+        draw_few_noise(&noise, x, d->total);
+        if (workspace_fit(&r->work, &m->config, noise.count, N, err) ||
+            p_sample_loop(m, &r->work, d, &sampler, x, noise.count, N, err))
+            return -1;
+        likeliest_words(m, &r->work, ids, x, noise.count, N);
+        for (int b = 0; b < noise.count && has_ends; b++) {
+            ids[b * N] = special[TOKEN_CLS];
+            ids[b * N + N - 1] = special[TOKEN_SEP];
+        }
+    }
+    return 0;
+}
+
+int few_sentences(Trainer *r, const Tokenizer *words, const real *length_count, Corpus *drawn,
+                  int lengths, int each, Error *err)
+{
+    Model *m = &r->model;
+    const Config *c = &m->config;
+    const int D = c->emb_dim, *special = words->special;
+    const size_t most = (size_t)each * c->max_positions;
+    real bias[TOKEN_SPECIALS];
+    Diffusion d = {0};
+    int status = -1;
+    real *x = checked_alloc(most, 2 * D * sizeof *x, err);
+    unsigned char *known = checked_alloc(most, 1, err);
+    drawn->ids = checked_alloc(lengths * most, sizeof *drawn->ids, err);
+    drawn->start = checked_alloc(lengths * each + 1, sizeof *drawn->start, err);
+    swap_average(r);
+    embedding_table_forward(m);
+    for (int role = 0; role < TOKEN_SPECIALS; role++) { /* words only, as in ./sample */
+        real *of = &m->lm_head_bias->data[special[role]];
+        const int is_place = role != TOKEN_UNK && role != TOKEN_MASK;
+        bias[role] = *of;
+        if (length_count || !is_place) *of = (real)-1e30;
+    }
+    if (x && known && drawn->ids && drawn->start)
+        status = diffusion_from_noise(&d, c, c->diffusion_steps < FEW_STEPS ? NULL : "20", err);
+    for (int k = 0; k < lengths && !status; k++) {
+        const int N = length_count ? draw_length(length_count, SHORTEST, c->max_positions,
+                                                 (k + 0.5) / lengths)
+                                   : c->seq_len;
+        status = draw_few(r, special, &d, N, drawn->rows, each, length_count != NULL,
+                          drawn->ids + drawn->start[drawn->rows], x, x + most * D, known, err);
+        for (int i = 0; i < each; i++, drawn->rows++)
+            drawn->start[drawn->rows + 1] = drawn->start[drawn->rows] + N;
+    }
+    for (int role = TOKEN_SPECIALS; role-- > 0;) m->lm_head_bias->data[special[role]] = bias[role];
+    swap_average(r);
+    diffusion_free(&d);
+    free(known);
+    free(x);
+    return status;
+}
+
+/* Salad or memory? The loss does not say what samples are like. Two figures do: pairs of neighbours
+ * that the training text never has, of which salad is full, and sentences that it has word for
+ * word. They are those of a few sentences, by few steps of the sampler. */
+enum {
+    LENGTHS = 4, /* spread as those of the text are */
+    OF_EACH = 8  /* sentences, computed together */
+};
+
+/* As often as a fiftieth of the time allows. A training step computes a sentence forward and back,
+ * which is about three times forward. */
+int figures_due(const Trainer *r, int steps, int done, int since)
+{
+    const double training = 3.0 * r->batch * steps, sampling = LENGTHS * OF_EACH * FEW_STEPS;
+    const int64_t times = (int64_t)(training / 50 / sampling);
+    return times * done / steps > times * (done - since) / steps;
+}
+
+int sample_figures(Trainer *r, const Tokenizer *words, const real *length_count, double *unseen,
+                   double *copied, Error *err)
+{
+    Corpus drawn = {0};
+    int status = few_sentences(r, words, length_count, &drawn, LENGTHS, OF_EACH, err);
+    *unseen = status ? 0 : pairs_never_seen(&r->corpus, &drawn, err);
+    *copied = status ? 0 : copied_share(&r->corpus, &drawn);
+    corpus_free(&drawn);
+    return status || *unseen < 0 ? -1 : 0;
+}
+
+int measured_steps(Trainer *r, double minutes, double dropout, int held, int interval, double *step,
+                   int *trials)
+{
+    enum { FEWEST = 4 };
+    const Dropout drop = {0, dropout, 0};
+    const double available = 60 * minutes, start = seconds();
+    double elapsed = 0, positions = 0, accuracy[4], val = 0;
+    for (*trials = 0; *trials < FEWEST || elapsed < available / 100; ++*trials) {
+        draw_batch(r, *trials);
+        batch_losses(r, r->model.config.self_conditioning && *trials % 2, 1, drop);
+        positions += (double)r->positions;
+        elapsed = ranks_slowest(seconds() - start);
+    }
+    memset(r->model.grads, 0, r->model.num_params * sizeof *r->model.grads);
+    if (r->val.rows) {
+        const double begun = seconds();
+        validation_loss(r, held, accuracy);
+        val = ranks_slowest(seconds() - begun);
+    }
+    const double of_epoch = (double)r->copies * r->corpus.start[r->corpus.rows];
+    *step = elapsed * of_epoch / positions / r->batches;
+    return (int)fmin(fmax((available - elapsed - val) / (*step + val / interval), 1), 1e8);
 }

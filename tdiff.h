@@ -10,7 +10,8 @@
  * each parameter's comment is its shape. A forward writes its output, a backward writes the
  * gradient of its input and ADDS to the gradients of weights. Functions that take an Error return
  * -1 (or NULL) and fill it when they fail; a Buffer keeps its failure until it is asked (failed);
- * where a -1 has one possible reason, its comment says which. Nothing but main() prints or exits.
+ * where a -1 has one possible reason, its comment says which. Nothing but main() exits or prints,
+ * but for what is for people who wait.
  * What *_init or *_fit allocates is freed by *_free, also after a failure; nothing else allocates.
  *
  * Papers: DDPM = Ho et al. 2020, arXiv:2006.11239. Improved DDPM = Nichol & Dhariwal 2021,
@@ -47,6 +48,10 @@ typedef struct Corpus Corpus; /* these are described with tokenizer.c */
 typedef struct Tokenizer Tokenizer;
 typedef struct Option Option;
 typedef struct Buffer Buffer;
+typedef struct Progress Progress;
+typedef struct Trained Trained; /* these with section 13 */
+typedef struct Guide Guide;
+typedef struct Show Show;
 
 /* ---- what the algorithm works with ---------------------------------------------------------- */
 
@@ -200,7 +205,8 @@ void tT_loss_backward(real *dx_start, const real *x_start, const Diffusion *d, c
 void lm_head_forward(const Model *m, real *logits /*(M,V)*/, const real *x /*(M,D)*/, int M);
 
 /* The terms of every example; returns the mean loss. backward: adds the gradient of the mean of
- * weight times loss to m's. A batch larger than w->B goes in pieces of w->B. */
+ * weight times loss to m's; after a stop_signal it is not complete. A batch larger than w->B goes
+ * in pieces of w->B. */
 double training_losses(Model *m, Workspace *w, const Losses *terms, const Diffusion *d,
                        const Batch *y, int backward, Dropout drop);
 
@@ -289,7 +295,7 @@ int draw_length(const real *count /*(to+1)*/, int from, int to, double u);
 enum { USUAL_ETA = 2, USUAL_AHEAD = 2 };
 typedef struct {
     void *context;
-    void (*noise)(void *context, real *out /*(B,N,D)*/, int t); /* the noise of step t */
+    int (*noise)(void *context, real *out /*(B,N,D)*/, int t); /* the noise of step t; 1: stop */
     /* NULL, or called after every step */
     void (*show)(void *context, int t, const real *pred_xstart);
     Variance variance;
@@ -304,7 +310,8 @@ typedef struct {
     const unsigned char *known; /* (B,N) NULL, or the positions where x is to be known_x */
     const real *known_x;        /* (B,N,D) */
 } Sampler;
-/* x: pure noise in (or x at t = start - 1), the sample out. -1: a number was not finite. */
+/* x: pure noise in (or x at t = start - 1), the sample out. -1: a number was not finite, or noise
+ * has said to stop. */
 int p_sample_loop(const Model *m, Workspace *w, const Diffusion *d, const Sampler *s,
                   real *x /*(B,N,D)*/, int B, int N, Error *err);
 void likeliest_words(const Model *m, Workspace *w, int *ids /*(B,N)*/, const real *x /*(B,N,D)*/,
@@ -400,6 +407,8 @@ int space_timesteps(unsigned char *kept, int total, const char *sections, Error 
 /* The same, but the last step kept becomes total - 1: that is where pure noise is, and so where
  * sampling begins. */
 int steps_from_noise(unsigned char *kept, int total, const char *sections, Error *err);
+/* The process of c, of the steps that this keeps; NULL: of all. */
+int diffusion_from_noise(Diffusion *d, const Config *c, const char *sections, Error *err);
 
 void xstart_from_epsilon(real *x_start, const real *x_t, const real *epsilon, const int *t,
                          const Diffusion *d, int B, size_t n);
@@ -447,6 +456,34 @@ double length_probability(const real *count /*(most+1)*/, int most, int N);
 /* As what a checkpoint keeps the counts, (most+1); without data */
 Tensor length_tensor(int most);
 
+/* The bound of a text. */
+typedef struct {
+    const char *path; /* for messages */
+    uint64_t seed;
+    int steps; /* terms that are drawn for a sentence; 0: until the standard error by that is 1 % */
+    int all;   /* no: all are taken, one for every t */
+    Variance variance;
+    int clip_denoised;
+    Pace *pace;
+    Progress *progress; /* it is told of every round */
+} Measuring;
+typedef struct {
+    double mean, se;                            /* bits a sentence, and its standard error */
+    double se_t;                                /* that by the choice of t */
+    double length, prior, decoder, quartile[4]; /* what it consists of, summed over sentences */
+    double tokens;                              /* with the sentences' ends */
+    int drawn, is_enough;                       /* terms of a sentence; se_t said how many */
+} Bound;
+/* -1: no memory, a number is not finite, or a signal has come. */
+int text_bound(Bound *bound, Trained *m, Workspace *w, const Corpus *text, const Measuring *how,
+               Error *err);
+/* That of the sentences of the file how->path, appended as text for people; notes on stderr. */
+int bound_of_file(Buffer *out, Trained *m, Workspace *w, const Measuring *how, Error *err);
+/* A batch of a sentence (N) at three t, as training_losses takes it, and what that makes of it, as
+ * a JSON object whose arrays are flat: for who rebuilds the network. */
+int probe(Buffer *out, Trained *m, Workspace *w, const int *sentence, int N, uint64_t seed,
+          Error *err);
+
 /* ---- 12. control ---------------------------------------------------------------------------- */
 
 real real_clip(real x); /* to [-1, 1] */
@@ -459,6 +496,8 @@ const real *guess_ahead(const Sampler *s, const Workspace *w, const Diffusion *d
 /* Numbers outside of [-limit, limit] are replaced by draws until none is left; limit > 0. */
 void truncate_noise(real *noise, size_t n, double limit, real (*draw)(void *context),
                     void *context);
+/* Standard normal numbers of key, those beyond limit drawn again; 0: no limit. */
+void rng_truncated(real *out, size_t n, double limit, uint64_t key);
 
 /* A classifier is a Model whose vocabulary is the labels: p(label | x_t) =
  * softmax(lm_head(f(x_t, timesteps) at position 0)), x_t being that of another Model, the denoiser.
@@ -476,10 +515,72 @@ void classifier_backward(const Model *m, Workspace *w, real *dx_t, const int *la
 double classifier_losses(Model *m, Workspace *w, double *nll /*(B)*/, int *guess /*(B)*/,
                          const Model *denoiser, const Diffusion *d, const Batch *y,
                          const int *label /*(B)*/, int backward, Dropout drop);
+/* A classifier begins with what its denoiser knows of noisy words; only its labels are new, and
+ * nearly alike: m is random before. */
+void classifier_begin(Model *m, const Model *denoiser);
 /* Moves x (n numbers), drawn by p_sample at t, where s->gradient points; w: scratch. */
 void guide(const Sampler *s, const Workspace *w, const Diffusion *d, real *x, int t, size_t n);
 
-/* (13. the checkpoint stands at the end: it needs what follows) */
+/* A sentence that is given: what for, and its words. */
+typedef struct {
+    int prompt, edit;   /* its [MASK]s are filled in, or it is made noisy */
+    int go_on;          /* the sample goes on behind it */
+    const char *length; /* NULL, or "N" or "N-M": of the sample, in words */
+} Asked;
+typedef struct {
+    int *ids, size;        /* [CLS] and [SEP] included; none: {0} */
+    int shortest, longest; /* that a sample may be, in positions */
+} Given;
+/* What is given: the lines of the file path, but for blank ones, or the text, each with [MASK] for
+ * what is not known, or, where both are NULL, one without words. option: the text's, for messages.
+ * The special tokens are cut out of every text from now on. NULL with err filled; given_free frees.
+ */
+Given *given_take(Trained *m, const Asked *asked, const char *path, const char *text,
+                  const char *option, int *count, Error *err);
+void given_free(Given *given, int count);
+/* For --edit: of a whole sentence, the share of m's steps, from the text on, in which the network
+ * still guesses nine tenths of the words right that it does with hardly any noise: *legible of all
+ * words. */
+int legible_steps(Trained *m, Workspace *w, const Given *g, uint64_t seed, double *steps,
+                  double *legible, Error *err);
+/* What is known of a sample of so many positions: where it begins and ends, and the words of its
+ * prompt; else [MASK]. */
+void fix_words(int *fixed /*(N)*/, int N, int length, const Given *g, const Trained *m,
+               const Asked *asked);
+/* What is not known of a sentence are words: what stands for none gets a bias of lm_head that makes
+ * it impossible. Without lengths the network says itself where a sentence ends. */
+void only_words(Trained *m, int allow_unk);
+/* A batch as the network sees it at step t: what it takes each sentence for. */
+typedef struct {
+    char name; /* of the process: t backward, q forward */
+    int t, count, N;
+    int finished, all;      /* sentences, for the heading */
+    const int *number;      /* (count) of these */
+    const int *ids, *fixed; /* (count,N) fixed: [MASK] where the word is not given */
+    int has_head;           /* how probable the words are the softmax head says, or the logits that
+                               likeliest_words leaves */
+} ShownBatch;
+/* To be called for each window of sentences, from number `first` on: those that fit are rows of the
+ * screen, if there is one and no probabilities are asked for. */
+int show_begin(Show *w, const Trained *of, int first, int window, Error *err);
+int is_shown(const Show *w, int t, int T); /* a state to show? The first and the last are */
+/* Draws the rows, or prints a line a sentence. */
+void show_batch(Show *w, const Trained *of, const Workspace *work, const ShownBatch *x);
+void show_free(Show *w); /* harmless on {0} */
+/* --guide: a classifier of this denoiser, and what it is to say. guide_free may follow a failure.
+ */
+int guide_load(Guide *g, const Trained *denoiser, const char *path, const char *label, Error *err);
+void guide_free(Guide *g);
+/* dx = scale times the sum of the gradients of log p(label | x) of all guides, whose workspaces fit
+ * the batch: Bayes' rule, for every condition. own: scratch */
+enum { GUIDED = 64 /* sentences at a time, at most */ };
+void guides_gradient(Guide *guide, int guides, real *dx /*(B,N,D)*/, real *own /*(B,N,D)*/,
+                     const real *x, const Diffusion *d, int t, double scale, int B, int N);
+/* Appends the n words whose embeddings point nearly where that of word id does, by the cosine of
+ * the angle between them: a line each. */
+void nearest_words(const Model *m, const Tokenizer *t, int id, int n, Buffer *out);
+
+/* (13. the checkpoint and 14. a training run stand at the end: they need what follows) */
 
 /* ==== tokenizer.c, the ground floor ========================================================== */
 
@@ -526,10 +627,12 @@ typedef struct {
     FILE *file;
     char path[OUTPUT_NAME], temporary[OUTPUT_NAME + 16];
 } Output;
-/* Fails where both are one file; input may be NULL. */
-int output_spares(const char *path, const char *input, Error *err);
+/* Fails where path is one of these files; any of the `count` inputs may be NULL. */
+int output_spares(const char *path, const char *const *inputs, int count, Error *err);
 int output_open(Output *o, const char *path, Error *err);
 int output_close(Output *o, int keep, Error *err); /* does nothing on {0} or when closed already */
+/* Is all that was printed on its way? name: for the message, NULL: the standard output */
+int output_flushed(FILE *out, const char *name, Error *err);
 
 /* A log, of which a line begins with {"step":N. Begin with {0}: then log_add does nothing. */
 typedef struct {
@@ -560,6 +663,7 @@ void begin_program(void);
 int file_seek(FILE *f, uint64_t at, int origin);
 int64_t file_tell(FILE *f);
 int print_version(FILE *out); /* and how this program was built; 1: cannot write, else 0 */
+void note_floats(void); /* says on stderr if floats are not exact, and so results not the same */
 int on_terminal(FILE *f);
 int is_plain(FILE *f); /* no terminal, or one that is to have neither colours nor moving text */
 /* That a line of the terminal f can have without being broken, and its rows; 79, 24: unknown. */
@@ -567,7 +671,7 @@ void terminal_size(FILE *f, int *columns, int *rows);
 void wait_seconds(double s); /* or until a signal comes */
 double seconds(void);        /* of a clock that is never set */
 
-/* ---- text, JSON ----------------------------------------------------------------------------- */
+/* ---- text ----------------------------------------------------------------------------------- */
 
 /* A growing string: start from {0}; text is closed by NUL once something was added; free(text). */
 struct Buffer {
@@ -577,10 +681,48 @@ struct Buffer {
 };
 void buffer_add(Buffer *b, const char *bytes, size_t n);
 void buffer_print(Buffer *b, const char *format, ...) PRINTF_LIKE(2, 3);
-void buffer_duration(Buffer *b, double seconds);                 /* as 28h 10m, 5m 09s or 8s */
+void buffer_duration(Buffer *b, double seconds); /* as 28h 10m, 5m 09s or 8s */
+/* path without its folder, and without the first of the suffixes that it ends in */
+void buffer_base_name(Buffer *b, const char *path, const char *const *suffixes /*NULL-ended*/);
 void buffer_json_string(Buffer *b, const char *bytes, size_t n); /* quoted and escaped */
+/* ,"name":[x0,x1,...]: a member of an object, NAN as null */
+void buffer_json_numbers(Buffer *b, const char *name, const double *x, int n);
 /* The columns of a terminal that n bytes of text take, `most` at most; *fits: the bytes in these */
 int text_columns(const char *text, size_t n, int most, size_t *fits);
+
+/* ---- for people who wait -------------------------------------------------------------------- */
+
+/* How far the sampling or measuring of `all` sentences is: a line on stderr, if that is a terminal,
+ * after a few seconds, redrawn five times a second at most. */
+struct Progress {
+    int all, off;         /* off: nothing is told */
+    double started, told; /* in seconds(); told: the last line, or 0 */
+};
+void progress_begin(Progress *p, int all);
+void progress_tell(Progress *p, double finished); /* sentences, the last one in part */
+void progress_end(Progress *p);                   /* the line goes away */
+/* Prints these parts of a line on stderr and frees them. On a terminal the line takes the place of
+ * the last one, unless that stays, and has at most its width: parts that are `dispensable`
+ * (count) are left out in this order. */
+void tell_parts(Buffer *part, int parts, const int *dispensable, int count, int stays);
+
+/* A heading and rows below it that are drawn over each other on stderr, in colours. */
+typedef struct {
+    Buffer *row; /* (rows) */
+    int rows;    /* 0: stderr is no terminal for that */
+    int columns, drawn;
+    double frame_at; /* when the last frame was drawn */
+} Screen;
+/* Hides the cursor, if this is a terminal; *s has as many of the rows as there is room for. */
+int screen_begin(Screen *s, int rows, Error *err);
+/* Row number `row` becomes this text, whose piece i ends at end[i] and is sure[i] (0..1) sure. */
+void screen_row(Screen *s, int row, const Buffer *text, const size_t *end, const double *sure,
+                int pieces);
+/* Waits until 1 / fps seconds after the last frame, and draws. Returns the seconds it waited. */
+double screen_draw(Screen *s, const char *heading, double fps);
+void screen_end(Screen *s, int erase); /* the cursor is back; harmless on {0} */
+
+/* ---- JSON ----------------------------------------------------------------------------------- */
 
 /* JSON. Nodes lie in document order: a container's children follow it (in an object: key, value,
  * key, ...). */
@@ -737,6 +879,10 @@ double spelling_bits(const double bits[256], const char *word);
 void tokenizer_nearest(const Tokenizer *t, const char *word, Buffer *out);
 /* The text of ids; specials = 0 leaves out special tokens and stops at the first [SEP]. */
 void tokenizer_decode(const Tokenizer *t, const int *ids, int n, int specials, Buffer *out);
+/* The same without specials, and as a line. */
+void tokenizer_decode_line(const Tokenizer *t, const int *ids, int n, Buffer *out);
+/* The same without specials, fit for a terminal: that of ids[i] ends at text[end[i]]. end: (n) */
+void tokenizer_decode_pieces(const Tokenizer *t, const int *ids, int n, Buffer *text, size_t *end);
 
 /* A text file as sentences, one a line, each of its own length: the ids of sentence i are
  * ids[start[i]] to ids[start[i + 1] - 1]. */
@@ -760,6 +906,33 @@ int corpus_measure(Corpus *c, const char *path, const Tokenizer *t, int most, Er
 int corpus_fill(Corpus *c, const char *path, const Tokenizer *t, int most, int pad, Error *err);
 int sentence_length(const Corpus *c, int i);
 void corpus_free(Corpus *c);
+/* Between corpus_read and corpus_fill: makes *t, if it is {0}, from the text or a file; otherwise,
+ * unless grown is NULL, adds the words that are new to that checkpoint. */
+int corpus_vocabulary(Corpus *c, const char *path, Tokenizer *t, const TokenizerOptions *o,
+                      const char *grown, Error *err);
+
+/* Says on stderr what so many steps are for this text, and which options to think of. -1: out of
+ * memory */
+int tell_prospects(const Corpus *c, const char *path, const Tokenizer *t, int batch, int steps,
+                   Error *err);
+
+/* Between corpus_read and corpus_fill: takes the labels, each behind a TAB, off the lines. Their
+ * ids in `labels`, which grows, go to *label, one for each sentence; the caller frees it. What may
+ * be wrong with them is noted. words: of the sentences */
+int corpus_take_labels(Corpus *c, const char *path, const Tokenizer *words, Tokenizer *labels,
+                       int **label, Error *err);
+/* Of each of `labels` labels a tenth of the sentences, as they come in order (rows), goes to *held,
+ * with *held_label, which the caller frees; the others, and their label, move together. */
+int corpus_hold_out(Corpus *c, int *label, int labels, const int *order, Corpus *held,
+                    int **held_label, Error *err);
+
+void tell_notes(const Corpus *c); /* on stderr */
+/* Prints them on stderr, each as a line that fits the terminal. */
+void tell_sentences(const Corpus *sentences, const Tokenizer *t);
+/* Of 100 pairs of neighbours in these sentences, [CLS] and [SEP] included, how many are not in the
+ * text; or -1: out of memory. */
+double pairs_never_seen(const Corpus *text, const Corpus *sentences, Error *err);
+double copied_share(const Corpus *text, const Corpus *sentences); /* in %, that the text has */
 
 /* ---- options -------------------------------------------------------------------------------- */
 
@@ -857,10 +1030,159 @@ int checkpoint_part(Checkpoint *c, const Model *m, const char *family, const cha
 void checkpoint_describe(const Checkpoint *c, Buffer *out);
 /* Appends path with this ending in place of .safetensors; the log's is .jsonl. */
 void checkpoint_beside(const char *path, const char *ending, Buffer *name);
-/* Copies a checkpoint to path without the tensors that only --resume needs. */
-int checkpoint_export(Checkpoint *c, const char *path, Error *err);
+/* Copies a checkpoint without the tensors that only --resume needs. */
+int checkpoint_export(const char *from, const char *to, Error *err);
 /* To be called behind these for a file without our metadata: has everything in it been read? An
  * lm_head.weight must be word_embedding.weight; what is no weight by its type does not count. */
 int checkpoint_rest(Checkpoint *c, Error *err);
+/* What two corpora differ in: the ids of their sentences, and the labels, if there are any. */
+void corpus_fingerprint(const Corpus *c, const int *label /*(rows)*/, char out[20]);
+/* Options of table, as config_options makes it, that were not given become those of `from`. */
+void config_take(Option table[CONFIG_OPTIONS], Config *from);
+/* The weights of a new run, over random ones: of one of our checkpoints what the model has, too, of
+ * other files all but, of a BERT the layers or the embeddings of words and positions. */
+int checkpoint_weights(Checkpoint *c, Model *m, int layers, int embeddings, Error *err);
+int checkpoint_state(Checkpoint *c, const Model *m, Optimizer *o,
+                     Error *err); /* average, moments */
+/* May a run write path and its log? Not if it takes something away: another run's, or anything
+ * else. resume: the checkpoint with which it goes on, or NULL. To be called before the corpus is
+ * read, and again with begin before the first step, when the log is made: from then on another run
+ * is told that this one is writing. */
+int checkpoint_claim(Log *l, const char *path, const char *log, const char *resume, int overwrite,
+                     int begin, Error *err);
+/* The name of the checkpoint of a step that --keep-every keeps; the caller frees name->text. */
+int checkpoint_kept_name(const char *path, int step, Buffer *name, Error *err);
+/* May that be written? inputs: `count` files that it must not be, or NULL */
+int checkpoint_kept_spare(const char *path, int step, const char *resume, int overwrite,
+                          const char *const *inputs, int count, Error *err);
+/* Takes what determines the result from the checkpoint of --resume; what was given must agree with
+ * it, but for the option with the value may_differ. Texts stay in texts, NULL-ended, for the caller
+ * to free: as many as options have texts. */
+int checkpoint_options(const Checkpoint *c, Option *table, const void *may_differ, char **texts,
+                       Error *err);
+
+/* A model for use, of a checkpoint: its averaged weights, all steps of its diffusion. trained_free
+ * may follow a failure, and {0}. */
+struct Trained {
+    Model model;
+    Tokenizer tokenizer; /* of a classifier: its labels */
+    Diffusion diffusion;
+    real *length_count; /* (max_positions+1) of the training text; NULL: the model fills sentences
+                           up with [PAD] itself */
+    char *text;         /* the path of that text, or NULL */
+    int steps_done;
+};
+/* denoiser: NULL, or the one that path is to be a classifier of */
+int trained_load(Trained *r, const char *path, const Model *denoiser, Error *err);
+void trained_free(Trained *r);
+struct Show {
+    int off, probabilities; /* nothing is shown; lines that say how probable each word is */
+    int frames;             /* of a process, at most one more; 0: 16, on a terminal 60 */
+    double fps;
+    Screen screen;
+    int first;    /* the number of the window's first sentence */
+    size_t *end;  /* (max_positions) of the pieces of a text */
+    double *sure; /* (max_positions) how probable these are */
+};
+struct Guide {
+    Trained of;
+    Workspace work;
+    int label;
+};
+
+/* ==== 14. a training run, in tdiff.c ========================================================= */
+
+typedef struct {
+    int first, count, N; /* sentences of a batch that are computed together: those of N positions */
+    size_t at;           /* positions of the batch before them */
+} Group;
+/* What a run computes with; begin with {0}. trainer_free frees all that is set. */
+typedef struct {
+    /* set before trainer_room */
+    int batch, microbatch; /* sentences a step; those computed at a time at most, 0: as is fast */
+    uint64_t seed;
+    Corpus corpus, val;
+    int *label, *val_label; /* NULL or, of a classifier, one for every sentence */
+    Trained denoiser;       /* of a classifier: whose samples it is to guide */
+    Model model;
+    Optimizer optimizer; /* set before the first step, as the next ones */
+    Diffusion diffusion;
+    Resampler resampler; /* empty: t is drawn uniformly */
+    Tensor losses;       /* its history, for the checkpoint */
+    Workspace work;
+    /* an epoch: every sentence `copies` times, more than once if there are fewer than a batch */
+    uint64_t epoch; /* that order holds, counted from 1 */
+    int copies, block, batches;
+    int *order;
+    int *scratch, *place;      /* of epoch_order and sort_by_length */
+    int *val_order, *val_rank; /* held-out sentences by length; which t of those spread evenly */
+    /* a batch: of each of `count` sentences its row in the corpus, its length, t, ... */
+    int count, groups;
+    size_t positions, room; /* of all of them; that ids and noise have room for */
+    int *row, *length, *t, *labels, *guess;
+    size_t *at; /* and where it begins in ids and noise */
+    Group *group;
+    int *ids;
+    real *noise_x0, *noise_t; /* (positions,D) */
+    real *weight, *scaled;    /* scaled: by the share of the positions that are the group's */
+    Losses terms;
+    unsigned char *decay; /* (num_tensors) of adamw_step: matrices, but no frozen table */
+    int rank, ranks;      /* which of how many processes this one is: see ranks_begin */
+} Trainer;
+/* For main to call first: with MPI, how many processes there are. Only rank 0 has a stderr. */
+void ranks_begin(Trainer *r, int *argc, char ***argv);
+int ranks_end(const Trainer *r, int status); /* returns status; one that fails ends all */
+int ranks_stop(void);                        /* has a signal come to any of them? */
+double ranks_slowest(double time);           /* what the slowest of them takes */
+/* Everything that a batch, or the validation, needs. frozen: the tables of words and positions are
+ */
+int trainer_room(Trainer *r, int frozen, Error *err);
+/* The optimiser and the losses by which t is drawn, as a new run has them or, with resumes, as
+ * those and the weights are in a checkpoint. Follows model_init. */
+int trainer_begin(Trainer *r, Checkpoint *from, int resampled, int resumes, Error *err);
+void trainer_free(Trainer *r);
+/* The batch of a step: sentences, t, noise, all a hash of (seed, step, example). */
+void draw_batch(Trainer *r, int step);
+int self_condition(const Trainer *r, int step); /* half of the steps give the network an estimate */
+/* The mean loss of the batch and, with backward, its gradient, of all ranks together; r->terms has
+ * those of the examples. With backward, after a stop_signal, it is not complete. */
+double batch_losses(Trainer *r, int self_conditioned, int backward, Dropout drop);
+/* The loss of the averaged weights on so many held-out sentences; t spread evenly, always the same
+ * noise. accuracy: the share of labels that a classifier finds, by noise quartile. */
+double validation_loss(Trainer *r, int most, double accuracy[4]);
+void swap_average(Trainer *r); /* the weights and their average change places */
+/* Sums over steps; of what resampling drew more often, each counts for less (weight). */
+typedef struct {
+    double loss, mse, decoder_nll, tT_loss, head_nll, quartile[4], weight[4];
+    int steps;
+} Sums;
+void sums_add(Sums *sums, const Trainer *r);                       /* the batch's */
+void sums_print(const Sums *sums, const Trainer *r, Buffer *line); /* as members of an object */
+const char *infinite_term(const Trainer *r); /* what of this batch is not finite */
+/* Of each of `lengths` lengths, which are spread as length_count says, `each` sentences, by 20
+ * steps of the averaged weights and from noise that is always the same: *drawn, {0} before, has
+ * their ids. The run does not change: the weights come back, and what else is written is scratch.
+ */
+int few_sentences(Trainer *r, const Tokenizer *words, const real *length_count, Corpus *drawn,
+                  int lengths, int each, Error *err);
+/* Is it time for sample_figures, `since` steps after it was asked last? The last time is at the
+ * end. */
+int figures_due(const Trainer *r, int steps, int done, int since);
+/* Of 32 such sentences: pairs_never_seen and copied_share. */
+int sample_figures(Trainer *r, const Tokenizer *words, const real *length_count, double *unseen,
+                   double *copied, Error *err);
+/* How many steps take so many minutes, with a validation on `held` sentences every `interval` of
+ * them, by the time that the gradients of a few (*trials) take, *step seconds each. That takes a
+ * hundredth of the minutes; nothing is learnt: the result depends on the steps alone. */
+int measured_steps(Trainer *r, double minutes, double dropout, int held, int interval, double *step,
+                   int *trials);
+/* The bytes of a run, by what they are for, their sum, and those of its file. -1: more than this
+ * machine has. To be called before the memory is written to: until then a machine promises more. */
+enum { PARAMETERS, GRADIENTS, MOMENTS, EMA, ACTIVATIONS, TEXT, TOTAL, CHECKPOINT, MEMORY };
+extern const char *const memory_names[]; /* in this order */
+int training_memory(const Trainer *r, const Tokenizer *words, double bytes[MEMORY], Error *err);
+/* Bytes of the largest group of an epoch and the validation on `held` sentences: trainer_room is
+ * for larger ones, which hardly ever meet, and what is not written to takes no memory. */
+double largest_group(Trainer *r, int held);
 
 #endif

@@ -20,9 +20,10 @@
  * `original` differs in 2 and 3, where it drops all marks and has no rule for Chinese, and in
  * decoding: the blanks that `word` has learnt, it puts by ten fixed rules.
  *
- * Order: errors, memory, files, output, signals; Buffer, UTF-8, JSON, options; then the tokenizers:
- * vocabulary, pieces, words and characters, WordPiece, byte-level BPE, encoding, blanks, decoding;
- * sentences of a file; tokenizer.json, other files; Unicode tables, NFC; the program. */
+ * Order: errors, memory, files, output, signals; Buffer, UTF-8, for people who wait, JSON, options;
+ * then the tokenizers: vocabulary, pieces, words and characters, WordPiece, byte-level BPE,
+ * encoding, blanks, decoding; sentences of a file, with labels, beside a text; tokenizer.json,
+ * other files; Unicode tables, NFC; the program. */
 #if defined(__unix__) || defined(__APPLE__)
 /* For files and signals: names that are new, links, modes, locks, syncing; all works without. */
 #define _POSIX_C_SOURCE 200809L
@@ -38,6 +39,7 @@
 #include <io.h>
 #endif
 #include "tdiff.h"
+#include <ctype.h>
 #include <errno.h>
 #include <limits.h>
 #include <math.h>
@@ -165,10 +167,19 @@ int same_file(const char *a, const char *b)
     return !strcmp(a, b);
 }
 
-int output_spares(const char *path, const char *input, Error *err)
+int output_spares(const char *path, const char *const *inputs, int count, Error *err)
 {
-    if (!input || !same_file(path, input)) return 0;
-    return fail(err, "%s: the output would overwrite this input; another --out is needed", input);
+    for (int i = 0; i < count; i++)
+        if (inputs[i] && same_file(path, inputs[i]))
+            return fail(err, "%s: the output would overwrite this input; another --out is needed",
+                        inputs[i]);
+    return 0;
+}
+
+int output_flushed(FILE *out, const char *name, Error *err)
+{
+    if (!fflush(out) && !ferror(out)) return 0;
+    return fail(err, "%s: cannot write", name ? name : "standard output");
 }
 
 double physical_memory(void)
@@ -501,6 +512,13 @@ int print_version(FILE *out)
     return fflush(out) || ferror(out) ? 1 : 0;
 }
 
+void note_floats(void)
+{
+    if (!floats_are_exact())
+        fprintf(stderr, "note: this build computes with more than float precision; another build "
+                        "may give another result\n");
+}
+
 double seconds(void)
 {
 #ifdef TDIFF_POSIX
@@ -603,6 +621,29 @@ void buffer_duration(Buffer *b, double s)
         buffer_print(b, "%.0fs", fmax(s, 0));
 }
 
+void buffer_base_name(Buffer *b, const char *path, const char *const *suffixes)
+{
+    const char *base = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
+    size_t n = strlen(base);
+    for (; *suffixes; suffixes++) {
+        const size_t k = strlen(*suffixes);
+        if (n > k && !strcmp(base + n - k, *suffixes)) {
+            n -= k;
+            break;
+        }
+    }
+    buffer_add(b, base, n);
+}
+
+void buffer_json_numbers(Buffer *b, const char *name, const double *x, int n)
+{
+    for (int i = 0; i < n; i++) {
+        if (i == 0) buffer_print(b, ",\"%s\":[", name);
+        buffer_print(b, isnan(x[i]) ? "%snull" : "%s%.6g", i ? "," : "", x[i]);
+    }
+    buffer_print(b, "]");
+}
+
 /* ---- UTF-8 ---------------------------------------------------------------------------------- */
 
 /* The code point at s and its length in bytes; 0 if no well-formed sequence starts there. */
@@ -684,6 +725,107 @@ static int next_line(const char *text, size_t n, size_t *at, const char **line, 
     *at += *length + 1;
     if (*length && (*line)[*length - 1] == '\r') --*length;
     return 1;
+}
+
+/* ---- for people who wait -------------------------------------------------------------------- */
+
+void progress_begin(Progress *p, int all) { *p = (Progress){.all = all, .started = seconds()}; }
+
+void progress_tell(Progress *p, double finished)
+{
+    const double now = seconds(), elapsed = now - p->started;
+    Buffer left = {0};
+    if (p->off || elapsed < 3 || now - p->told < 0.2 || !on_terminal(stderr)) return;
+    buffer_duration(&left, elapsed * (p->all / fmax(finished, 1e-9) - 1));
+    fprintf(stderr, "\r%.0f of %d sentences", floor(finished), p->all);
+    if (finished > 0 && !left.failed) fprintf(stderr, ", about %s left", left.text);
+    fprintf(stderr, "\x1b[K");
+    fflush(stderr);
+    free(left.text);
+    p->told = now;
+}
+
+void progress_end(Progress *p)
+{
+    if (p->told > 0) fprintf(stderr, "\r\x1b[K");
+    p->told = 0;
+}
+
+void tell_parts(Buffer *part, int parts, const int *dispensable, int count, int stays)
+{
+    const int terminal = on_terminal(stderr);
+    int columns, rows, length = 0;
+    terminal_size(stderr, &columns, &rows);
+    for (int i = 0; i < parts; i++) length += (int)part[i].length;
+    for (int i = 0; i < count && length > columns; i++) {
+        length -= (int)part[dispensable[i]].length;
+        part[dispensable[i]].length = 0;
+    }
+    if (terminal) fputc('\r', stderr);
+    for (int i = 0; i < parts; i++) {
+        if (part[i].length) fputs(part[i].text, stderr);
+        free(part[i].text);
+    }
+    fprintf(stderr, "%s%s", terminal ? "\x1b[K" : "", !terminal || stays ? "\n" : "");
+}
+
+int screen_begin(Screen *s, int rows, Error *err)
+{
+    int most;
+    *s = (Screen){0};
+    if (is_plain(stderr)) return 0;
+    terminal_size(stderr, &s->columns, &most);
+    if (rows > most - 2) rows = most > 3 ? most - 2 : 1;
+    if (!(s->row = checked_alloc(rows, sizeof *s->row, err))) return -1;
+    s->rows = rows;
+    fprintf(stderr, "\x1b[?25l"); /* hides the cursor */
+    return 0;
+}
+
+void screen_row(Screen *s, int row, const Buffer *text, const size_t *end, const double *sure,
+                int pieces)
+{
+    static const int shades[] = {245, 138, 173, 172, 142, 107, 71, 35}; /* of the 256 of xterm */
+    enum { SHADES = sizeof shades / sizeof *shades };
+    Buffer *out = &s->row[row];
+    size_t fits = 0, from = 0;
+    int rows;
+    terminal_size(stderr, &s->columns, &rows);
+    if (!text->failed) text_columns(text->text, text->length, s->columns, &fits);
+    const int is_cut = fits < text->length;
+    if (is_cut) text_columns(text->text, text->length, s->columns - 1, &fits);
+    out->length = 0;
+    for (int i = 0; i < pieces && from < fits && !text->failed; i++) {
+        const size_t to = end[i] < fits ? end[i] : fits;
+        if (to <= from) continue;
+        buffer_print(out, "\x1b[38;5;%dm%.*s", shades[(int)(sure[i] * (SHADES - 1) + 0.5)],
+                     (int)(to - from), text->text + from);
+        from = to;
+    }
+    buffer_print(out, "\x1b[0m%s", is_cut ? "\xe2\x80\xa6" : "");
+}
+
+double screen_draw(Screen *s, const char *heading, double fps)
+{
+    const double begun = seconds();
+    wait_seconds(s->frame_at + 1 / fps - begun);
+    s->frame_at = seconds();
+    if (s->drawn) fprintf(stderr, "\x1b[%dA", s->drawn);
+    fprintf(stderr, "\r%.*s\x1b[K\n", s->columns, heading);
+    for (int k = 0; k < s->rows; k++)
+        fprintf(stderr, "%s\x1b[K\n", s->row[k].text && !s->row[k].failed ? s->row[k].text : "");
+    s->drawn = s->rows + 1;
+    fflush(stderr);
+    return s->frame_at - begun;
+}
+
+void screen_end(Screen *s, int erase)
+{
+    if (s->drawn && erase) fprintf(stderr, "\x1b[%dA\r\x1b[J", s->drawn);
+    if (s->row) fprintf(stderr, "\x1b[?25h");
+    for (int k = 0; k < s->rows; k++) free(s->row[k].text);
+    free(s->row);
+    *s = (Screen){0};
 }
 
 /* ---- JSON (RFC 8259) ------------------------------------------------------------------------ */
@@ -2260,6 +2402,31 @@ void tokenizer_decode(const Tokenizer *t, const int *ids, int n, int specials, B
     if (spaced && !t->glue) close_up(out, begin);
 }
 
+void tokenizer_decode_line(const Tokenizer *t, const int *ids, int n, Buffer *out)
+{
+    const size_t begin = out->length;
+    tokenizer_decode(t, ids, n, 0, out);
+    for (size_t i = begin; i < out->length; i++) /* a line, even of bytes */
+        if (out->text[i] == '\n') out->text[i] = ' ';
+    buffer_add(out, "\n", 1);
+}
+
+void tokenizer_decode_pieces(const Tokenizer *t, const int *ids, int n, Buffer *text, size_t *end)
+{
+    Buffer part = {0};
+    tokenizer_decode(t, ids, n, 0, text);
+    buffer_add(text, "", 0);
+    for (int i = 0; i < n; i++) {
+        part.length = 0;
+        tokenizer_decode(t, ids, i + 1, 0, &part);
+        end[i] = part.length < text->length ? part.length : text->length;
+        while (end[i] < text->length && (text->text[end[i]] & 0xC0) == 0x80) end[i]++; /* UTF-8 */
+    }
+    if (part.failed) text->failed = 1;
+    free(part.text);
+    hide_controls(text->text);
+}
+
 int tokenizer_accepts(const Tokenizer *t, const char *text, size_t n, Error *err)
 {
     for (size_t i = 0; i < n && t->rules.ascii; i++)
@@ -2310,6 +2477,8 @@ static int looks_like_utf16(const char *text, size_t n)
            (zeros[0] < most / 50 + 1 || zeros[1] < most / 50 + 1);
 }
 
+enum { LARGE_TEXT = 20000000 /* bytes: reading it takes seconds */ };
+
 int corpus_read(Corpus *c, const char *path, Error *err)
 {
     memset(c, 0, sizeof *c);
@@ -2326,6 +2495,8 @@ int corpus_read(Corpus *c, const char *path, Error *err)
     if (!memchr(c->text, '\n', c->length))
         for (size_t i = 0; i < c->length; i++)
             if (c->text[i] == '\r') c->text[i] = '\n';
+    if (c->length > LARGE_TEXT)
+        fprintf(stderr, "%s: reading %.0f MB\n", path, (double)c->length / 1e6);
     return 0;
 }
 
@@ -2572,6 +2743,254 @@ void corpus_free(Corpus *c)
     free(c->ids);
     free(c->start);
     free(c->notes.text);
+}
+
+int corpus_vocabulary(Corpus *c, const char *path, Tokenizer *t, const TokenizerOptions *o,
+                      const char *grown, Error *err)
+{
+    const int before = t->size, made = tokenizer_is_made(o->tokenizer);
+    Error inner;
+    if (before && !grown) return 0;
+    if (before) {
+        if (tokenizer_grow(t, c->text, c->length, &inner))
+            return fail(err, "%s: %.400s", path, inner.text);
+        buffer_print(&c->notes, "%s: %d words are new to %s\n", path, t->size - before, grown);
+        return 0;
+    }
+    if (tokenizer_make(t, o, c->text, c->length, &inner))
+        return fail(err, "%.200s: %.280s", made ? path : "--tokenizer", inner.text);
+    if (made) return 0;
+    buffer_print(&c->notes, "--tokenizer %s: ", o->tokenizer);
+    tokenizer_describe(t, &c->notes);
+    buffer_print(&c->notes, "\n");
+    return 0;
+}
+
+/* The fewest positions that all but one of a hundred sentences have at most */
+static int usual_length(const Corpus *c, int *count /*(longest+1), zeros*/)
+{
+    int length = 0, seen = 0;
+    for (int i = 0; i < c->rows; i++) count[sentence_length(c, i)]++;
+    while (seen < c->rows - c->rows / 100) seen += count[++length];
+    return length;
+}
+
+int tell_prospects(const Corpus *c, const char *path, const Tokenizer *t, int batch, int steps,
+                   Error *err)
+{
+    enum { FEW_TIMES = 5, MANY_TIMES = 100, FEW_ROWS = 1000, MANY_WORDS = 500, LONG = 40 };
+    const double times = (double)steps * batch / c->rows;
+    const int words = t->size - TOKEN_SPECIALS, more = t->size > c->longest ? t->size : c->longest;
+    int rare = 0, *count = checked_alloc((size_t)more + 1, sizeof *count, err);
+    if (!count) return -1;
+    for (size_t i = 0; i < c->start[c->rows]; i++) count[c->ids[i]]++;
+    for (int id = 0; id < t->size; id++) rare += count[id] > 0 && count[id] < 3;
+    memset(count, 0, ((size_t)more + 1) * sizeof *count);
+    const int usual = usual_length(c, count);
+    free(count);
+    fprintf(stderr, "%s: %zu words; %d steps of %d sentences see each about %.*f times\n", path,
+            c->words, steps, batch, times < 10, times);
+    if (times < FEW_TIMES)
+        fprintf(stderr, "%s: that is seldom; --steps %.0f sees each ten times\n", path,
+                ceil(10.0 * c->rows / batch));
+    if (times > MANY_TIMES && c->rows < FEW_ROWS)
+        fprintf(stderr,
+                "%s: these are few sentences, it may learn them by heart; more text helps, or "
+                "fewer --steps\n",
+                path);
+    if (c->rows > 20 && 3 * (size_t)words > 2 * c->words)
+        fprintf(stderr,
+                "%s: nearly every word occurs once, so there is little to learn about one; with "
+                "--tokenizer bpe its parts are tokens\n",
+                path);
+    else if (t->kind == TOKENIZER_WORD && words > MANY_WORDS && 3 * rare > words)
+        fprintf(stderr,
+                "%s: %d of %d words occur once or twice, too seldom to learn; --min-frequency 3 "
+                "makes them [UNK]\n",
+                path, rare, words);
+    if (c->longest > LONG && c->longest > 2 * usual)
+        fprintf(stderr,
+                "%s: of 100 sentences 99 have %d positions at most, the longest %d; --seq-len %d "
+                "saves memory\n",
+                path, usual, c->longest, usual);
+    return 0;
+}
+
+/* ---- a text with labels ---------------------------------------------------------------------- */
+
+enum { FEW = 5 /* sentences of a label, to hold one out */ };
+
+static int same_but_for_case(const char *a, const char *b)
+{
+    while (*a && tolower((unsigned char)*a) == tolower((unsigned char)*b)) a++, b++;
+    return !*a && !*b;
+}
+
+/* What may be wrong with labels */
+static int note_labels(Corpus *c, const char *path, const int *label, int rows,
+                       const Tokenizer *labels, Error *err)
+{
+    const int most = labels->size < 1000 ? labels->size : 1000;
+    int few = 0, *count = checked_alloc(labels->size, sizeof *count, err);
+    if (!count) return -1;
+    for (int i = 0; i < rows; i++) count[label[i]]++;
+    for (int i = TOKEN_SPECIALS; i < labels->size; i++) few += count[i] < FEW;
+    free(count);
+    if (few)
+        buffer_print(&c->notes,
+                     "note: %s: %d of %d labels have fewer than %d sentences: of these none is "
+                     "held out\n",
+                     path, few, labels->size - TOKEN_SPECIALS, FEW);
+    if (2 * (labels->size - TOKEN_SPECIALS) > rows)
+        buffer_print(&c->notes,
+                     "note: %s: nearly every sentence has a label of its own; the label stands "
+                     "behind the last TAB of a line\n",
+                     path);
+    for (int i = TOKEN_SPECIALS; i < most; i++)
+        for (int j = TOKEN_SPECIALS; j < i; j++)
+            if (same_but_for_case(labels->token[i], labels->token[j]))
+                buffer_print(&c->notes, "note: %s: '%.40s' and '%.40s' are two labels\n", path,
+                             labels->token[j], labels->token[i]);
+    hide_controls(c->notes.text);
+    return c->notes.failed ? fail(err, "out of memory") : 0;
+}
+
+int corpus_take_labels(Corpus *c, const char *path, const Tokenizer *words, Tokenizer *labels,
+                       int **label, Error *err)
+{
+    Error inner;
+    const char *text;
+    size_t to = 0, at = 0, n;
+    int line = 0, rows = 0, unused[2];
+    const int lines = occurrences(c->text, c->length, '\n') + 1;
+    if (!(*label = checked_alloc(lines, sizeof **label, err))) return -1;
+    while (next_line(c->text, c->length, &at, &text, &n)) {
+        const size_t begin = (size_t)(text - c->text);
+        size_t end = begin + n, tab;
+        line++;
+        while (end > begin && strchr(" \r", c->text[end - 1])) end--;
+        if (end == begin) continue; /* blank */
+        for (tab = end; tab > begin && c->text[tab - 1] != '\t';) tab--;
+        if (tab == begin || tab == end || memchr(c->text + tab, 0, end - tab))
+            return fail(err, "%s: line %d: expected a sentence, a TAB and a label", path, line);
+        if (tokenizer_encode(words, text, tab - 1 - begin, unused, 2) <= 2)
+            return fail(err, "%s: line %d: no sentence before the TAB", path, line);
+        c->text[end] = '\0';
+        const int id = (*label)[rows++] = tokenizer_add(labels, c->text + tab, &inner);
+        if (id < 0) return fail(err, "%s: line %d: %.400s", path, line, inner.text);
+        if (id < TOKEN_SPECIALS)
+            return fail(err, "%s: line %d: %s cannot be a label", path, line, c->text + tab);
+        memmove(c->text + to, text, tab - begin);
+        to += tab - begin;
+        c->text[to - 1] = '\n';
+    }
+    c->length = to;
+    if (rows < 10)
+        return fail(err, "%s: %d sentences; expected 10 at least, of which a tenth is held out",
+                    path, rows);
+    if (labels->size < TOKEN_SPECIALS + 2)
+        return fail(err, "%s: a single label; expected two at least", path);
+    return note_labels(c, path, *label, rows, labels, err);
+}
+
+int corpus_hold_out(Corpus *c, int *label, int labels, const int *order, Corpus *held,
+                    int **held_label, Error *err)
+{
+    const int rows = c->rows;
+    int *count = checked_alloc(labels, sizeof *count, err);
+    char *is_held = count ? checked_alloc(rows, 1, err) : NULL;
+    size_t begin = 0, end, positions = 0, held_rows = 0;
+    int status = -1;
+    if (!is_held) goto done;
+    for (int i = 0; i < rows; i++) {
+        const int row = order[i];
+        if (count[label[row]]++ % 10 != FEW - 1) continue;
+        is_held[row] = 1;
+        held_rows++;
+        positions += sentence_length(c, row);
+    }
+    held->longest = c->longest;
+    if (!(held->ids = checked_alloc(positions, sizeof *held->ids, err)) ||
+        !(held->start = checked_alloc(held_rows + 1, sizeof *held->start, err)) ||
+        !(*held_label = checked_alloc(held_rows, sizeof **held_label, err)))
+        goto done;
+    c->rows = 0;
+    for (int i = 0; i < rows; i++, begin = end) {
+        Corpus *of = is_held[i] ? held : c;
+        const size_t to = of->start[of->rows];
+        end = c->start[i + 1];
+        memmove(of->ids + to, c->ids + begin, (end - begin) * sizeof *of->ids);
+        (is_held[i] ? *held_label : label)[of->rows++] = label[i];
+        of->start[of->rows] = to + end - begin;
+    }
+    status = 0;
+done:
+    free(is_held);
+    free(count);
+    return status;
+}
+
+/* ---- sentences beside a text ------------------------------------------------------------------
+ */
+
+void tell_notes(const Corpus *c)
+{
+    if (c->notes.length && !c->notes.failed) fputs(c->notes.text, stderr);
+}
+
+void tell_sentences(const Corpus *sentences, const Tokenizer *t)
+{
+    int columns, rows;
+    terminal_size(stderr, &columns, &rows);
+    for (int i = 0; i < sentences->rows; i++) {
+        Buffer text = {0};
+        size_t fits = 0;
+        tokenizer_decode(t, sentences->ids + sentences->start[i], sentence_length(sentences, i), 0,
+                         &text);
+        hide_controls(text.text);
+        if (text.text) text_columns(text.text, text.length, columns - 2, &fits);
+        fprintf(stderr, "  %.*s\n", (int)fits, text.text ? text.text : "");
+        free(text.text);
+    }
+}
+
+double pairs_never_seen(const Corpus *text, const Corpus *sentences, Error *err)
+{
+    const int *ids = sentences->ids;
+    Pairs pairs = {0};
+    unsigned char *seen = NULL;
+    int status = 0;
+    double unseen = 0, all = 0;
+    for (int row = 0; row < sentences->rows; row++)
+        for (size_t i = sentences->start[row] + 1; i < sentences->start[row + 1] && !status; i++)
+            if (pair_add(&pairs, ids[i - 1], ids[i]) < 0) status = fail(err, "out of memory");
+    if (!status && !(seen = checked_alloc(pairs.count, 1, err))) status = -1;
+    for (int row = 0; row < text->rows && !status; row++)
+        for (size_t i = text->start[row] + 1; i < text->start[row + 1]; i++) {
+            const int k = pair_find(&pairs, text->ids[i - 1], text->ids[i]);
+            if (k < pairs.count) seen[k] = 1;
+        }
+    for (int row = 0; row < sentences->rows && !status; row++)
+        for (size_t i = sentences->start[row] + 1; i < sentences->start[row + 1]; i++, all++)
+            unseen += !seen[pair_find(&pairs, ids[i - 1], ids[i])];
+    free(seen);
+    free(pairs.pair);
+    free(pairs.slot);
+    return status ? -1 : 100 * unseen / all;
+}
+
+double copied_share(const Corpus *text, const Corpus *sentences)
+{
+    int copied = 0;
+    for (int i = 0; i < sentences->rows; i++) {
+        const int N = sentence_length(sentences, i), *ids = sentences->ids + sentences->start[i];
+        int row = 0;
+        while (row < text->rows && (sentence_length(text, row) != N ||
+                                    memcmp(text->ids + text->start[row], ids, N * sizeof *ids)))
+            row++;
+        copied += row < text->rows;
+    }
+    return 100.0 * copied / sentences->rows;
 }
 
 /* ---- tokenizer.json ---------------------------------------------------------------------------
@@ -3745,7 +4164,7 @@ static int train(const char *path, const TokenizerOptions *options, const char *
         return fail(err, "a text from the standard input has no name: --out is needed");
     if (!out) out = name;
     const FileKind kind = file_kind(out);
-    if (output_spares(out, path, err)) return -1;
+    if (output_spares(out, &path, 1, err)) return -1;
     if (kind != FILE_NEW && kind != FILE_TOKENIZER)
         return fail(err, "%s: is there already and is %s; another --out is needed", out,
                     file_kind_names[kind]);

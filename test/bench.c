@@ -386,7 +386,7 @@ static void training_step(void *v)
     b->step++;
 }
 
-static void sampler_noise(void *v, real *out, int t)
+static int sampler_noise(void *v, real *out, int t)
 {
     Bench *b = v;
     const size_t n = (size_t)b->N * b->c.emb_dim;
@@ -394,6 +394,7 @@ static void sampler_noise(void *v, real *out, int t)
 #pragma omp parallel for
     for (int i = 0; i < b->w.B; i++)
         rng_gaussian(out + i * n, n, rng_key(1, RNG_NOISE_T, b->step, i));
+    return 0;
 }
 
 static void sampling_step(void *v)

@@ -380,10 +380,16 @@ cmp -s $W/r.safetensors $W/s.safetensors && bad "loss-second-moment changes noth
 # ---- before a long run ----------------------------------------------------------------------------
 grep -q "million parameters, .* MB of memory, checkpoints of .* MB" $W/err && ok || bad "a run does not begin with its size"
 check "--dry-run" ./train $SMALL --dry-run --out $W/no.safetensors
+cp $W/err $W/err1
 for word in parameters gradients moments average activations total checkpoint tokens/s hours; do
     grep -q " $word" $W/out && ok || bad "--dry-run does not say: $word"
 done
 [ -e $W/no.safetensors ] || [ -e $W/no.jsonl ] && bad "--dry-run writes a file" || ok
+yes "a large text" | head -c 20000001 >$W/large.txt
+check "a large text" ./train $W/large.txt --dry-run --out $W/no.safetensors
+grep -q "large.txt: reading 20 MB" $W/err && ok || bad "nothing is said while a large text is read"
+grep -q "reading" $W/err1 && bad "the reading of a small text is told" || ok
+rm -f $W/large.txt
 # peak NAME command...: its largest memory in MB, into W/peak
 peak() {
     check "$1" python3 -c 'import resource, subprocess, sys

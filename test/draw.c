@@ -461,38 +461,6 @@ static int draw_loss(Buffer *out, char **paths, int runs, Error *err)
     return status;
 }
 
-/* ---- checkpoints ---------------------------------------------------------------------------- */
-
-typedef struct {
-    Model model;
-    Tokenizer tokenizer;
-    char *text; /* the path of what it was trained on, or NULL */
-} Trained;
-
-static int load(Trained *r, const char *path, Error *err)
-{
-    Checkpoint c;
-    Config config = {0};
-    int steps_done, status = -1;
-    if (!checkpoint_open(&c, path, err) && !checkpoint_is(&c, NULL, err) &&
-        !checkpoint_config(&c, &config, &r->tokenizer, &steps_done, err) &&
-        !model_init(&r->model, &config, err) &&
-        !checkpoint_tensors(&c, &r->model, "", r->model.params, err)) {
-        embedding_table_forward(&r->model);
-        r->text = checkpoint_metadata(&c, "text", err);
-        status = 0;
-    }
-    checkpoint_close(&c);
-    return status;
-}
-
-static void release(Trained *r)
-{
-    model_free(&r->model);
-    tokenizer_free(&r->tokenizer);
-    free(r->text);
-}
-
 /* ---- words ---------------------------------------------------------------------------------- */
 
 enum { MOST_WORDS = 300 };
@@ -594,7 +562,7 @@ static int draw_words(Buffer *out, const char *path, const char *list, Error *er
     enum { WIDE = 900, HIGH = 640, AROUND = 60 };
     Trained trained = {0};
     Word word[MOST_WORDS];
-    int count = 0, groups = 0, status = load(&trained, path, err);
+    int count = 0, groups = 0, status = trained_load(&trained, path, NULL, err);
     char *group[COLOURS], *text = NULL;
     size_t n;
     double *x = NULL, share[2], all = 0;
@@ -663,7 +631,7 @@ static int draw_words(Buffer *out, const char *path, const char *list, Error *er
 done:
     free(x);
     free(text);
-    release(&trained);
+    trained_free(&trained);
     return status;
 }
 
@@ -672,9 +640,9 @@ done:
 enum { TIMES = 40, SENTENCES = 32 };
 
 /* mse and head_nll at TIMES steps, means over the first sentences of the text */
-static int losses_by_t(Trained *r, const Diffusion *d, const char *path, double *mse,
-                       double *head_nll, Error *err)
+static int losses_by_t(Trained *r, const char *path, double *mse, double *head_nll, Error *err)
 {
+    const Diffusion *d = &r->diffusion;
     const Config *c = &r->model.config;
     const Dropout none = {0, 0, 0};
     Workspace work = {0};
@@ -722,22 +690,21 @@ static int draw_schedule(Buffer *out, const char *path, const char *text, Error 
 {
     enum { WIDE = 420, HIGH = 280, LEFT = 70, TOP = 40 };
     Trained trained = {0};
-    Diffusion d = {0};
+    const Diffusion *d = &trained.diffusion;
     double at[TIMES], mse[TIMES], head_nll[TIMES], *t = NULL;
-    int status = load(&trained, path, err), T = 0;
+    int status = trained_load(&trained, path, NULL, err), T = 0;
     const Config *c = &trained.model.config;
-    if (!status) status = diffusion_init(&d, c->noise_schedule, c->diffusion_steps, NULL, err);
     if (!text && trained.text && file_kind(trained.text) == FILE_TEXT) text = trained.text;
-    if (!status && text) status = losses_by_t(&trained, &d, text, mse, head_nll, err);
-    if (!status && !(t = checked_alloc((size_t)d.T, 3 * sizeof *t, err))) status = -1;
+    if (!status && text) status = losses_by_t(&trained, text, mse, head_nll, err);
+    if (!status && !(t = checked_alloc((size_t)d->T, 3 * sizeof *t, err))) status = -1;
     if (!status) {
-        T = d.T;
+        T = d->T;
         for (int i = 0; i < T; i++)
-            t[i] = i, t[T + i] = sqrt(d.alphas_cumprod[i]),
-            t[2 * T + i] = sqrt(1 - d.alphas_cumprod[i]);
+            t[i] = i, t[T + i] = sqrt(d->alphas_cumprod[i]),
+            t[2 * T + i] = sqrt(1 - d->alphas_cumprod[i]);
         for (int k = 0; k < TIMES; k++) at[k] = (int)((k + 0.5) * T / TIMES);
         const int softmax = c->predict == PREDICT_SOFTMAX, panel_count = text ? 2 + softmax : 1;
-        const Curve curve[] = {{t, d.alphas_cumprod, T, 0, 0},
+        const Curve curve[] = {{t, d->alphas_cumprod, T, 0, 0},
                                {t, t + T, T, 2, 0},
                                {t, t + 2 * T, T, 1, 0},
                                {at, mse, TIMES, 0, 0},
@@ -768,8 +735,7 @@ static int draw_schedule(Buffer *out, const char *path, const char *text, Error 
         buffer_print(out, "</svg>\n");
     }
     free(t);
-    diffusion_free(&d);
-    release(&trained);
+    trained_free(&trained);
     return status;
 }
 

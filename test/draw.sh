@@ -153,7 +153,7 @@ if on_terminal true && [ -e $W/screen ]; then
     on_terminal "./sample $A -n 2 --edit 'the red onion is raw.' --steps 12 --show --fps 1000"
     [ "$(grep -c 'forward, t' $W/screen)" -eq 6 ] && [ "$(grep -c 'back, t' $W/screen)" -eq 6 ] && ok || bad "--edit does not dissolve and come back"
     ./sample $A -n 60 --seed 3 --steps 12 2>/dev/null >$W/all
-    on_terminal "stty rows 12 cols 30; timeout -s INT 1 ./sample $A -n 60 --seed 3 --steps 12 --show --fps 10"
+    on_terminal "stty rows 12 cols 30; timeout -s INT 2 ./sample $A -n 60 --seed 3 --steps 12 --show --fps 9"
     tr -d '\r' <$W/screen | sed "s/.*$seen//" >$W/kept
     grep -c -x -F -f $W/all $W/kept >$W/number
     grep -q "stopped by a signal" $W/screen && grep -q "$seen" $W/screen && [ $(cat $W/number) -gt 3 ] && [ $(cat $W/number) -lt 60 ] && ok ||

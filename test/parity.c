@@ -787,10 +787,11 @@ typedef struct {
     int T;
 } Replay;
 
-static void replay_noise(void *context, real *out, int t)
+static int replay_noise(void *context, real *out, int t)
 {
     const Replay *r = context;
     memcpy(out, r->noise + (size_t)(r->T - 1 - t) * r->n, r->n * sizeof *out);
+    return 0;
 }
 
 static void record(void *context, int t, const real *pred_xstart)

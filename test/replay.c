@@ -6,7 +6,7 @@
  *   bits = length + prior + sum over ALL t of kl(t) + positions decoder_nll
  * with the library's variational_bound for one sentence and one t; length is -log2 of the share
  * that sentences of so many positions have in the training text, which the checkpoint says. The
- * random numbers are those of sample.c's evaluate: noise_x0 of sentence i has the key (seed,
+ * random numbers are those of text_bound, too: noise_x0 of sentence i has the key (seed,
  * RNG_NOISE_X0, 0, i), its noise_t (seed, RNG_NOISE_T, 1 + t, i). The network gets an estimate of
  * its own if it was trained with one and, if it has a softmax, x_t's evidence beyond 0.5. Prints a
  * name and a number a line. */

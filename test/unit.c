@@ -1688,9 +1688,10 @@ typedef struct {
     double outside;
 } Watch;
 
-static void watch_noise(void *context, real *out, int t)
+static int watch_noise(void *context, real *out, int t)
 {
     loop_noise(((Watch *)context)->world, out, t);
+    return 0;
 }
 
 static void watch(void *context, int t, const real *pred_xstart)
