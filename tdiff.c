@@ -216,7 +216,7 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  *       out   = denoiser(x, last guess or zeros, t)
  *       guess = softmax(lm_head(out)) @ embeddings                                 guess_xstart
  *       x     = posterior_mean_coef1[t] guess + posterior_mean_coef2[t] x
- *               + sqrt(posterior_variance[t]) noise, which is 0 at t = 0                p_sample
+ *               + sqrt(posterior_variance[t]) noise, 0 at t = 0       p_sample, or ddim_sample
  *   each point's word is the one that lm_head finds likeliest                      likeliest_words
  *
  * A sentence has its own length: that is how many points the network is given. [CLS] in front and
@@ -1163,7 +1163,7 @@ double learning_rate(double lr, int step, int warmup, int steps)
 double ema_warmup(double rate, int step) { return fmin(rate, (1.0 + step) / (10.0 + step)); }
 
 /* ---- 7. sampling ------------------------------------------------------------------------------
- * DDPM alg. 2, with a network that guesses x_start. By default this is all that p_sample_loop does:
+ * DDPM alg. 2, with a network that guesses x_start. By itself this is all that p_sample_loop does:
  *
  *     for (t = T-1; t >= 0; t--) {
  *         noise        = standard normal numbers
@@ -1174,7 +1174,7 @@ double ema_warmup(double rate, int step) { return fmin(rate, (1.0 + step) / (10.
  *     x = the embeddings where the word is known                                  keep_known_words
  *
  * (The noise serves twice: what p_sample makes of a known word is overwritten in the next round.)
- * Whatever else can be wanted of it is one more line in the loop, and a function in section 12. */
+ * What else is wanted, ./sample's usual step too, is a line of the loop, a function in section 12. */
 
 /* A length for the next sample: one of from..to, as often as it occurs in the training text. */
 int draw_length(const real *count, int from, int to, double u)
