@@ -1,10 +1,11 @@
 # make            ./train ./sample ./tokenizer          make demo     train on data/simple-train.txt, or go on, then sample
-# make test       all tests                             make check    warnings on gcc and clang, tests under sanitizers
+# make test [ONLY='units*']   all tests, or those parts  make check    warnings on gcc and clang, tests under sanitizers
 # make parity DIR=path   the numbers of the original    make data     generate data/simple-* anew
 # make evaluate   build/evaluate, the judge of samples: ./sample ... | build/evaluate TRAIN_FILE
 # make draw       build/draw, pictures of a run as SVG: denoising, losses, words, the noise schedule
 # make bench [BLAS=-lopenblas]   speed, beside OpenBLAS and PyTorch where they are; with MPI=1: what communication takes
 # make control CKPT=a.safetensors TRAIN=a.txt WORDS=b.txt   guidance towards sentences with one of these words, by scale
+# make page       build/tdiff.html, one page to train and watch it in a browser     make page-test   the page in a real one
 # make portability   the programs by other compilers and on other machines, which emulators run: the same bytes?
 # make faults     every allocation, read and write of small runs fails once; 50 SIGKILLs
 # make fuzz [SECONDS=60]   hostile checkpoints, tokenizers, texts and command lines, each for so long
@@ -120,6 +121,11 @@ plain: $(PLAIN_PROGRAMS)
 evaluate: build/evaluate
 draw: build/draw
 
+page: all build/simple
+	@sh test/page.sh
+page-test: page plain build/draw
+	@sh test/page.sh --test
+
 golden: all build/peek build/evaluate plain
 	@sh test/golden.sh --update
 
@@ -153,7 +159,7 @@ parity: build/parity build/double-parity
 	 echo "in single precision:"; build/parity $(DIR) && exit $$double
 
 test: all $(TESTS:%=build/%) build/double-unit build/parity build/double-parity build/simple plain
-	@CC='$(CC)' sh test/run.sh
+	@CC='$(CC)' sh test/run.sh '$(ONLY)'
 
 check:
 	@CC='$(CC)' WARNINGS='$(WARNINGS)' sh test/check.sh
@@ -161,4 +167,4 @@ check:
 clean:
 	rm -rf build train sample tokenizer
 
-.PHONY: all demo install data evaluate draw plain golden faults mutants control sweep bench parity test check clean FORCE
+.PHONY: all demo install data evaluate draw page page-test plain golden faults mutants control sweep bench parity test check clean FORCE

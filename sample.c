@@ -21,6 +21,7 @@ enum {
     BATCH = GUIDED /* sentences at a time, at most */,
     WINDOW = 1024 /* whose lengths are drawn at once: equal ones meet */,
     GUIDES = 8,
+    FORWARD = 2 /* --show forward */,
     MOST = 100000000 /* sentences */
 };
 
@@ -113,9 +114,10 @@ static void show_forward(Sampling *r, const real *noise)
 {
     const size_t n = (size_t)r->N * r->of.model.config.emb_dim;
     const Diffusion *d = &r->of.diffusion;
-    for (int t = 0; t < r->start; t++) {
+    const int T = r->show == FORWARD ? d->T : r->start;
+    for (int t = 0; t < T; t++) {
         const double a = d->alphas_cumprod[t];
-        if (!is_shown(&r->view, t, r->start)) continue;
+        if (!is_shown(&r->view, t, T)) continue;
         for (int b = 0; b < r->count; b++)
             q_sample(r->dx + b * n, r->known_x + b * n, noise + b * n, &t, d, 1, n);
         for (size_t i = 0; i < r->count * n; i++) r->dx[i] *= (real)(sqrt(a) / (1 - a));
@@ -336,6 +338,7 @@ static int check_options(const Sampling *r, Error *err)
     for (int g = 0; g < GUIDES; g++)
         if (!r->guide[g] != !r->label[g])
             return fail(err, "every --guide needs one --label, and every --label one --guide");
+    if (r->show == FORWARD && !r->edit) return fail(err, "--show forward needs --edit");
     if (r->top_p > 0 && r->top_p < 0.01) return fail(err, "--top-p is 0 or at least 0.01");
     if (r->top_p > 0 && r->eta == 0) return fail(err, "--top-p has no effect with --eta 0");
     return 0;
@@ -445,9 +448,10 @@ int main(int argc, char **argv)
         {"allow-unk", OPT_FLAG, &run.allow_unk,
          .help = "sentences may have [UNK], which stands for words outside the vocabulary",
          .excludes = "eval"},
-        {"show", OPT_FLAG, &run.show, .everyday = 1,
+        {"show", OPT_FLAG, &run.show, .everyday = 1, .word = "forward", .what = "[forward]",
          .help = "show the sentences while they come out of the noise; with --edit first how that "
-                 "one dissolves. On a terminal they move, elsewhere they are lines on stderr",
+                 "one dissolves, with \"forward\" until nothing is left of it. On a terminal they "
+                 "move, elsewhere they are lines on stderr",
          .excludes = "eval"},
         {"show-probabilities", OPT_FLAG, &run.view.probabilities,
          .help = "behind every word of --show a TAB, how probable it is in percent, and a TAB; "

@@ -2475,9 +2475,12 @@ int space_timesteps(unsigned char *kept, int total, const char *sections, Error 
         if (count < 0 || *p != (i + 1 < parts ? ',' : '\0'))
             return fail(err, "steps '%s': expected a number, numbers with commas between, or ddimN",
                         sections);
+        if (count > size && parts == 1)
+            return fail(err, "steps '%s': the model was trained with %d, so 1 to %d are possible",
+                        sections, total, total);
         if (count > size)
-            return fail(err, "steps '%s': section %d has only %d steps, not %d", sections, i + 1,
-                        size, count);
+            return fail(err, "steps '%s': section %d has only %d steps of the model's %d, not %d",
+                        sections, i + 1, size, total, count);
         const double stride = count <= 1 ? 1 : (size - 1.0) / (count - 1);
         double position = 0;
         for (int k = 0; k < count; k++) {
@@ -2488,7 +2491,8 @@ int space_timesteps(unsigned char *kept, int total, const char *sections, Error 
         start += size;
         p++;
     }
-    return found ? found : fail(err, "steps '%s': no step is left", sections);
+    if (found) return found;
+    return fail(err, "steps '%s': no step is left; 1 to %d are possible", sections, total);
 }
 
 int steps_from_noise(unsigned char *kept, int total, const char *sections, Error *err)
@@ -4977,12 +4981,12 @@ void sums_print(const Sums *sums, const Trainer *r, Buffer *line)
 
 const char *infinite_term(const Trainer *r)
 {
-    const char *const names[] = {"mse", "decoder_nll", "tT_loss", "head_nll", "loss"};
+    const char *const name[] = {"mse", "decoder_nll", "tT_loss", "head_nll", "loss"};
     const double *const terms[] = {r->terms.mse, r->terms.decoder_nll, r->terms.tT_loss,
                                    r->terms.head_nll, r->terms.loss};
     for (int k = 0; k < 5; k++)
         for (int b = 0; b < r->count; b++)
-            if (!(terms[k][b] - terms[k][b] == 0)) return names[k];
+            if (!(terms[k][b] - terms[k][b] == 0)) return name[k];
     return "the gradient";
 }
 

@@ -949,6 +949,7 @@ struct Option {
     const char *deflt;          /* what --help shows as the default; NULL: *value */
     const char *needs;          /* NULL, or "a b": without one of these it has no effect */
     const char *excludes;       /* NULL, "*", or "a b": options beside which it has none */
+    const char *word;           /* OPT_FLAG: NULL, or what may stand behind it: *value is 2 then */
     const char *what;           /* what --help calls the value; NULL: INT, REAL, TEXT or NAME */
     int everyday;               /* --help has it, others are for --help all */
     int result;                 /* determines the result: goes into the checkpoint */

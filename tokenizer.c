@@ -1242,6 +1242,12 @@ int options_parse(Option *table, int argc, char **argv, const char **operand, in
             return unknown_option(table, without_value, err);
         }
         if (name[n] == '=') value = name + n + 1;
+        if (!value && o->word && i + 1 < argc && !strcmp(argv[i + 1], o->word)) value = argv[++i];
+        if (value && o->word && !strcmp(value, o->word)) {
+            *(int *)o->value = 2;
+            o->given++;
+            continue;
+        }
         if (value && o->kind == OPT_FLAG) return fail(err, "%s: a flag takes no value", arg);
         if (!value && o->kind != OPT_FLAG) { /* what looks like an option is not a value, but -1 is;
                                                 --name=--x works */
@@ -2818,7 +2824,7 @@ int tell_prospects(const Corpus *c, const char *path, const Tokenizer *t, int ba
 
 /* ---- a text with labels ---------------------------------------------------------------------- */
 
-enum { FEW = 5 /* sentences of a label, to hold one out */ };
+enum { LEAST = 5 /* sentences of a label, to hold one out */ };
 
 static int same_but_for_case(const char *a, const char *b)
 {
@@ -2834,13 +2840,13 @@ static int note_labels(Corpus *c, const char *path, const int *label, int rows,
     int few = 0, *count = checked_alloc(labels->size, sizeof *count, err);
     if (!count) return -1;
     for (int i = 0; i < rows; i++) count[label[i]]++;
-    for (int i = TOKEN_SPECIALS; i < labels->size; i++) few += count[i] < FEW;
+    for (int i = TOKEN_SPECIALS; i < labels->size; i++) few += count[i] < LEAST;
     free(count);
     if (few)
         buffer_print(&c->notes,
                      "note: %s: %d of %d labels have fewer than %d sentences: of these none is "
                      "held out\n",
-                     path, few, labels->size - TOKEN_SPECIALS, FEW);
+                     path, few, labels->size - TOKEN_SPECIALS, LEAST);
     if (2 * (labels->size - TOKEN_SPECIALS) > rows)
         buffer_print(&c->notes,
                      "note: %s: nearly every sentence has a label of its own; the label stands "
@@ -2904,7 +2910,7 @@ int corpus_hold_out(Corpus *c, int *label, int labels, const int *order, Corpus 
     if (!is_held) goto done;
     for (int i = 0; i < rows; i++) {
         const int row = order[i];
-        if (count[label[row]]++ % 10 != FEW - 1) continue;
+        if (count[label[row]]++ % 10 != LEAST - 1) continue;
         is_held[row] = 1;
         held_rows++;
         positions += sentence_length(c, row);

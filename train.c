@@ -239,7 +239,6 @@ typedef struct {
     Tensor extra[2];
     int extras;
     real *length_count;      /* (max_positions+1) */
-    unsigned char *decay;    /* (num_tensors) */
     double val_unseen;       /* pairs_never_seen of the held-out text */
     double tokens;           /* of all batches of this run */
     char fingerprint[3][20]; /* of the corpus, of the held-out text, of the denoiser */
@@ -860,19 +859,16 @@ int main(int argc, char **argv)
                         "--vocab-size and --min-frequency have no effect with --tokenizer "
                         "%.80s, which has its vocabulary already",
                         tokenizer);
-    if (operands < 0 || s->help || s->version) {
+    if (operands < 0 || s->help || s->version || s->export) {
+        const int failed =
+            operands >= 0 && !s->help && !s->version && checkpoint_export(s->export, path, &err);
         const int status = operands < 0 ? 2
                            : s->help    ? print_help(s, run.options, path && !strcmp(path, "all"))
-                                        : print_version(stdout);
-        if (operands < 0) fprintf(stderr, "train: %s\n", err.text);
+                           : s->version ? print_version(stdout)
+                                        : failed != 0;
+        if (operands < 0 || failed) fprintf(stderr, "train: %s\n", err.text);
         free(run.options);
         return ranks_end(&run.trainer, status);
-    }
-    if (s->export) {
-        const int status = checkpoint_export(s->export, path, &err);
-        if (status) fprintf(stderr, "train: %s\n", err.text);
-        free(run.options);
-        return ranks_end(&run.trainer, status ? 1 : 0);
     }
     if (s->classifier && !option_given(run.options, &s->steps)) s->steps = CLASSIFIER_STEPS;
     if (s->classifier && !option_given(run.options, &s->lr)) s->lr = CLASSIFIER_LR;

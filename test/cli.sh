@@ -47,6 +47,8 @@ refuse 2 "is none of sqrt, cosine, linear" ./train --noise-schedule square
 refuse 2 "one operand too many" ./train a b
 refuse 2 "unknown option --corpus" ./train --corpus x
 refuse 2 "a flag takes no value" ./sample --show=1
+refuse 2 "--show forward needs --edit" ./sample --show forward
+refuse 2 "one operand too many" ./sample --show forward forward forward --edit x
 refuse 2 "'0.99995' is no real number from 0 to 0.9999" ./train --ema-rate 0.99995
 refuse 1 "is not a multiple of heads" ./train $SMALL --out $W/no.safetensors --heads 3
 refuse 1 "--max-positions 5: the longest sentence has 11" ./train $SMALL --out $W/no.safetensors --max-positions 5
@@ -54,6 +56,14 @@ refuse 1 "there are only --steps 20" ./train $SMALL --out $W/no.safetensors --st
 refuse 1 "cannot have 10 steps" ./train $SMALL --out $W/no.safetensors --diffusion-steps 10 --noise-schedule linear
 refuse 1 "cannot have 20 steps: at t = 19 nothing is left of x_start" ./train $SMALL --predict epsilon \
     --out $W/no.safetensors --diffusion-steps 20 --noise-schedule linear
+
+# ---- who waits for the tests is told what is running ------------------------------------------------
+check "a part of the tests" sh test/run.sh corpora
+grep -q '^== [0-9]*/[0-9]* corpora$' $W/out && [ "$(grep -c '^==' $W/out)" -eq 1 ] && tail -n 1 $W/out | grep -q '^6 passed, 0 failed' && ok ||
+    bad "run.sh does not say which part is running: $(cat $W/out)"
+MAKE=true sh test/mutants.sh "key ignores seed" >$W/out 2>$W/err </dev/null # without build/unit
+grep -q '^making what 1 faults need' $W/err && grep -q '^1 of 1, key ignores seed by unit' $W/err && ok ||
+    blame "mutants.sh does not say what it does"
 
 # What --help says of options that need or exclude each other is what happens: a table drives both.
 # helped PROGRAM: all of --help, an option a line
@@ -129,6 +139,17 @@ printf 'maria\nanna\njohn, yes\n' >$W/odd.txt
 noted "most lines are one word; with --tokenizer char"
 awk 'BEGIN { for (i = 0; i < 30; i++) printf "%c%c %cx%c\n", 97 + i % 26, 97 + i / 26, 97 + i / 26, 97 + i % 26 }' >$W/odd.txt
 noted "nearly every word occurs once"
+awk 'BEGIN { for (i = 0; i < 1200; i++) { j = i % 600; printf "the x%c%c sat\n", 97 + j % 26, 97 + j / 26 } }' >$W/odd.txt
+noted "3600 words; 1 steps of 8 sentences see each about 0.0 times"
+noted "that is seldom; --steps 1500 sees each ten times"
+noted "600 of 602 words occur once or twice, too seldom to learn; --min-frequency 3 makes them"
+awk 'BEGIN { for (i = 0; i < 200; i++) print "a b c"; for (i = 0; i < 60; i++) printf "a "; print "" }' >$W/odd.txt
+noted "of 100 sentences 99 have 5 positions at most, the longest 62; --seq-len 5 saves memory"
+grep -q "seldom to learn" $W/err && bad "words that are not rare are called rare" || ok
+check "few sentences" ./train $TINY --steps 2 --batch 1024 $W/one.txt --out $W/odd.safetensors
+grep -q "one.txt: these are few sentences, it may learn them by heart" $W/err && ok || blame "few sentences are not told"
+check "resumed" ./train --resume $W/odd.safetensors --steps 3
+grep -q "see each about" $W/err && bad "what was told is told again with --resume" || ok
 { awk 'BEGIN { for (i = 0; i < 99; i++) print "a line, one of many" }'
   awk 'BEGIN { for (i = 0; i < 1000; i++) printf "long "; print "" }'; } >$W/odd.txt
 noted "1 longer lines were cut to 512 positions, which drops 27.3 % of the tokens; 99 % of the lines have 8 pos"
@@ -144,7 +165,7 @@ check "unknown words of a cut line" ./train $TINY --steps 1 $W/odd.txt --min-fre
 grep -q "odd.txt: 28.6 % of the words .*: 'odd' (1), 'ant' (1)$" $W/err && ok ||
     { bad "unknown words of a cut line are not those that were kept"; cat $W/err; }
 check "plain text" ./train $TINY --steps 1 $W/one.txt --out $W/odd.safetensors
-[ "$(wc -l <$W/err)" -le 6 ] && ok || { bad "a note on plain text"; cat $W/err; }
+[ "$(wc -l <$W/err)" -le 7 ] && ok || { bad "a note on plain text"; cat $W/err; }
 printf '\357\273\277the red fox\nthe red bee\n' >$W/mark.txt
 printf 'the red fox\rthe red bee\r' >$W/mac.txt
 printf 'the red fox\nthe red bee\n' >$W/unix.txt
@@ -562,7 +583,9 @@ awk -v all=$all '/^bound/ { off = $2 / all - 1 } / of 300 steps\)/ { sub(/.*\(/,
 check "100,000 diffusion steps" ./train $SMALL --diffusion-steps 100000 --stop-at 1 --out $W/s.safetensors
 check "a long way to go" ./train $SMALL --steps 100000000 --stop-at 1 --log-interval 1 --out $W/s.safetensors
 grep -q ' [0-9]*h [0-5][0-9]m left' $W/err && ok || bad "the time left is not hours and minutes"
-refuse 1 "section 1 has only 50 steps" ./sample $W/a.safetensors --steps 51
+refuse 1 "steps '51': the model was trained with 50, so 1 to 50 are possible" ./sample $W/a.safetensors --steps 51
+refuse 1 "section 2 has only 25 steps of the model's 50, not 26" ./sample $W/a.safetensors --steps 3,26
+refuse 1 "no step is left; 1 to 50 are possible" ./sample $W/a.safetensors --steps 0
 refuse 1 "the nearest it takes are 17 and 25" ./sample $W/a.safetensors --steps ddim20
 refuse 1 "50 steps allow ddim2 to ddim50" ./sample $W/a.safetensors --steps ddim51
 refuse 1 "expected a number" ./sample $W/a.safetensors --steps many

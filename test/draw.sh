@@ -142,6 +142,9 @@ for env in A=1 NO_COLOR=1 TERM=dumb; do
     check "--show elsewhere" env $env ./sample $A -n 3 --steps 12 --show
     cat $W/out $W/err | grep -q "$escape" && bad "--show has escape codes where there is no terminal" || ok
 done
+check "--show forward elsewhere" ./sample $A -n 2 --edit "the red onion is raw." --steps 12 --show forward
+[ "$(grep -c '^q ' $W/err)" -eq 24 ] && [ "$(grep -c '^t ' $W/err)" -eq 12 ] && ok || bad "--show forward: not 12 states forward and 6 back as lines"
+[ "$(grep '^q ' $W/err | head -n 1)" = "q     0 | the red onion is raw." ] && ok || bad "--show forward does not begin with the sentence"
 if on_terminal true && [ -e $W/screen ]; then
     check "lines" ./sample $A -n 1 --steps 12 --frames 50 --show
     cp $W/out $W/sentence && sed -n 's/^t .* | //p' $W/err >$W/plain
@@ -152,6 +155,8 @@ if on_terminal true && [ -e $W/screen ]; then
     tr -d '\r' <$W/screen | sed "s/.*$escape\[J//; s/$seen//" | grep -q -x -F "$(cat $W/sentence)" && ok || bad "the sentence is not printed"
     on_terminal "./sample $A -n 2 --edit 'the red onion is raw.' --steps 12 --show --fps 1000"
     [ "$(grep -c 'forward, t' $W/screen)" -eq 6 ] && [ "$(grep -c 'back, t' $W/screen)" -eq 6 ] && ok || bad "--edit does not dissolve and come back"
+    on_terminal "./sample $A -n 2 --edit 'the red onion is raw.' --steps 12 --show forward --fps 1000"
+    [ "$(grep -c 'forward, t' $W/screen)" -eq 12 ] && [ "$(grep -c 'back, t' $W/screen)" -eq 6 ] && ok || bad "--show forward does not go all the way"
     ./sample $A -n 60 --seed 3 --steps 12 2>/dev/null >$W/all
     on_terminal "stty rows 12 cols 30; timeout -s INT 2 ./sample $A -n 60 --seed 3 --steps 12 --show --fps 9"
     tr -d '\r' <$W/screen | sed "s/.*$seen//" >$W/kept
@@ -173,6 +178,9 @@ if on_terminal true && [ -e $W/screen ]; then
     same $W/c.safetensors $W/d.safetensors "--preview changes the result"
     for name in c d; do sed 's/,"seconds".*//' $W/$name.jsonl >$W/$name.log; done
     same $W/c.log $W/d.log "--preview changes the log"
+    on_terminal "TICK=0.02 sh test/run.sh corpora"
+    tr '\r' '\n' <$W/screen | grep -q '^   [0-9]* s.*' && tr -d '\r' <$W/screen | grep -q '^== [0-9]*/[0-9]* corpora' && ok ||
+        bad "on a terminal run.sh does not say how far it is"
     on_terminal "NO_COLOR=1 ./sample $A -n 2 --steps 12 --show"
     grep -q "$escape" $W/screen && bad "escape codes with NO_COLOR" || ok
     on_terminal "TERM=dumb ./sample $A -n 2 --steps 12 --show"

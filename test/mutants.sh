@@ -18,9 +18,9 @@ targets() {
     behaviour) echo all build/peek build/replay ;;
     unicode) echo build/peek ;;
     pytorch) echo all build/peek ;;
-    cli) echo all build/evaluate build/peek ;;
+    cli) echo all build/evaluate build/peek build/simple ;;
     safety) echo all ;;
-    draw) echo all build/draw ;;
+    draw) echo all build/draw build/simple ;;
     *) return 1 ;;
     esac
 }
@@ -46,19 +46,25 @@ done <$LIST >$W/list
 mkdir -p build/plain
 cp -Rp Makefile *.c *.h data test $W/clean/ && mkdir $W/clean/build &&
     cp -Rp build/plain $(ls build/*.o build/flags 2>/dev/null) $W/clean/build/ || exit 1
+telling "making what $(($(wc -l <$W/list))) faults need ..."
 needed=$(cut -f 4 $W/list | sort -u | while read -r test; do targets $test; done)
 (cd $W/clean && $MAKE $needed >build.txt 2>&1) || { tail -n 5 $W/clean/build.txt; exit 1; }
 
+all=$(wc -l <$W/list) number=0
 while IFS=$tab read -r name file edit test message; do
+    number=$((number + 1))
+    telling "$number of $((all)), $name by $test ..."
     rm -rf $W/tree && cp -Rp $W/clean $W/tree
     sed -E "$edit" $W/clean/$file >$W/tree/$file # the tree's own file may change meanwhile
     changed=$(diff $W/clean/$file $W/tree/$file | grep -c '^<')
-    if [ $changed -ne 1 ]; then bad "$name: changes $changed lines, must change one"
+    if [ $changed -ne 1 ]; then told; bad "$name: changes $changed lines, must change one"
     elif ! (cd $W/tree && $MAKE $(targets $test)) >$W/build.txt 2>&1; then
+        told
         bad "$name: cannot be built"
         tail -n 3 $W/build.txt
     else
         (cd $W/tree && run $test) </dev/null >$W/out 2>&1
+        told
         found=$(LC_ALL=C grep '^FAIL' $W/out | LC_ALL=C grep -F -e "$message" | head -n 1)
         if [ "$found" ]; then ok; echo "caught $name by $test: ${found#FAIL }"
         else

@@ -1,18 +1,40 @@
-# run.sh - all tests, called by "make test" in the project's folder. Closes with the sum "N passed, N failed, N skipped".
-passed=0 failed=0 skipped=0
+# run.sh [ONLY] - all tests, called by "make test" in the project's folder; with ONLY, a pattern of the shell, those whose
+# title it matches. Says which part is running and, on a terminal, how far it is. Closes with "N passed, N failed, N skipped".
+only=$1
+passed=0 failed=0 skipped=0 part=0
+parts=$(grep -c '^suite "' test/run.sh)
+mkdir -p build
+out=build/run-$$.txt # what the part that is running prints; build/run-$$.N: how many checks part N has made (count.sh)
+
+# ticking BEGUN: redraws a line every second: for how long, how many checks, of how many the last time
+ticking() {
+    while sleep ${TICK:-1}; do
+        printf '\r   %d s' $(($(date +%s) - $1))
+        if [ -s "$COUNT" ]; then printf ', %s checks%s' "$(cat "$COUNT")" "$(sed 's/^/ of /' build/part-$part.checks 2>/dev/null)"
+        else printf ': %s' "$(tail -n 1 $out 2>/dev/null | cut -c 1-60)"; fi
+        printf '\033[K'
+    done
+}
 
 # suite TITLE command...: the command's last line is "N passed, N failed" or "N passed, N failed, N skipped"
 suite() {
     title=$1
     shift
-    echo "== $title"
-    "$@" >build/suite.txt 2>&1
+    part=$((part + 1))
+    case $title in ${only:-*}) ;; *) return ;; esac
+    echo "== $part/$parts $title"
+    COUNT=build/run-$$.$part ticker=
+    export COUNT
+    if [ -t 1 ]; then ticking $(date +%s) & ticker=$!; fi
+    "$@" >$out 2>&1
     status=$?
-    grep -v '^[0-9]* passed, [0-9]* failed' build/suite.txt
-    set -- $(tail -n 1 build/suite.txt | sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed\(, \([0-9]*\) skipped\)\{0,1\}$/\1 \2 \4/p')
+    if [ "$ticker" ]; then kill $ticker; wait $ticker 2>/dev/null; printf '\r\033[K'; fi
+    grep -v '^[0-9]* passed, [0-9]* failed' $out
+    set -- $(tail -n 1 $out | sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed\(, \([0-9]*\) skipped\)\{0,1\}$/\1 \2 \4/p')
     if [ $# -lt 2 ]; then echo "FAIL $title: it did not come to its end (exit code $status)"; set -- 0 1; fi
     if [ $status -ne 0 ] && [ $2 -eq 0 ]; then echo "FAIL $title: exit code $status"; set -- $1 1 ${3:-0}; fi
     echo "   $1 passed, $2 failed"
+    echo $(($1 + $2)) >build/part-$part.checks
     passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + ${3:-0}))
 }
 
@@ -38,9 +60,10 @@ learning() {
 # The corpora are what their generator makes.
 corpora() {
     p=0 f=0
-    rm -rf build/data && mkdir build/data && build/simple build/data
+    data=build/run-$$.data
+    mkdir $data && build/simple $data
     for file in simple-train.txt simple-test.txt simple-labeled.tsv; do
-        if cmp -s build/data/$file data/$file; then p=$((p + 1)); else f=$((f + 1)); echo "FAIL data/$file is not what data/simple.c makes"; fi
+        if cmp -s $data/$file data/$file; then p=$((p + 1)); else f=$((f + 1)); echo "FAIL data/$file is not what data/simple.c makes"; fi
     done
     if [ "$(awk -f data/german.awk | cksum)" = "394024852 161144" ]; then p=$((p + 1)); else f=$((f + 1)); echo "FAIL data/german.awk: another text than README's"; fi
     for name in simple greetings; do
@@ -78,9 +101,9 @@ pytorch() {
 # The command line takes as long as all others together, so it runs beside them; threads that wait leave
 # the processor to the others.
 export OMP_WAIT_POLICY=passive
-sh test/cli.sh >build/cli.txt 2>&1 &
-cli=$!
-trap 'kill $cli; exit 1' INT TERM
+cli_title="command line, resume, the same bytes everywhere" cli=
+case $cli_title in ${only:-*}) COUNT=build/run-$$.$parts sh test/cli.sh >build/cli.txt 2>&1 & cli=$! ;; esac
+trap 'kill $cli $ticker 2>/dev/null; rm -rf build/run-$$.*; exit 1' INT TERM
 command_line() {
     wait $cli
     status=$?
@@ -104,8 +127,9 @@ suite "what the options mean" sh test/behaviour.sh
 suite "the network rebuilt in PyTorch" pytorch
 suite "nothing lost, nothing half-done" sh test/safety.sh
 suite "pictures, watching" sh test/draw.sh
-suite "command line, resume, the same bytes everywhere" command_line
+suite "$cli_title" command_line
 
+rm -rf build/run-$$.*
 echo
 echo "$passed passed, $failed failed, $skipped skipped"
 [ $failed -eq 0 ]

@@ -96,7 +96,7 @@ for signal in HUP TERM; do
     kill -$signal $! && kill -$signal $! # as timeout does
     ends $code $signal
     code=143
-    grep -q '^stopping after this step, about' $W/err && ok ||
+    grep -q '^stopping, then saving' $W/err && ok ||
         blame "$signal is not answered at once"
     check "$signal: a whole checkpoint" ./sample $W/$signal.safetensors -n 1 --steps 5
 done
@@ -104,11 +104,23 @@ done
 there $W/ignored.jsonl
 kill -TERM $!
 ends 0 "TERM that was ignored"
-$LONG --out $W/twice.safetensors --hidden 512 --ffn 2048 --batch 512 2>$W/err & # long steps
+$LONG --out $W/twice.safetensors --hidden 512 --ffn 2048 --batch 8192 2>$W/err & # a step takes a minute
 there $W/twice.jsonl
+sleep 1
+begun=$(date +%s)
 kill -TERM $!
+ends 143 "TERM within a long step"
+[ $(($(date +%s) - begun)) -lt 8 ] && grep -q "stopped before anything was written" $W/err && ok ||
+    blame "TERM is answered after a step that takes long, not at once"
+$LONG --overwrite --out $W/twice.safetensors --hidden 512 --ffn 2048 --batch 512 2>$W/err &
+there $W/twice.jsonl
+sleep 1
+kill -TERM $!
+sleep 0.02
+kill -STOP $! # as a disk does on which saving hangs
 sleep 2.2
 kill -TERM $! 2>/dev/null
+kill -CONT $! 2>/dev/null
 ends 143 "a second TERM, later"
 if command -v timeout >/dev/null 2>&1; then
     timeout -s INT 1 $LONG --out $W/int.safetensors 2>$W/err
@@ -119,13 +131,20 @@ else skip "there is no timeout"; fi
 sleep 2
 kill -TERM $!
 ends 143 "./sample, TERM"
-n=$(wc -l <$W/cut.txt)
-[ $n -gt 0 ] && [ $((n % 1024)) -eq 0 ] && ok ||
-    blame "./sample --out, interrupted, leaves $n lines"
-grep -q "cut.txt: has the first $((n)) of 100000000 sentences" $W/err && ok ||
-    blame "no note of $n lines"
+n=$(wc -l <$W/cut.txt) whole=$(($(wc -l <$W/cut.txt) / 1024 * 1024))
+[ $n -ge 1024 ] && ok || blame "./sample --out, interrupted, leaves $n lines"
+grep -q "cut.txt: has $((n)) of 100000000 sentences" $W/err && ok || blame "no note of $n lines"
 check "the same" ./sample $W/a.safetensors -n 1024 --steps 2
 head -n 1024 $W/cut.txt | cmp -s - $W/out && ok || bad "an interrupted ./sample leaves others"
+check "the last ones" ./sample $W/a.safetensors -n 1024 --first $whole --steps 2
+[ $(tail -n +$((whole + 1)) $W/cut.txt | grep -c -v -x -F -f $W/out) -eq 0 ] && ok ||
+    bad "of the last sentences an interrupted ./sample leaves others"
+# one long batch is not waited for, and a signal does not lose what a pipe would get
+./sample $W/a.safetensors -n 100000 --steps 2 >$W/piped.txt 2>$W/err &
+sleep 1
+kill -TERM $!
+ends 143 "./sample without --out, TERM"
+[ $(wc -l <$W/piped.txt) -gt 0 ] && grep -q "stopped by a signal" $W/err && ok || blame "a signal loses what was sampled"
 
 check "half a run" $RUN --steps 20 --stop-at 10 --out $W/log.safetensors
 printf '{"step":15,"lr":1}\n{"step":20,"lr' >>$W/log.jsonl

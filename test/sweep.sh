@@ -13,11 +13,14 @@ case $train in *simple-train.txt) grammar=yes; build/simple --words >$work/words
 figure() { sed -n "s/.*\"samples\":{[^}]*\"$1\":\([^,}]*\).*/\1/p" $work/figures.json; }
 
 printf '%6s %8s %9s %7s %8s %8s %8s%s\n' steps seconds distinct copied unseen trigram lengths "${grammar:+  grammatical}"
+. test/count.sh # for telling
 for steps in 5 10 20 50 100 200 1000; do
+    telling "$n samples of $steps steps ..."
     start=$(date +%s.%N) # where date knows no %N, awk reads whole seconds
     ./sample "$checkpoint" -n "$n" --steps $steps $OPTIONS >$work/samples.txt 2>$work/err || { cat $work/err >&2; exit 1; }
     seconds=$(echo "$start $(date +%s.%N)" | awk '{printf "%.1f", $2 - $1}')
     build/evaluate "$train" --json <$work/samples.txt >$work/figures.json || exit 1
+    told
     printf '%6s %8s %8.1f%% %6.1f%% %8.2f %8.2f %8.3f' $steps "$seconds" \
         "$(figure distinct_percent)" "$(figure verbatim_percent)" "$(figure unseen_bigrams_per_100_tokens)" \
         "$(figure trigram_perplexity)" "$(figure length_distance)"

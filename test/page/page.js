@@ -1,0 +1,346 @@
+// page.js - what the page does: it runs the programs (by worker.js) and shows what they print.
+'use strict';
+const $ = (id) => document.getElementById(id);
+const as_text = (bytes) => new TextDecoder().decode(bytes);
+
+function element(tag, text, properties) {
+    return Object.assign(document.createElement(tag), { textContent: text }, properties);
+}
+
+// ---- the programs ---------------------------------------------------------------------------------------------------
+
+// What the make rule has put into the page: gzip, in base64
+async function embedded(id) {
+    const packed = Uint8Array.from(atob($(id).textContent), (c) => c.charCodeAt(0));
+    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream('gzip'));
+    return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+const worker_url = URL.createObjectURL(new Blob([$('worker.js').textContent], { type: 'text/javascript' }));
+const modules = {}; // compiled, by the name of the program
+
+// Begins ./PROGRAM ARGS among these files. done: a promise of { code, out, files, said }; end() ends it before.
+function start(program, args, files, on_lines = () => {}) {
+    const worker = new Worker(worker_url);
+    let said = '', end;
+    const done = new Promise((resolve, reject) => {
+        end = () => { worker.terminate(); reject(new Error('')); };
+        worker.onerror = (e) => reject(new Error(`${program}: ${e.message}`));
+        worker.onmessage = ({ data }) => {
+            if (data.lines) {
+                said += data.lines;
+                on_lines(data.lines);
+                return;
+            }
+            worker.terminate();
+            if (data.fault) reject(new Error(data.fault));
+            else resolve({ ...data, said });
+        };
+        worker.postMessage({ module: modules[program], args: [program, ...args], files });
+    });
+    return { done, end };
+}
+
+// What a program made, or null if it failed: then its own message stands in the element.
+async function finish(job, fault) {
+    try {
+        const made = await job.done;
+        fault.textContent = made.code ? made.said.trim().split('\n').pop() || `exit code ${made.code}` : '';
+        return made.code ? null : made;
+    } catch (e) {
+        fault.textContent = e.message;
+        return null;
+    }
+}
+
+// The picture that draw makes, into the shadow tree of the element: its styles hold there only. Returns the SVG.
+async function draw(host, args, files, fault) {
+    const job = host.job = start('draw', args, files), made = await finish(job, fault);
+    const root = host.shadowRoot || host.attachShadow({ mode: 'open' });
+    if (job !== host.job) return null; // there is a later one
+    root.replaceChildren();
+    if (!made) return null;
+    const svg = new DOMParser().parseFromString(as_text(made.out), 'image/svg+xml').documentElement;
+    const width = Math.min(640, 0.7 * svg.viewBox.baseVal.width); // at least: below that one scrolls
+    svg.setAttribute('role', 'img');
+    root.append(element('style', `svg { max-width: 100%; height: auto; min-width: ${width}px }
+        .near { font-weight: bold; text-decoration: underline }`), svg);
+    return svg;
+}
+
+// ---- models ---------------------------------------------------------------------------------------------------------
+
+const models = new Map(); // file name: bytes
+const model = () => ({ [$('model').value]: models.get($('model').value) });
+
+function add_model(name, bytes) {
+    if (!models.has(name)) $('model').append(new Option(name.replace('.safetensors', ''), name));
+    models.set(name, bytes);
+}
+
+function show_kind() {
+    const letters = $('model').value === 'names.safetensors', gaps = $('kind').value === 'gaps';
+    $('given-row').hidden = $('kind').value === 'noise';
+    $('length-row').hidden = !$('given-row').hidden;
+    if (gaps) $('given').value = letters ? 'ma[MASK][MASK][MASK]a' : 'the [MASK] onion is [MASK].';
+    else $('given').value = letters ? 'marielle' : 'the red onion is raw.';
+}
+
+// The chosen model's noise schedule and words; what another has sampled goes.
+function show_model() {
+    show_kind();
+    clear_states();
+    const schedule = draw($('schedule'), ['schedule', $('model').value], model(), $('sample-fault'));
+    return Promise.all([schedule, show_words()]);
+}
+
+// ---- watch it denoise -----------------------------------------------------------------------------------------------
+
+let states = []; // of every sentence, a list of { process, t, noise, words: [[text, percent], ...] }
+let sampling = null, playing = 0;
+
+// A line of --show --show-probabilities, or null
+function read_state(line) {
+    const [, process, t, noise, rest] = /^([tq]) +(\d+) noise ([\d.]+) \| (.*)$/.exec(line) || [];
+    const words = [...(rest || '').matchAll(/([^\t]*)\t(\d+)\t/g)].map(([, text, percent]) => [text, Number(percent)]);
+    return process ? { process, t: Number(t), noise, words } : null;
+}
+
+// Sentences of one length come together, state by state; then those of the next length.
+function add_state(state, place) {
+    const before = place.last;
+    const begins = !before || (before.process === 't' && (state.process === 'q' || state.t > before.t));
+    if (begins) place.first = states.length;
+    const same = before && state.process === before.process && state.t === before.t;
+    place.row = same ? place.row + 1 : place.first;
+    place.last = state;
+    (states[place.row] = states[place.row] || []).push(state);
+}
+
+function show_moment(k) {
+    const now = states.length ? states[0][Math.min(k, states[0].length - 1)] : null;
+    const told = now ? `${now.process === 'q' ? 'forward' : 'backward'}, t = ${now.t}, noise ${now.noise}` : '';
+    const word = ([text, percent]) =>
+        element('span', text, { className: `p${Math.round(percent / 25)}`, title: `${percent} %` });
+    $('time').max = now ? states[0].length - 1 : 0;
+    $('time').value = k;
+    $('time').disabled = $('play').disabled = !now;
+    $('time').setAttribute('aria-valuetext', told);
+    $('moment').textContent = told || '\u00a0';
+    $('sentences').replaceChildren(...states.map((list) => {
+        const item = element('li');
+        item.append(...list[Math.min(k, list.length - 1)].words.map(word));
+        return item;
+    }));
+    mark_schedule(now);
+}
+
+function clear_states() {
+    if (sampling) sampling.end();
+    stop_playing();
+    states = [];
+    show_moment(0);
+}
+
+// A line and a point at t, on the curve of the noise: the picture's path of class l1, which has all t
+function mark_schedule(now) {
+    const root = $('schedule').shadowRoot, curve = root && root.querySelector('.panel .l1');
+    if (!curve) return;
+    root.querySelectorAll('.now').forEach((old) => old.remove());
+    if (!now) return;
+    const last_t = Math.max(...states[0].map((state) => state.t));
+    const points = curve.getAttribute('d').slice(1).split('L').map((point) => point.split(' ').map(Number));
+    const at = points[0][0] + (points.at(-1)[0] - points[0][0]) * now.t / last_t;
+    const [x, y] = points.find((point) => point[0] >= at - 0.1);
+    for (const [tag, attributes] of [['path', { class: 'now l1', d: `M${x} 40v200`, 'stroke-dasharray': '3 3' }],
+                                     ['circle', { class: 'now a1', cx: x, cy: y, r: 6 }]]) {
+        const mark = document.createElementNS('http://www.w3.org/2000/svg', tag);
+        for (const key in attributes) mark.setAttribute(key, attributes[key]);
+        curve.parentNode.append(mark);
+    }
+}
+
+function stop_playing() {
+    clearInterval(playing);
+    playing = 0;
+    $('play').textContent = 'Play';
+}
+
+function play() {
+    const last = Number($('time').max), from = Number($('time').value);
+    let k = from < last ? from : 0;
+    if (playing) return stop_playing();
+    $('play').textContent = 'Pause';
+    playing = setInterval(() => {
+        show_moment(k);
+        if (k++ >= last) stop_playing();
+    }, 100);
+}
+
+async function sample(event) {
+    event.preventDefault();
+    clear_states();
+    const args = [$('model').value, '-n', $('count').value, '--steps', $('steps').value, '--seed', $('seed').value];
+    if ($('kind').value === 'noise' && $('length').value) args.push('--length', $('length').value);
+    if ($('kind').value === 'gaps') args.push('--prompt', $('given').value);
+    if ($('kind').value === 'dissolve') args.push('--edit', $('given').value, '--strength', '1');
+    const quoted = args.map((arg) => /^[\w.-]+$/.test(arg) ? arg : `'${arg.replaceAll("'", "'\\''")}'`);
+    $('command').textContent = ['./sample', ...quoted].join(' ');
+    $('sampled').textContent = '';
+    const still = matchMedia('(prefers-reduced-motion: reduce)').matches, place = {};
+    const job = start('sample', [...args, '--show', '--show-probabilities', '--frames', '50'], model(), (lines) => {
+        for (const state of lines.split('\n').map(read_state)) if (state) add_state(state, place);
+        if (!still && states.length) show_moment(states.at(-1).length - 1);
+    });
+    sampling = job;
+    const made = await finish(job, $('sample-fault'));
+    if (job !== sampling) return;
+    if (made) $('sampled').textContent = as_text(made.out);
+    if (states.length) show_moment(states[0].length - 1);
+}
+
+// ---- watch it learn -------------------------------------------------------------------------------------------------
+
+const AT_A_TIME = 2;  // seconds of training: then the page shows what is learnt, and hears its buttons
+const SHOWN = 100000; // characters of a text
+let text;             // to be learnt: { name, bytes }
+let run;              // { name, options, steps, done, files, stopping, previewing }
+
+function show_text(file_name, bytes) {
+    const whole = as_text(bytes);
+    text = { name: file_name.replace(/\.[^.]*$/, ''), bytes };
+    $('text').value = whole.slice(0, SHOWN);
+    $('learnt').textContent = whole.length > SHOWN ? 'Only its beginning is shown; all of the text is learnt.' : '';
+}
+
+async function choose_corpus() {
+    const corpus = $('corpus').selectedOptions[0];
+    $('train-steps').value = corpus.dataset.steps;
+    $('options').value = corpus.dataset.options;
+    if (corpus.value !== 'own') show_text(`${corpus.value}.txt`, await embedded(`${corpus.value}.txt`));
+}
+
+// A piece of the run is done: its figures at once; samples and losses, if the last ones are there by now
+async function show_learnt() {
+    const { name, files, done, steps } = run, kept = [`${name}.safetensors`, `${name}.jsonl`];
+    const { loss } = JSON.parse(as_text(files[kept[1]]).trim().split('\n').pop());
+    add_model(kept[0], files[kept[0]]);
+    $('progress').value = done / steps;
+    $('learnt').textContent = `step ${done} of ${steps}, loss ${loss.toFixed(3)}`;
+    for (const a of $('downloads').querySelectorAll('a')) URL.revokeObjectURL(a.href);
+    $('downloads').replaceChildren('Download ', ...kept.flatMap((file) => [element('a', file, {
+        download: file, href: URL.createObjectURL(new Blob([files[file]], { type: 'application/octet-stream' })),
+    }), ' ']));
+    if (run.previewing) return;
+    run.previewing = true;
+    const job = start('sample', [kept[0], '-n', '3'], { [kept[0]]: files[kept[0]] });
+    const [made, svg] = await Promise.all([finish(job, $('preview-fault')),
+        draw($('losses'), ['loss', kept[1]], { [kept[1]]: files[kept[1]] }, $('preview-fault'))]);
+    if (svg) svg.setAttribute('viewBox', '0 0 820 250'); // the first two of its panels
+    if (svg) svg.setAttribute('height', '250');
+    const lines = made ? as_text(made.out).trimEnd().split('\n') : [];
+    $('preview').replaceChildren(...lines.map((line) => element('li', line)));
+    run.previewing = false;
+}
+
+// In pieces, each of which resumes the one before: the bytes of the checkpoint are those of a run without a stop.
+async function go_on() {
+    let piece = 10; // steps
+    run.stopping = false;
+    $('stop').disabled = false;
+    $('begin').disabled = $('go-on').disabled = true;
+    while (run.done < run.steps && !run.stopping) {
+        const until = Math.min(run.steps, run.done + piece), begun = performance.now(), out = `${run.name}.safetensors`;
+        const how = run.done ? ['--resume', out] : [...run.options, '--out', out];
+        const args = [`${run.name}.txt`, ...how, '--steps', run.steps, '--stop-at', until, '--log-interval', 10];
+        const job = start('train', args.map(String), run.files, (lines) => { $('said').textContent += lines; });
+        const made = await finish(job, $('train-fault'));
+        if (!made) break;
+        const fitting = AT_A_TIME * 1000 * (until - run.done) / (performance.now() - begun);
+        piece = 10 * Math.max(1, Math.round(Math.min(fitting, 4 * piece) / 10));
+        run.files = made.files;
+        run.done = until;
+        const shown = show_learnt();
+        if (until === run.steps) await shown;
+    }
+    $('stop').disabled = true;
+    $('begin').disabled = false;
+    $('go-on').disabled = !run.done || run.done === run.steps;
+}
+
+function train(event) {
+    event.preventDefault();
+    const options = ['--seed', $('train-seed').value, ...$('options').value.split(' ').filter(Boolean)];
+    run = { name: text.name, options, steps: Number($('train-steps').value), done: 0,
+            files: { [`${text.name}.txt`]: text.bytes } };
+    for (const id of ['said', 'learnt', 'preview', 'downloads', 'preview-fault']) $(id).textContent = '';
+    return go_on();
+}
+
+// ---- see the words --------------------------------------------------------------------------------------------------
+
+async function show_words() {
+    const list = $('model').value === 'simple.safetensors' ? ['simple.list'] : [];
+    const files = { ...model(), 'simple.list': await embedded('simple.list') };
+    const svg = await draw($('words'), ['words', $('model').value, ...list], files, $('words-fault'));
+    const words = svg ? [...svg.querySelectorAll('circle + text')] : [];
+    $('vocabulary').replaceChildren(...words.map((word) => new Option(word.textContent)));
+    $('nearest').textContent = $('word').value = '';
+    for (const word of words) word.onpointerenter = () => show_nearest($('word').value = word.textContent);
+}
+
+async function show_nearest(word) {
+    const made = await finish(start('sample', [$('model').value, '--nearest', word], model()), $('words-fault'));
+    if (word !== $('word').value) return; // the pointer has gone on
+    const near = made ? as_text(made.out).trim().split('\n').map((line) => line.trim().split(/ +(.*)/)) : [];
+    $('nearest').textContent = near.map(([cosine, other]) => `${other} ${cosine}`).join(', ');
+    const marked = new Set([word, ...near.map(([, other]) => other)]);
+    for (const label of $('words').shadowRoot.querySelectorAll('circle + text'))
+        label.classList.toggle('near', near.length > 0 && marked.has(label.textContent));
+}
+
+// ---- the rest -------------------------------------------------------------------------------------------------------
+
+// A file that is opened or dropped: a checkpoint if it is called so, otherwise a text
+async function take_file(file) {
+    const bytes = new Uint8Array(await file.arrayBuffer());
+    if (!file.name.endsWith('.safetensors')) {
+        $('corpus').value = 'own';
+        choose_corpus();
+        show_text(file.name, bytes);
+        return;
+    }
+    const job = start('sample', [file.name, '-n', '1', '--steps', '1'], { [file.name]: bytes });
+    if (!await finish(job, $('open-fault'))) return;
+    add_model(file.name, bytes);
+    $('model').value = file.name;
+    await show_model();
+}
+
+async function begin() {
+    for (const program of ['train', 'sample', 'draw'])
+        modules[program] = await WebAssembly.compile(await embedded(`${program}.wasm`));
+    for (const name of ['simple.safetensors', 'names.safetensors']) add_model(name, await embedded(name));
+    const take_files = (files) => [...files].reduce((before, file) => before.then(() => take_file(file)), Promise.resolve());
+    $('open').onchange = () => take_files($('open').files);
+    document.ondragover = (event) => event.preventDefault();
+    document.ondrop = (event) => { event.preventDefault(); take_files(event.dataTransfer.files); };
+    $('model').onchange = show_model;
+    $('kind').onchange = show_kind;
+    $('sample').onsubmit = sample;
+    $('time').oninput = () => { stop_playing(); show_moment(Number($('time').value)); };
+    $('play').onclick = play;
+    $('corpus').onchange = choose_corpus;
+    $('text').oninput = () => {
+        $('corpus').value = 'own';
+        text = { name: 'mine', bytes: new TextEncoder().encode($('text').value) };
+    };
+    $('train').onsubmit = train;
+    $('stop').onclick = () => { run.stopping = $('stop').disabled = true; };
+    $('go-on').onclick = go_on;
+    $('word').onchange = () => show_nearest($('word').value);
+    await Promise.all([choose_corpus(), show_model()]);
+    document.body.dataset.ready = 'yes';
+}
+
+begin().catch((e) => { $('open-fault').textContent = `This page does not work here: ${e.message}`; });
