@@ -405,7 +405,8 @@ int main(int argc, char **argv)
          .needs = "guide"},
         {"eta", OPT_REAL, &run.eta, .everyday = 1, .max = 1000,
          .help = "noise of a step: 0: none (DDIM), 1: DDPM's, 2 to 3: fewer errors, less varied",
-         .deflt = "2, with --ahead 2; 1 with --guide, --variance or a model that predicts x-start",
+         .deflt = "2, with --ahead 2; 1 with --edit, --guide, --variance or a model that predicts "
+                  "x-start",
          .excludes = "eval"},
         {"ahead", OPT_REAL, &run.ahead, .max = 100,
          .help = "of --eta: step towards the guess as it will be when it has changed so many times "
@@ -500,7 +501,7 @@ int main(int argc, char **argv)
             status = fail(&err, "--%s has no effect on %s %s", o->name,
                           softmax ? "the bound of" : "the predictions of", path);
     }
-    if (!option_given(options, &run.eta) && !option_given(options, &run.variance) &&
+    if (!option_given(options, &run.eta) && !option_given(options, &run.variance) && !run.edit &&
         !run.guide[0] && run.of.model.config.predict == PREDICT_SOFTMAX)
         run.eta = USUAL_ETA, run.ahead = USUAL_AHEAD;
     if (!status && !run.info) status = plan(&run, &err);

@@ -1174,7 +1174,7 @@ double ema_warmup(double rate, int step) { return fmin(rate, (1.0 + step) / (10.
  *     x = the embeddings where the word is known                                  keep_known_words
  *
  * (The noise serves twice: what p_sample makes of a known word is overwritten in the next round.)
- * What else is wanted, ./sample's usual step too, is a line of the loop, a function in section 12. */
+ * All else, ./sample's usual step too, is a line more in the loop and a function in section 12. */
 
 /* A length for the next sample: one of from..to, as often as it occurs in the training text. */
 int draw_length(const real *count, int from, int to, double u)
@@ -5286,15 +5286,16 @@ int sample_figures(Trainer *r, const Tokenizer *words, const real *length_count,
 int measured_steps(Trainer *r, double minutes, double dropout, int held, int interval, double *step,
                    int *trials)
 {
-    enum { FEWEST = 4 };
+    enum { FEWEST = 5 };
     const Dropout drop = {0, dropout, 0};
     const double available = 60 * minutes, start = seconds();
-    double elapsed = 0, positions = 0, accuracy[4], val = 0;
+    double elapsed = 0, cold = 0, positions = 0, accuracy[4], val = 0;
     for (*trials = 0; *trials < FEWEST || elapsed < available / 100; ++*trials) {
         draw_batch(r, *trials);
         batch_losses(r, r->model.config.self_conditioning && *trials % 2, 1, drop);
         positions += (double)r->positions;
         elapsed = ranks_slowest(seconds() - start);
+        if (*trials == 0) cold = elapsed, positions = 0; /* it was slow: memory was new to it */
     }
     memset(r->model.grads, 0, r->model.num_params * sizeof *r->model.grads);
     if (r->val.rows) {
@@ -5303,6 +5304,6 @@ int measured_steps(Trainer *r, double minutes, double dropout, int held, int int
         val = ranks_slowest(seconds() - begun);
     }
     const double of_epoch = (double)r->copies * r->corpus.start[r->corpus.rows];
-    *step = elapsed * of_epoch / positions / r->batches;
+    *step = (elapsed - cold) * of_epoch / positions / r->batches;
     return (int)fmin(fmax((available - elapsed - val) / (*step + val / interval), 1), 1e8);
 }
