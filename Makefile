@@ -123,7 +123,7 @@ draw: build/draw
 
 page: all build/simple
 	@sh test/page.sh
-page-test: page plain build/draw
+page-test: all build/simple build/draw plain
 	@sh test/page.sh --test
 
 golden: all build/peek build/evaluate plain

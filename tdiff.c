@@ -2750,6 +2750,15 @@ double length_probability(const real *count, int most, int N)
 
 /* The bound of a text. Of the sum over t not all terms are needed: rounds of a few drawn ones tell
  * how much they differ. */
+
+typedef struct {
+    double mean, se;                            /* bits a sentence, and its standard error */
+    double se_t;                                /* that by the choice of t */
+    double length, prior, decoder, quartile[4]; /* what it consists of, summed over sentences */
+    double tokens;                              /* with the sentences' ends */
+    int drawn, is_enough;                       /* terms of a sentence; se_t said how many */
+} Bound;
+
 typedef struct {
     Bound sum;
     double *of_t, *squares, *rest; /* (rows) the terms of t, their squares by rounds, the others */
@@ -2838,8 +2847,8 @@ static void mean_bound(Rounds *r, int rows)
     r->sum.se_t = sqrt(variance) / count;
 }
 
-int text_bound(Bound *bound, Trained *m, Workspace *w, const Corpus *text, const Measuring *o,
-               Error *err)
+static int text_bound(Bound *bound, Trained *m, Workspace *w, const Corpus *text,
+                      const Measuring *o, Error *err)
 {
     enum { DRAWN = 16, ROUNDS = 4 }; /* t that a round draws, and the fewest rounds */
     const double enough = 0.01;      /* of the mean: a standard error by the choice of t */
@@ -2987,8 +2996,9 @@ int probe(Buffer *out, Trained *m, Workspace *w, const int *sentence, int N, uin
 }
 
 /* ---- 12. control ------------------------------------------------------------------------------
- * What: what p_sample_loop can do beyond DDPM's algorithm, a line of it each, and the classifier
- * for guidance. Who: that loop, and the programs. May be skipped. */
+ * What: what p_sample_loop can do beyond DDPM's algorithm, a line of it each; the classifier for
+ * guidance; words that are given, and how ./sample shows what it does. Who: that loop, and the
+ * programs. May be skipped. */
 
 /* The given words, as noisy as everything else is at t. They take the part of w->noise that falls
  * on them: of what step t will draw there nothing is kept. */
@@ -3593,8 +3603,9 @@ void rng_truncated(real *out, size_t n, double limit, uint64_t key)
 
 /* ---- 13. the checkpoint -----------------------------------------------------------------------
  * What: safetensors in and out: 8 bytes of header length, a JSON header, the numbers, little-endian
- * and without gaps. Who: the programs. May be skipped. Who rebuilds the network elsewhere must know
- * the following; test/pytorch.py does it, and ./sample --probe prints numbers to check it by.
+ * and without gaps; what a run takes from one, and what it must not replace; a model for use. Who:
+ * the programs. May be skipped. Who rebuilds the network elsewhere must know the following;
+ * test/pytorch.py does it, and ./sample --probe prints numbers to check it by.
  *
  *   - Names and shapes are those of the original's PyTorch state_dict. Those with nothing in front
  *     are the averaged weights, the ones to use. A Linear is y = x W^T + b, W (out,in).

@@ -456,28 +456,19 @@ double length_probability(const real *count /*(most+1)*/, int most, int N);
 /* As what a checkpoint keeps the counts, (most+1); without data */
 Tensor length_tensor(int most);
 
-/* The bound of a text. */
+/* The bound of a text: how it is measured. */
 typedef struct {
-    const char *path; /* for messages */
+    const char *path; /* of the text */
     uint64_t seed;
     int steps; /* terms that are drawn for a sentence; 0: until the standard error by that is 1 % */
-    int all;   /* no: all are taken, one for every t */
+    int all;   /* all are taken, one for every t */
     Variance variance;
     int clip_denoised;
     Pace *pace;
     Progress *progress; /* it is told of every round */
 } Measuring;
-typedef struct {
-    double mean, se;                            /* bits a sentence, and its standard error */
-    double se_t;                                /* that by the choice of t */
-    double length, prior, decoder, quartile[4]; /* what it consists of, summed over sentences */
-    double tokens;                              /* with the sentences' ends */
-    int drawn, is_enough;                       /* terms of a sentence; se_t said how many */
-} Bound;
-/* -1: no memory, a number is not finite, or a signal has come. */
-int text_bound(Bound *bound, Trained *m, Workspace *w, const Corpus *text, const Measuring *how,
-               Error *err);
-/* That of the sentences of the file how->path, appended as text for people; notes on stderr. */
+/* Appends it as text for people: how probable the sentences of the file how->path are, at least.
+ * -1: no memory, a number is not finite, or a signal has come. */
 int bound_of_file(Buffer *out, Trained *m, Workspace *w, const Measuring *how, Error *err);
 /* A batch of a sentence (N) at three t, as training_losses takes it, and what that makes of it, as
  * a JSON object whose arrays are flat: for who rebuilds the network. */
@@ -533,11 +524,10 @@ typedef struct {
 } Given;
 /* What is given: the lines of the file path, but for blank ones, or the text, each with [MASK] for
  * what is not known, or, where both are NULL, one without words. option: the text's, for messages.
- * The special tokens are cut out of every text from now on. NULL with err filled; given_free frees.
- */
+ * The special tokens are cut out of every text from now on. NULL with err filled. */
 Given *given_take(Trained *m, const Asked *asked, const char *path, const char *text,
                   const char *option, int *count, Error *err);
-void given_free(Given *given, int count);
+void given_free(Given *given, int count); /* NULL: does nothing */
 /* For --edit: of a whole sentence, the share of m's steps, from the text on, in which the network
  * still guesses nine tenths of the words right that it does with hardly any noise: *legible of all
  * words. */
@@ -567,8 +557,7 @@ int is_shown(const Show *w, int t, int T); /* a state to show? The first and the
 /* Draws the rows, or prints a line a sentence. */
 void show_batch(Show *w, const Trained *of, const Workspace *work, const ShownBatch *x);
 void show_free(Show *w); /* harmless on {0} */
-/* --guide: a classifier of this denoiser, and what it is to say. guide_free may follow a failure.
- */
+/* --guide: a classifier of this denoiser, and what it is to say; guide_free after a failure, too */
 int guide_load(Guide *g, const Trained *denoiser, const char *path, const char *label, Error *err);
 void guide_free(Guide *g);
 /* dx = scale times the sum of the gradients of log p(label | x) of all guides, whose workspaces fit
@@ -718,8 +707,8 @@ int screen_begin(Screen *s, int rows, Error *err);
 /* Row number `row` becomes this text, whose piece i ends at end[i] and is sure[i] (0..1) sure. */
 void screen_row(Screen *s, int row, const Buffer *text, const size_t *end, const double *sure,
                 int pieces);
-/* Waits until 1 / fps seconds after the last frame, and draws. Returns the seconds it waited. */
-double screen_draw(Screen *s, const char *heading, double fps);
+/* Waits until 1 / fps seconds after the last frame, and draws. */
+void screen_draw(Screen *s, const char *heading, double fps);
 void screen_end(Screen *s, int erase); /* the cursor is back; harmless on {0} */
 
 /* ---- JSON ----------------------------------------------------------------------------------- */
@@ -1043,8 +1032,8 @@ void config_take(Option table[CONFIG_OPTIONS], Config *from);
 /* The weights of a new run, over random ones: of one of our checkpoints what the model has, too, of
  * other files all but, of a BERT the layers or the embeddings of words and positions. */
 int checkpoint_weights(Checkpoint *c, Model *m, int layers, int embeddings, Error *err);
-int checkpoint_state(Checkpoint *c, const Model *m, Optimizer *o,
-                     Error *err); /* average, moments */
+/* The averaged weights and the moments */
+int checkpoint_state(Checkpoint *c, const Model *m, Optimizer *o, Error *err);
 /* May a run write path and its log? Not if it takes something away: another run's, or anything
  * else. resume: the checkpoint with which it goes on, or NULL. To be called before the corpus is
  * read, and again with begin before the first step, when the log is made: from then on another run
@@ -1135,8 +1124,7 @@ void ranks_begin(Trainer *r, int *argc, char ***argv);
 int ranks_end(const Trainer *r, int status); /* returns status; one that fails ends all */
 int ranks_stop(void);                        /* has a signal come to any of them? */
 double ranks_slowest(double time);           /* what the slowest of them takes */
-/* Everything that a batch, or the validation, needs. frozen: the tables of words and positions are
- */
+/* Everything that a batch, or the validation, needs. frozen: the tables of words and positions. */
 int trainer_room(Trainer *r, int frozen, Error *err);
 /* The optimiser and the losses by which t is drawn, as a new run has them or, with resumes, as
  * those and the weights are in a checkpoint. Follows model_init. */
@@ -1162,8 +1150,7 @@ void sums_print(const Sums *sums, const Trainer *r, Buffer *line); /* as members
 const char *infinite_term(const Trainer *r); /* what of this batch is not finite */
 /* Of each of `lengths` lengths, which are spread as length_count says, `each` sentences, by 20
  * steps of the averaged weights and from noise that is always the same: *drawn, {0} before, has
- * their ids. The run does not change: the weights come back, and what else is written is scratch.
- */
+ * their ids. The run does not change: weights come back, and what else is written is scratch. */
 int few_sentences(Trainer *r, const Tokenizer *words, const real *length_count, Corpus *drawn,
                   int lengths, int each, Error *err);
 /* Is it time for sample_figures, `since` steps after it was asked last? The last time is at the

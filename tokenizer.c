@@ -805,10 +805,9 @@ void screen_row(Screen *s, int row, const Buffer *text, const size_t *end, const
     buffer_print(out, "\x1b[0m%s", is_cut ? "\xe2\x80\xa6" : "");
 }
 
-double screen_draw(Screen *s, const char *heading, double fps)
+void screen_draw(Screen *s, const char *heading, double fps)
 {
-    const double begun = seconds();
-    wait_seconds(s->frame_at + 1 / fps - begun);
+    wait_seconds(s->frame_at + 1 / fps - seconds());
     s->frame_at = seconds();
     if (s->drawn) fprintf(stderr, "\x1b[%dA", s->drawn);
     fprintf(stderr, "\r%.*s\x1b[K\n", s->columns, heading);
@@ -816,7 +815,6 @@ double screen_draw(Screen *s, const char *heading, double fps)
         fprintf(stderr, "%s\x1b[K\n", s->row[k].text && !s->row[k].failed ? s->row[k].text : "");
     s->drawn = s->rows + 1;
     fflush(stderr);
-    return s->frame_at - begun;
 }
 
 void screen_end(Screen *s, int erase)

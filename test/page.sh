@@ -2,7 +2,7 @@
 #
 # The programs become WebAssembly, two small models are trained, and page.html's lines <!-- FILE --> become that file of
 # test/page/, its lines <!-- data: NAME ... --> those of build/page/, packed by gzip, in base64.
-# With --test ("make page-test") the page is then tried in Chromium, by test/page.py.
+# With --test ("make page-test") the page is then tried in Chromium, by test/page.py; what is not installed is skipped.
 CLANG=${CLANG:-clang}
 W=build/page
 FLAGS="--target=wasm32-wasi -std=c99 -O3 -ffp-contract=off -fno-trapping-math -fno-math-errno -msimd128 -I.
@@ -13,8 +13,11 @@ printf '#include <stdio.h>\nint main(void) { return puts("") < 0; }\n' >$W/probe
 if ! $CLANG --target=wasm32-wasi -o $W/probe.wasm $W/probe.c 2>$W/probe.txt; then
     head -n 3 $W/probe.txt >&2
     echo "make page needs clang with lld and its runtime for wasm32, and wasi-libc: on Debian" \
-        "apt-get install clang lld libclang-rt-14-dev-wasm32 wasi-libc" >&2
-    exit 1
+        "apt-get install clang lld libclang-rt-14-dev-wasm32 wasi-libc (14 being clang's version)" >&2
+    [ "$1" = --test ] || exit 1
+    echo "skipped: the page cannot be made"
+    echo "0 passed, 0 failed, 1 skipped"
+    exit
 fi
 
 # newer FILE SOURCE...: is FILE there, and newer than each of the others?
@@ -33,8 +36,8 @@ for program in train sample draw; do
 done
 
 cp data/greetings-train.txt $W/greetings.txt
-head -n 2000 data/simple-train.txt >$W/simple.txt
-newer $W/names.txt data/names.awk || awk -f data/names.awk >$W/names.txt
+head -n 2000 data/simple-train.txt >$W/fruit.txt
+newer $W/invented.txt data/names.awk || awk -f data/names.awk >$W/invented.txt
 awk -f data/german.awk >$W/german.txt
 build/simple --words >$W/simple.list
 
@@ -49,7 +52,7 @@ model() {
         mv $W/new.safetensors $W/$name.safetensors || { cat $W/$name.err >&2; exit 1; }
 }
 model simple data/simple-train.txt --recipe templates --layers 2 --hidden 64 --ffn 256 --emb-dim 48 --time-dim 64 --lr 0.003
-model names $W/names.txt --tokenizer char --layers 3 --hidden 64 --ffn 192 --emb-dim 32 --time-dim 64 --lr 0.003 --steps 3000
+model names $W/invented.txt --tokenizer char --layers 3 --hidden 64 --ffn 192 --emb-dim 32 --time-dim 64 --lr 0.003 --steps 3000
 
 while IFS= read -r line; do
     case $line in

@@ -66,6 +66,7 @@ corpora() {
         if cmp -s $data/$file data/$file; then p=$((p + 1)); else f=$((f + 1)); echo "FAIL data/$file is not what data/simple.c makes"; fi
     done
     if [ "$(awk -f data/german.awk | cksum)" = "394024852 161144" ]; then p=$((p + 1)); else f=$((f + 1)); echo "FAIL data/german.awk: another text than README's"; fi
+    if [ "$(awk -f data/names.awk | cksum)" = "51811474 22675" ]; then p=$((p + 1)); else f=$((f + 1)); echo "FAIL data/names.awk: other names"; fi
     for name in simple greetings; do
         if [ "$(sort data/$name-train.txt data/$name-test.txt | uniq -d | wc -l)" -eq 0 ]; then p=$((p + 1))
         else f=$((f + 1)); echo "FAIL data/$name: a line occurs twice"; fi

@@ -1686,12 +1686,14 @@ typedef struct {
     real *estimate /*(T,B,N,D)*/;
     int steps, asked;
     double outside;
+    int stop; /* at t = stop - 1; 0: nowhere */
 } Watch;
 
 static int watch_noise(void *context, real *out, int t)
 {
-    loop_noise(((Watch *)context)->world, out, t);
-    return 0;
+    const Watch *w = context;
+    loop_noise(w->world, out, t);
+    return t == w->stop - 1;
 }
 
 static void watch(void *context, int t, const real *pred_xstart)
@@ -1764,7 +1766,7 @@ static real *check_loop(World *x, Sampler s, const real *x_T, const char *wrong)
 {
     const size_t n = (size_t)x->B * x->N * x->m.config.emb_dim, all = n * x->d.T;
     real *sample = zeros(n), *expected = zeros(n);
-    Watch loop = {x, zeros(all), 0, 0, 0}, steps = {x, zeros(all), 0, 0, 0};
+    Watch loop = {x, zeros(all), 0, 0, 0, 0}, steps = {x, zeros(all), 0, 0, 0, 0};
     s.noise = watch_noise, s.show = watch;
     memcpy(sample, x_T, n * sizeof *sample), memcpy(expected, x_T, n * sizeof *sample);
     randomise(x->w.pred_xstart, n, 1); /* what an earlier sample left here is not for this one */
@@ -1890,7 +1892,7 @@ static void test_loop(void)
         const real *x_T = normal(n, 1);
         unsigned char *known = take(M, 1);
         Error err = {""};
-        Watch w = {&x, NULL, 0, 0, 0};
+        Watch w = {&x, NULL, 0, 0, 0, 0};
         const Sampler plain = {0}, watched = {.noise = watch_noise, .context = &w};
         Sampler sampler = plain;
         check_loop(&x, sampler, x_T,
@@ -1915,8 +1917,14 @@ static void test_loop(void)
         check(w.asked == 5, "guidance at %d of 6 respaced steps, not 5: it goes by trained steps",
               w.asked);
 
+        w.stop = 3;
+        int status = p_sample_loop(&x.m, &x.w, &x.d, &watched, zeros(n), x.B, x.N, &err);
+        check(status == -1 && strstr(err.text, "stopped by a signal"),
+              "noise that says to stop: p_sample_loop returns %d, message '%s'", status, err.text);
+        w.stop = 0;
+
         for (size_t i = 0; i < x.m.num_params; i++) x.m.params[i] *= (real)(DOUBLE ? 1e300 : 1e30);
-        int status = p_sample_loop(&x.m, &x.w, &x.d, &watched, normal(n, 1), x.B, x.N, &err);
+        status = p_sample_loop(&x.m, &x.w, &x.d, &watched, normal(n, 1), x.B, x.N, &err);
         check(status == -1 && strstr(err.text, "step 599 of 600") && strstr(err.text, "not finite"),
               "overflow at trained step 599 of 600: p_sample_loop returns %d, message '%s'", status,
               err.text);
@@ -1937,7 +1945,7 @@ static void test_sampler(void)
         unsigned char *known = take(M, 1);
         int bad = 0;
         embedding_table_forward(&x.m);
-        Watch w = {&x, zeros(n * x.d.T), 0, 0, 0};
+        Watch w = {&x, zeros(n * x.d.T), 0, 0, 0, 0};
         Sampler sampler = {.noise = watch_noise, .show = watch, .context = &w};
         memcpy(y, x_T, n * sizeof *y);
         run_loop(&x, &sampler, y);

@@ -19,45 +19,32 @@ async function embedded(id) {
 const worker_url = URL.createObjectURL(new Blob([$('worker.js').textContent], { type: 'text/javascript' }));
 const modules = {}; // compiled, by the name of the program
 
-// Begins ./PROGRAM ARGS among these files. done: a promise of { code, out, files, said }; end() ends it before.
-function start(program, args, files, on_lines = () => {}) {
+// Runs ./PROGRAM ARGS among these files. Promises { code, out, files }, or null if it failed: then its own message stands
+// in the element `fault`. The promise's worker can be terminated; then it is never kept.
+function run(program, args, files, fault, on_lines = () => {}) {
     const worker = new Worker(worker_url);
-    let said = '', end;
-    const done = new Promise((resolve, reject) => {
-        end = () => { worker.terminate(); reject(new Error('')); };
-        worker.onerror = (e) => reject(new Error(`${program}: ${e.message}`));
+    let said = '';
+    const done = new Promise((resolve) => {
+        const end = (made, message) => { worker.terminate(); fault.textContent = message; resolve(made); };
+        worker.onerror = (e) => end(null, `${program}: ${e.message}`);
         worker.onmessage = ({ data }) => {
-            if (data.lines) {
-                said += data.lines;
-                on_lines(data.lines);
-                return;
-            }
-            worker.terminate();
-            if (data.fault) reject(new Error(data.fault));
-            else resolve({ ...data, said });
+            if (data.lines) on_lines(data.lines);
+            if (data.lines) said += data.lines;
+            else if (data.fault) end(null, data.fault);
+            else if (data.code) end(null, said.trim().split('\n').pop() || `exit code ${data.code}`);
+            else end(data, '');
         };
-        worker.postMessage({ module: modules[program], args: [program, ...args], files });
     });
-    return { done, end };
-}
-
-// What a program made, or null if it failed: then its own message stands in the element.
-async function finish(job, fault) {
-    try {
-        const made = await job.done;
-        fault.textContent = made.code ? made.said.trim().split('\n').pop() || `exit code ${made.code}` : '';
-        return made.code ? null : made;
-    } catch (e) {
-        fault.textContent = e.message;
-        return null;
-    }
+    worker.postMessage({ module: modules[program], args: [program, ...args].map(String), files });
+    return Object.assign(done, { worker });
 }
 
 // The picture that draw makes, into the shadow tree of the element: its styles hold there only. Returns the SVG.
 async function draw(host, args, files, fault) {
-    const job = host.job = start('draw', args, files), made = await finish(job, fault);
+    if (host.job) host.job.worker.terminate();
+    host.job = run('draw', args, files, fault);
+    const made = await host.job;
     const root = host.shadowRoot || host.attachShadow({ mode: 'open' });
-    if (job !== host.job) return null; // there is a later one
     root.replaceChildren();
     if (!made) return null;
     const svg = new DOMParser().parseFromString(as_text(made.out), 'image/svg+xml').documentElement;
@@ -120,8 +107,6 @@ function add_state(state, place) {
 function show_moment(k) {
     const now = states.length ? states[0][Math.min(k, states[0].length - 1)] : null;
     const told = now ? `${now.process === 'q' ? 'forward' : 'backward'}, t = ${now.t}, noise ${now.noise}` : '';
-    const word = ([text, percent]) =>
-        element('span', text, { className: `p${Math.round(percent / 25)}`, title: `${percent} %` });
     $('time').max = now ? states[0].length - 1 : 0;
     $('time').value = k;
     $('time').disabled = $('play').disabled = !now;
@@ -129,14 +114,16 @@ function show_moment(k) {
     $('moment').textContent = told || '\u00a0';
     $('sentences').replaceChildren(...states.map((list) => {
         const item = element('li');
-        item.append(...list[Math.min(k, list.length - 1)].words.map(word));
+        for (const [text, percent] of list[Math.min(k, list.length - 1)].words)
+            item.append(text.match(/^ */)[0], // the blank before a word
+                element('span', text.trimStart(), { className: `p${Math.round(percent / 25)}`, title: `${percent} %` }));
         return item;
     }));
     mark_schedule(now);
 }
 
 function clear_states() {
-    if (sampling) sampling.end();
+    if (sampling) sampling.worker.terminate();
     stop_playing();
     states = [];
     show_moment(0);
@@ -152,12 +139,11 @@ function mark_schedule(now) {
     const points = curve.getAttribute('d').slice(1).split('L').map((point) => point.split(' ').map(Number));
     const at = points[0][0] + (points.at(-1)[0] - points[0][0]) * now.t / last_t;
     const [x, y] = points.find((point) => point[0] >= at - 0.1);
-    for (const [tag, attributes] of [['path', { class: 'now l1', d: `M${x} 40v200`, 'stroke-dasharray': '3 3' }],
-                                     ['circle', { class: 'now a1', cx: x, cy: y, r: 6 }]]) {
-        const mark = document.createElementNS('http://www.w3.org/2000/svg', tag);
-        for (const key in attributes) mark.setAttribute(key, attributes[key]);
-        curve.parentNode.append(mark);
-    }
+    const mark = document.createElementNS('http://www.w3.org/2000/svg', 'g');
+    mark.setAttribute('class', 'now');
+    mark.innerHTML = `<path class="l1" d="M${x} 40v200" stroke-dasharray="3 3"/>
+        <circle class="a1" cx="${x}" cy="${y}" r="6"/>`;
+    curve.after(mark);
 }
 
 function stop_playing() {
@@ -188,13 +174,12 @@ async function sample(event) {
     $('command').textContent = ['./sample', ...quoted].join(' ');
     $('sampled').textContent = '';
     const still = matchMedia('(prefers-reduced-motion: reduce)').matches, place = {};
-    const job = start('sample', [...args, '--show', '--show-probabilities', '--frames', '50'], model(), (lines) => {
+    args.push('--show', '--show-probabilities', '--frames', 50);
+    sampling = run('sample', args, model(), $('sample-fault'), (lines) => {
         for (const state of lines.split('\n').map(read_state)) if (state) add_state(state, place);
         if (!still && states.length) show_moment(states.at(-1).length - 1);
     });
-    sampling = job;
-    const made = await finish(job, $('sample-fault'));
-    if (job !== sampling) return;
+    const made = await sampling;
     if (made) $('sampled').textContent = as_text(made.out);
     if (states.length) show_moment(states[0].length - 1);
 }
@@ -204,80 +189,78 @@ async function sample(event) {
 const AT_A_TIME = 2;  // seconds of training: then the page shows what is learnt, and hears its buttons
 const SHOWN = 100000; // characters of a text
 let text;             // to be learnt: { name, bytes }
-let run;              // { name, options, steps, done, files, stopping, previewing }
+let learning;         // { name, options, steps, done, files, stopping, previewing }
 
 function show_text(file_name, bytes) {
     const whole = as_text(bytes);
     text = { name: file_name.replace(/\.[^.]*$/, ''), bytes };
     $('text').value = whole.slice(0, SHOWN);
-    $('learnt').textContent = whole.length > SHOWN ? 'Only its beginning is shown; all of the text is learnt.' : '';
+    $('learnt').textContent = whole.length > SHOWN ? 'Only its beginning is shown; all of it is learnt, unless you change it here.' : '';
 }
 
 async function choose_corpus() {
     const corpus = $('corpus').selectedOptions[0];
     $('train-steps').value = corpus.dataset.steps;
-    $('options').value = corpus.dataset.options;
+    $('options').value = $('options').defaultValue + (corpus.dataset.options || '');
     if (corpus.value !== 'own') show_text(`${corpus.value}.txt`, await embedded(`${corpus.value}.txt`));
 }
 
 // A piece of the run is done: its figures at once; samples and losses, if the last ones are there by now
 async function show_learnt() {
-    const { name, files, done, steps } = run, kept = [`${name}.safetensors`, `${name}.jsonl`];
+    const { name, files, done, steps } = learning, kept = [`${name}.safetensors`, `${name}.jsonl`];
     const { loss } = JSON.parse(as_text(files[kept[1]]).trim().split('\n').pop());
     add_model(kept[0], files[kept[0]]);
     $('progress').value = done / steps;
     $('learnt').textContent = `step ${done} of ${steps}, loss ${loss.toFixed(3)}`;
-    for (const a of $('downloads').querySelectorAll('a')) URL.revokeObjectURL(a.href);
-    $('downloads').replaceChildren('Download ', ...kept.flatMap((file) => [element('a', file, {
-        download: file, href: URL.createObjectURL(new Blob([files[file]], { type: 'application/octet-stream' })),
-    }), ' ']));
-    if (run.previewing) return;
-    run.previewing = true;
-    const job = start('sample', [kept[0], '-n', '3'], { [kept[0]]: files[kept[0]] });
-    const [made, svg] = await Promise.all([finish(job, $('preview-fault')),
-        draw($('losses'), ['loss', kept[1]], { [kept[1]]: files[kept[1]] }, $('preview-fault'))]);
-    if (svg) svg.setAttribute('viewBox', '0 0 820 250'); // the first two of its panels
-    if (svg) svg.setAttribute('height', '250');
+    const link = (file) => element('a', file, { download: file, href: '#',
+        onclick() { this.href = URL.createObjectURL(new Blob([files[file]], { type: 'application/octet-stream' })); } });
+    $('downloads').replaceChildren('Download ', link(kept[0]), ' ', link(kept[1]));
+    if (learning.previewing) return;
+    learning.previewing = true;
+    const made = await run('sample', [kept[0], '-n', 3], { [kept[0]]: files[kept[0]] }, $('preview-fault'));
+    const svg = await draw($('losses'), ['loss', kept[1]], { [kept[1]]: files[kept[1]] }, $('preview-fault'));
+    if (svg) svg.viewBox.baseVal.height = svg.height.baseVal.value = 250; // the first two of its panels
     const lines = made ? as_text(made.out).trimEnd().split('\n') : [];
     $('preview').replaceChildren(...lines.map((line) => element('li', line)));
-    run.previewing = false;
+    learning.previewing = false;
 }
 
 // In pieces, each of which resumes the one before: the bytes of the checkpoint are those of a run without a stop.
 async function go_on() {
     let piece = 10; // steps
-    run.stopping = false;
+    learning.stopping = false;
     $('stop').disabled = false;
     $('begin').disabled = $('go-on').disabled = true;
-    while (run.done < run.steps && !run.stopping) {
-        const until = Math.min(run.steps, run.done + piece), begun = performance.now(), out = `${run.name}.safetensors`;
-        const how = run.done ? ['--resume', out] : [...run.options, '--out', out];
-        const args = [`${run.name}.txt`, ...how, '--steps', run.steps, '--stop-at', until, '--log-interval', 10];
-        const job = start('train', args.map(String), run.files, (lines) => { $('said').textContent += lines; });
-        const made = await finish(job, $('train-fault'));
+    while (learning.done < learning.steps && !learning.stopping) {
+        const until = Math.min(learning.steps, learning.done + piece), begun = performance.now(), out = `${learning.name}.safetensors`;
+        const how = learning.done ? ['--resume', out] : [...learning.options, '--out', out];
+        const args = [`${learning.name}.txt`, ...how, '--steps', learning.steps, '--stop-at', until, '--log-interval', 10];
+        const made = await run('train', args, learning.files, $('train-fault'), (lines) => { $('said').textContent += lines; });
         if (!made) break;
-        const fitting = AT_A_TIME * 1000 * (until - run.done) / (performance.now() - begun);
+        const fitting = AT_A_TIME * 1000 * (until - learning.done) / (performance.now() - begun);
         piece = 10 * Math.max(1, Math.round(Math.min(fitting, 4 * piece) / 10));
-        run.files = made.files;
-        run.done = until;
+        learning.files = made.files;
+        learning.done = until;
         const shown = show_learnt();
-        if (until === run.steps) await shown;
+        if (until === learning.steps) await shown;
     }
     $('stop').disabled = true;
     $('begin').disabled = false;
-    $('go-on').disabled = !run.done || run.done === run.steps;
+    $('go-on').disabled = !learning.done || learning.done === learning.steps;
 }
 
 function train(event) {
     event.preventDefault();
     const options = ['--seed', $('train-seed').value, ...$('options').value.split(' ').filter(Boolean)];
-    run = { name: text.name, options, steps: Number($('train-steps').value), done: 0,
-            files: { [`${text.name}.txt`]: text.bytes } };
+    learning = { name: text.name, options, steps: Number($('train-steps').value), done: 0,
+                 files: { [`${text.name}.txt`]: text.bytes } };
     for (const id of ['said', 'learnt', 'preview', 'downloads', 'preview-fault']) $(id).textContent = '';
     return go_on();
 }
 
 // ---- see the words --------------------------------------------------------------------------------------------------
+
+let asked; // the program that seeks the words nearest to one
 
 async function show_words() {
     const list = $('model').value === 'simple.safetensors' ? ['simple.list'] : [];
@@ -290,8 +273,9 @@ async function show_words() {
 }
 
 async function show_nearest(word) {
-    const made = await finish(start('sample', [$('model').value, '--nearest', word], model()), $('words-fault'));
-    if (word !== $('word').value) return; // the pointer has gone on
+    if (asked) asked.worker.terminate(); // the pointer has gone on
+    asked = run('sample', [$('model').value, '--nearest', word], model(), $('words-fault'));
+    const made = await asked;
     const near = made ? as_text(made.out).trim().split('\n').map((line) => line.trim().split(/ +(.*)/)) : [];
     $('nearest').textContent = near.map(([cosine, other]) => `${other} ${cosine}`).join(', ');
     const marked = new Set([word, ...near.map(([, other]) => other)]);
@@ -301,30 +285,29 @@ async function show_nearest(word) {
 
 // ---- the rest -------------------------------------------------------------------------------------------------------
 
-// A file that is opened or dropped: a checkpoint if it is called so, otherwise a text
-async function take_file(file) {
-    const bytes = new Uint8Array(await file.arrayBuffer());
-    if (!file.name.endsWith('.safetensors')) {
-        $('corpus').value = 'own';
-        choose_corpus();
-        show_text(file.name, bytes);
-        return;
+// Files that are opened or dropped: a checkpoint if it is called so, otherwise a text
+async function take_files(files) {
+    for (const file of files) {
+        const name = file.name, bytes = new Uint8Array(await file.arrayBuffer());
+        if (!name.endsWith('.safetensors')) {
+            $('corpus').value = 'own';
+            choose_corpus();
+            show_text(name, bytes);
+        } else if (await run('sample', [name, '-n', 1, '--steps', 1], { [name]: bytes }, $('open-fault'))) {
+            add_model(name, bytes);
+            $('model').value = name;
+            show_model();
+        }
     }
-    const job = start('sample', [file.name, '-n', '1', '--steps', '1'], { [file.name]: bytes });
-    if (!await finish(job, $('open-fault'))) return;
-    add_model(file.name, bytes);
-    $('model').value = file.name;
-    await show_model();
 }
 
 async function begin() {
     for (const program of ['train', 'sample', 'draw'])
         modules[program] = await WebAssembly.compile(await embedded(`${program}.wasm`));
     for (const name of ['simple.safetensors', 'names.safetensors']) add_model(name, await embedded(name));
-    const take_files = (files) => [...files].reduce((before, file) => before.then(() => take_file(file)), Promise.resolve());
-    $('open').onchange = () => take_files($('open').files);
+    $('open').onchange = () => take_files([...$('open').files]);
     document.ondragover = (event) => event.preventDefault();
-    document.ondrop = (event) => { event.preventDefault(); take_files(event.dataTransfer.files); };
+    document.ondrop = (event) => { event.preventDefault(); take_files([...event.dataTransfer.files]); };
     $('model').onchange = show_model;
     $('kind').onchange = show_kind;
     $('sample').onsubmit = sample;
@@ -336,7 +319,7 @@ async function begin() {
         text = { name: 'mine', bytes: new TextEncoder().encode($('text').value) };
     };
     $('train').onsubmit = train;
-    $('stop').onclick = () => { run.stopping = $('stop').disabled = true; };
+    $('stop').onclick = () => { learning.stopping = $('stop').disabled = true; };
     $('go-on').onclick = go_on;
     $('word').onchange = () => show_nearest($('word').value);
     await Promise.all([choose_corpus(), show_model()]);

@@ -8,10 +8,6 @@
 const NOT_A_FILE = 8, EXISTS = 20, INVALID = 28, NO_SUCH_FILE = 44, NOT_SEEKABLE = 70; // errors, by WASI's numbers
 const STREAM = 0, FOLDER = 3, REGULAR = 4;                                              // kinds of what is open
 
-class Exit {
-    constructor(code) { this.code = code; }
-}
-
 // A file in memory. Its bytes have room for more than its size, so that appending is cheap.
 class File {
     constructor(bytes = new Uint8Array(0)) { this.bytes = bytes; this.size = bytes.length; }
@@ -28,9 +24,9 @@ class File {
     }
 }
 
-// The functions that a program imports. They return 0 or an error. files: a Map of name to File; out: the File that the
-// standard output is; tell: takes the bytes of stderr; memory: the program's, once it is there.
-function wasi(args, files, out, tell, memory) {
+// The functions that a program imports; they return an error, or nothing. files: a Map of name to File; out: the File that
+// is the standard output; tell: takes the bytes of stderr; memory: the program's; exit: is thrown, with the code.
+function wasi(args, files, out, tell, memory, exit) {
     const argv = args.map((arg) => new TextEncoder().encode(arg + '\0'));
     const open = [{ kind: STREAM, file: new File() }, { kind: STREAM, file: out }, { kind: STREAM }, { kind: FOLDER }];
     const view = () => new DataView(memory());
@@ -49,14 +45,12 @@ function wasi(args, files, out, tell, memory) {
             if (done < length) break;
         }
         put32(done_at, all);
-        return 0;
     }
 
     return {
         args_sizes_get(count_at, size_at) {
             put32(count_at, argv.length);
             put32(size_at, argv.reduce((sum, arg) => sum + arg.length, 0));
-            return 0;
         },
         args_get(addresses_at, at) {
             argv.forEach((arg, i) => {
@@ -64,27 +58,24 @@ function wasi(args, files, out, tell, memory) {
                 bytes(at, arg.length).set(arg);
                 at += arg.length;
             });
-            return 0;
         },
-        environ_sizes_get(count_at, size_at) { put32(count_at, 0); put32(size_at, 0); return 0; },
-        environ_get: () => 0,
-        clock_time_get(clock, precision, at) { put64(at, Math.round(1e6 * Date.now())); return 0; },
-        proc_exit(code) { throw new Exit(code); },
+        environ_sizes_get(count_at, size_at) { put32(count_at, 0); put32(size_at, 0); },
+        environ_get() {},
+        clock_time_get(clock, precision, at) { put64(at, Math.round(1e6 * Date.now())); },
+        proc_exit(code) { exit.code = code; throw exit; },
         fd_prestat_get(fd, at) { // file 3 is the folder of all files; its name has one letter
             if (fd !== 3) return NOT_A_FILE;
             put32(at, 0);
             put32(at + 4, 1);
-            return 0;
         },
-        fd_prestat_dir_name(fd, at) { bytes(at, 1).set([0x2e]); return 0; },
+        fd_prestat_dir_name(fd, at) { bytes(at, 1).set([0x2e]); },
         fd_fdstat_get(fd, at) {
             if (!open[fd]) return NOT_A_FILE;
             put64(at, open[fd].kind);
             put64(at + 8, 0x1fffffff); // every right
             put64(at + 16, 0x1fffffff);
-            return 0;
         },
-        fd_fdstat_set_flags: () => 0,
+        fd_fdstat_set_flags() {},
         path_open(folder, flags, name_at, length, how, rights, inherited, status, fd_at) {
             const path = name(name_at, length), [creates, exclusive, truncates] = [how & 1, how & 4, how & 8];
             if (exclusive && files.has(path)) return EXISTS;
@@ -94,22 +85,21 @@ function wasi(args, files, out, tell, memory) {
             while (open[fd]) fd++;
             open[fd] = { kind: REGULAR, file: files.get(path), at: 0, appends: status & 1 };
             put32(fd_at, fd);
-            return 0;
         },
-        fd_close(fd) { delete open[fd]; return 0; },
-        fd_renumber(from, to) { open[to] = open[from]; delete open[from]; return 0; },
+        fd_close(fd) { delete open[fd]; },
+        fd_renumber(from, to) { open[to] = open[from]; delete open[from]; },
         fd_seek(fd, offset, whence, at) {
             const o = open[fd];
             if (!o || o.kind !== REGULAR) return o ? NOT_SEEKABLE : NOT_A_FILE;
             const to = Number(offset) + [0, o.at, o.file.size][whence];
             if (!(to >= 0)) return INVALID;
-            put64(at, o.at = to);
-            return 0;
+            o.at = to;
+            put64(at, to);
         },
         fd_read(fd, list, count, read_at) {
             const o = open[fd];
             if (!o || !o.file) return NOT_A_FILE;
-            return each_piece(list, count, read_at, (piece) => {
+            each_piece(list, count, read_at, (piece) => {
                 const read = o.file.read(o.at || 0, piece.length);
                 piece.set(read);
                 o.at += read.length;
@@ -119,7 +109,7 @@ function wasi(args, files, out, tell, memory) {
         fd_write(fd, list, count, written_at) {
             const o = open[fd];
             if (!o) return NOT_A_FILE;
-            return each_piece(list, count, written_at, (piece) => {
+            each_piece(list, count, written_at, (piece) => {
                 const at = o.kind === REGULAR && !o.appends ? o.at : o.file && o.file.size;
                 if (o.file) o.file.write(at, piece);
                 else tell(piece);
@@ -132,36 +122,38 @@ function wasi(args, files, out, tell, memory) {
             if (!files.has(old)) return NO_SUCH_FILE;
             files.set(name(to, to_length), files.get(old));
             files.delete(old);
-            return 0;
         },
-        path_unlink_file: (folder, at, length) => files.delete(name(at, length)) ? 0 : NO_SUCH_FILE,
-        path_remove_directory: () => NO_SUCH_FILE,
+        path_unlink_file(folder, at, length) { if (!files.delete(name(at, length))) return NO_SUCH_FILE; },
+        path_remove_directory() { return NO_SUCH_FILE; },
     };
 }
 
 async function run({ module, args, files: given }) {
-    const out = new File(), decoder = new TextDecoder();
     const files = new Map(Object.entries(given).map(([name, bytes]) => [name, new File(bytes)]));
-    let line = '', program, code = 0; // line: of stderr, that has not ended yet
+    const out = new File(), decoder = new TextDecoder(), exit = { code: 0 }, imported = {};
+    let line = '', program; // line: of stderr, that has not ended yet
     const tell = (bytes) => {
         line += decoder.decode(bytes, { stream: true });
         const end = line.lastIndexOf('\n') + 1;
         if (end) postMessage({ lines: line.slice(0, end) });
         line = line.slice(end);
     };
-    const host = wasi(args, files, out, tell, () => program.exports.memory.buffer);
+    const functions = wasi(args, files, out, tell, () => program.exports.memory.buffer, exit);
     for (const { name } of WebAssembly.Module.imports(module))
-        host[name] = host[name] || (() => { throw new Error(`the page has no ${name} for the program`); });
+        imported[name] = (...args) => {
+            if (!functions[name]) throw new Error(`the page has no ${name} for the program`);
+            return functions[name](...args) || 0;
+        };
+    program = await WebAssembly.instantiate(module, { wasi_snapshot_preview1: imported });
     try {
-        program = await WebAssembly.instantiate(module, { wasi_snapshot_preview1: host });
         program.exports._start();
     } catch (e) {
-        if (!(e instanceof Exit)) throw e;
-        code = e.code;
+        if (e !== exit) throw e;
     }
     if (line) postMessage({ lines: line + '\n' });
     const all = (file) => file.bytes.slice(0, file.size);
-    return { code, out: all(out), files: Object.fromEntries([...files].map(([name, file]) => [name, all(file)])) };
+    const made = Object.fromEntries([...files].map(([name, file]) => [name, all(file)]));
+    return { code: exit.code, out: all(out), files: made };
 }
 
 onmessage = ({ data }) => {
