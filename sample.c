@@ -28,7 +28,7 @@ enum {
 typedef struct {
     int n /* of every Given */, first, seed, threads, show, info, variance, help, version,
         clip_denoised, clamp_from, eval_steps, eval_all, allow_unk;
-    double guide_scale, top_p, eta, strength, evidence_above;
+    double guide_scale, top_p, eta, ahead, strength, evidence_above;
     const char *steps /* NULL: the default, which depends on the model */, *out, *prompt, *prompts,
         *edit, *eval, *probe, *nearest;
     const char *guide[GUIDES], *label[GUIDES]; /* as many of both */
@@ -147,6 +147,17 @@ static int load(Sampling *r, const char *path, Error *err)
     return 0;
 }
 
+/* Of --edit: as much noise as leaves most words legible. */
+static int default_strength(Sampling *r, Error *err)
+{
+    double legible;
+    if (legible_steps(&r->of, &r->work, r->given, (uint64_t)r->seed, &r->strength, &legible, err))
+        return -1;
+    fprintf(stderr, "--strength %.2f: up to there %.0f %% of its words can be read\n", r->strength,
+            100 * legible);
+    return 0;
+}
+
 /* How long the samples may be, what of them is known, and room for a batch. */
 static int plan(Sampling *r, Error *err)
 {
@@ -172,6 +183,7 @@ static int plan(Sampling *r, Error *err)
         const size_t needed = (size_t)piece_of_batch(most, N) * N;
         if (needed > positions) positions = needed;
     }
+    if (r->edit && r->strength == 0 && default_strength(r, err)) return -1;
     r->start = (int)(r->strength * r->of.diffusion.T + 0.5);
     if (r->start < 1) r->start = 1;
     if (!r->edit) r->start = 0;
@@ -230,6 +242,7 @@ static int sample_batch(Sampling *r, int length, Buffer *text, int first, Error 
                              .clamp_from = r->clamp_from,
                              .ddim = r->eta >= 0,
                              .eta = r->eta,
+                             .ahead = r->ahead,
                              .start = r->start,
                              .known = any ? r->known : NULL,
                              .known_x = r->known_x,
@@ -314,7 +327,7 @@ static int describe(Sampling *r, const char *path, FILE *out, Error *err)
 static void defaults(Sampling *r)
 {
     memset(r, 0, sizeof *r);
-    r->n = 10, r->seed = 1, r->threads = max_threads(), r->strength = 0.5;
+    r->n = 10, r->seed = 1, r->threads = max_threads();
     r->guide_scale = 10, r->view.fps = 12;
     r->evidence_above = HUGE_VAL, r->eta = -1;
 }
@@ -380,7 +393,8 @@ int main(int argc, char **argv)
         {"edit", OPT_TEXT, &run.edit, .what = "SENTENCE", .everyday = 1,
          .help = "begin with this sentence, made noisy, in place of noise", .excludes = "eval"},
         {"strength", OPT_REAL, &run.strength, .everyday = 1, .min = 0.001, .max = 1,
-         .help = "of --edit: the share of the steps to take; 1 keeps nothing", .needs = "edit"},
+         .help = "of --edit: the share of the steps to take; 1 keeps nothing",
+         .deflt = "up to where most of its words can be read", .needs = "edit"},
         {"guide", OPT_TEXT, run.guide, .what = "FILE", .everyday = 1, .times = GUIDES,
          .help = "sentences that this classifier gives the --label; may be given repeatedly",
          .excludes = "eta eval"},
@@ -391,7 +405,13 @@ int main(int argc, char **argv)
          .needs = "guide"},
         {"eta", OPT_REAL, &run.eta, .everyday = 1, .max = 1000,
          .help = "noise of a step: 0: none (DDIM), 1: DDPM's, 2 to 3: fewer errors, less varied",
-         .deflt = "DDPM's steps", .excludes = "eval"},
+         .deflt = "2, with --ahead 2; 1 with --edit, --guide, --variance or a model that predicts "
+                  "x-start",
+         .excludes = "eval"},
+        {"ahead", OPT_REAL, &run.ahead, .max = 100,
+         .help = "of --eta: step towards the guess as it will be when it has changed so many times "
+                 "as much as in the last step; makes up for few steps",
+         .needs = "eta"},
         {"top-p", OPT_REAL, &run.top_p, .max = 100,
          .help = "draw noise beyond this (0.01 or more) again: likelier, less varied; 0: do not",
          .excludes = "eval"},
@@ -481,6 +501,9 @@ int main(int argc, char **argv)
             status = fail(&err, "--%s has no effect on %s %s", o->name,
                           softmax ? "the bound of" : "the predictions of", path);
     }
+    if (!option_given(options, &run.eta) && !option_given(options, &run.variance) && !run.edit &&
+        !run.guide[0] && run.of.model.config.predict == PREDICT_SOFTMAX)
+        run.eta = USUAL_ETA, run.ahead = USUAL_AHEAD;
     if (!status && !run.info) status = plan(&run, &err);
     const int samples = !run.eval && !run.probe && !run.nearest && !run.info;
     const int is_moving = run.show && !run.view.probabilities && !is_plain(stderr);

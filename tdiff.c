@@ -216,7 +216,7 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  *       out   = denoiser(x, last guess or zeros, t)
  *       guess = softmax(lm_head(out)) @ embeddings                                 guess_xstart
  *       x     = posterior_mean_coef1[t] guess + posterior_mean_coef2[t] x
- *               + sqrt(posterior_variance[t]) noise, which is 0 at t = 0                p_sample
+ *               + sqrt(posterior_variance[t]) noise, 0 at t = 0       p_sample, or ddim_sample
  *   each point's word is the one that lm_head finds likeliest                      likeliest_words
  *
  * A sentence has its own length: that is how many points the network is given. [CLS] in front and
@@ -1163,7 +1163,7 @@ double learning_rate(double lr, int step, int warmup, int steps)
 double ema_warmup(double rate, int step) { return fmin(rate, (1.0 + step) / (10.0 + step)); }
 
 /* ---- 7. sampling ------------------------------------------------------------------------------
- * DDPM alg. 2, with a network that guesses x_start. By default this is all that p_sample_loop does:
+ * DDPM alg. 2, with a network that guesses x_start. By itself this is all that p_sample_loop does:
  *
  *     for (t = T-1; t >= 0; t--) {
  *         noise        = standard normal numbers
@@ -1174,7 +1174,7 @@ double ema_warmup(double rate, int step) { return fmin(rate, (1.0 + step) / (10.
  *     x = the embeddings where the word is known                                  keep_known_words
  *
  * (The noise serves twice: what p_sample makes of a known word is overwritten in the next round.)
- * Whatever else can be wanted of it is one more line in the loop, and a function in section 12. */
+ * All else, ./sample's usual step too, is a line more in the loop and a function in section 12. */
 
 /* A length for the next sample: one of from..to, as often as it occurs in the training text. */
 int draw_length(const real *count, int from, int to, double u)
@@ -1216,7 +1216,7 @@ int p_sample_loop(const Model *m, Workspace *w, const Diffusion *d, const Sample
         if (s->clip_denoised) clip(w->pred_xstart, B * n);
         if (d->timestep_map[t] < s->clamp_from) clamp_to_words(m, w, w->pred_xstart, B * N);
         if (s->ddim)
-            ddim_sample(x, w->pred_xstart, x, w->noise, w->t, d, s->eta, B, n);
+            ddim_sample(x, guess_ahead(s, w, d, t, B * n), x, w->noise, w->t, d, s->eta, B, n);
         else
             p_sample(x, w->pred_xstart, x, w->noise, w->t, d, s->variance, B, n);
         if (s->gradient && is_guided(d, t)) guide(s, w, d, x, t, B * n);
@@ -3067,6 +3067,33 @@ void ddim_sample(real *x_prev, const real *pred_xstart, const real *x_t, const r
     }
 }
 
+static double log_snr(const Diffusion *d, int t)
+{
+    return log(d->alphas_cumprod[t] / (1 - d->alphas_cumprod[t]));
+}
+
+/* What ddim_sample is to take for x_start. From step to step the guess grows surer, so it is better
+ * to go where the next one will be: changed once more, s->ahead times as much as since the last
+ * step, and in proportion to what the log of the signal-to-noise ratio gains. Half of it with eta 0
+ * is DPM-Solver++ (2M) (Lu et al. 2022, arXiv:2211.01095), which so is exact to second order. */
+const real *guess_ahead(const Sampler *s, const Workspace *w, const Diffusion *d, int t, size_t n)
+{
+    const int is_first = t == (s->start ? s->start : d->T) - 1;
+    if (s->ahead == 0 || is_first || t == 0) {
+        memcpy(w->estimate, w->pred_xstart, n * sizeof *w->estimate);
+        return w->pred_xstart;
+    }
+    const double gain = log_snr(d, t - 1) - log_snr(d, t),
+                 last_gain = log_snr(d, t) - log_snr(d, t + 1);
+    const real more = (real)(s->ahead * gain / last_gain);
+    for (size_t i = 0; i < n; i++) {
+        const real now = w->pred_xstart[i];
+        w->x_start[i] = fmadd(more, now - w->estimate[i], now);
+        w->estimate[i] = now;
+    }
+    return w->x_start;
+}
+
 /* Diffusion-LM's code: what lies outside of [-limit, limit] is drawn again, in order, until it does
  * not. Narrower noise makes likelier and less varied sentences. */
 void truncate_noise(real *noise, size_t n, double limit, real (*draw)(void *context), void *context)
@@ -3320,6 +3347,50 @@ void given_free(Given *given, int count)
 {
     for (int i = 0; i < count && given; i++) free(given[i].ids);
     free(given);
+}
+
+/* The network guesses, of the sentence as ever more noise leaves it, ever fewer words: how soon
+ * depends on how alike words are, and how much the others tell of one. Where what the share of
+ * right ones has above the limit adds up to the most, it falls below: a single unlucky noise does
+ * not move that. */
+int legible_steps(Trained *m, Workspace *w, const Given *g, uint64_t seed, double *steps,
+                  double *legible, Error *err)
+{
+    enum { NOISES = 256, CLEAR = 16 /* of these are next to no noise */, AT_A_TIME = 64 };
+    const Config *c = &m->model.config;
+    const int N = m->length_count ? g->size : c->seq_len, B = piece_of_batch(AT_A_TIME, N);
+    const size_t n = (size_t)N * c->emb_dim;
+    const Dropout none = {0, 0, 0};
+    double terms[5 * AT_A_TIME], right[NOISES] = {0}, clear = 0, above = 0, most = 0;
+    int t[AT_A_TIME], status = -1;
+    int *ids = checked_alloc((size_t)B * N, sizeof *ids, err);
+    int *guess = checked_alloc((size_t)B * N, sizeof *guess, err);
+    real *noise = checked_alloc(B * n, 2 * sizeof *noise, err);
+    if (ids && guess && noise && !workspace_fit(w, c, B, N, err)) status = 0;
+    for (int i = 0; i < B * N && !status; i++)
+        ids[i] = i % N < g->size ? g->ids[i % N] : m->tokenizer.special[TOKEN_PAD];
+    for (int first = 0; first < NOISES && !status; first += B) {
+        const int count = NOISES - first < B ? NOISES - first : B;
+        const Batch y = {ids, t, noise, noise + B * n, NULL, c->self_conditioning, count, N};
+        const Losses losses = {terms, terms + B, terms + 2 * B, terms + 3 * B, terms + 4 * B};
+        for (int b = 0; b < count; b++) t[b] = (first + b) * m->diffusion.T / NOISES;
+        rng_gaussian(noise, 2 * B * n, rng_key(seed, RNG_NOISE_T, 0, (uint64_t)first));
+        training_losses(&m->model, w, &losses, &m->diffusion, &y, 0, none);
+        likeliest_words(&m->model, w, guess, w->pred_xstart, count, N);
+        for (int b = 0; b < count; b++)
+            for (int i = b * N + 1; i < b * N + g->size - 1; i++) /* without [CLS] and [SEP] */
+                right[first + b] += (guess[i] == ids[i]) / (g->size - 2.0);
+    }
+    for (int k = 0; k < CLEAR; k++) clear += right[k] / CLEAR;
+    *legible = 0.9 * clear, *steps = 1.0 / NOISES;
+    for (int k = 0; k < NOISES; k++) {
+        above += right[k] - *legible;
+        if (above > most) most = above, *steps = (k + 1.0) / NOISES;
+    }
+    free(ids);
+    free(guess);
+    free(noise);
+    return status;
 }
 
 void fix_words(int *fixed, int N, int length, const Given *g, const Trained *m, const Asked *asked)
@@ -5127,6 +5198,9 @@ static int draw_few(Trainer *r, const int *special, const Diffusion *d, int N, i
     FewNoise noise = {r->seed, first, count, (size_t)N * D};
     const Sampler sampler = {.noise = draw_few_noise,
                              .context = &noise,
+                             .ddim = m->config.predict == PREDICT_SOFTMAX,
+                             .eta = USUAL_ETA,
+                             .ahead = USUAL_AHEAD,
                              .known = has_ends ? known : NULL,
                              .known_x = known_x};
     while (noise.count > 1 && workspace_size(&r->work, &m->config, noise.count, N) > r->work.size)
@@ -5223,15 +5297,16 @@ int sample_figures(Trainer *r, const Tokenizer *words, const real *length_count,
 int measured_steps(Trainer *r, double minutes, double dropout, int held, int interval, double *step,
                    int *trials)
 {
-    enum { FEWEST = 4 };
+    enum { FEWEST = 5 };
     const Dropout drop = {0, dropout, 0};
     const double available = 60 * minutes, start = seconds();
-    double elapsed = 0, positions = 0, accuracy[4], val = 0;
+    double elapsed = 0, cold = 0, positions = 0, accuracy[4], val = 0;
     for (*trials = 0; *trials < FEWEST || elapsed < available / 100; ++*trials) {
         draw_batch(r, *trials);
         batch_losses(r, r->model.config.self_conditioning && *trials % 2, 1, drop);
         positions += (double)r->positions;
         elapsed = ranks_slowest(seconds() - start);
+        if (*trials == 0) cold = elapsed, positions = 0; /* it was slow: memory was new to it */
     }
     memset(r->model.grads, 0, r->model.num_params * sizeof *r->model.grads);
     if (r->val.rows) {
@@ -5240,6 +5315,6 @@ int measured_steps(Trainer *r, double minutes, double dropout, int held, int int
         val = ranks_slowest(seconds() - begun);
     }
     const double of_epoch = (double)r->copies * r->corpus.start[r->corpus.rows];
-    *step = elapsed * of_epoch / positions / r->batches;
+    *step = (elapsed - cold) * of_epoch / positions / r->batches;
     return (int)fmin(fmax((available - elapsed - val) / (*step + val / interval), 1), 1e8);
 }

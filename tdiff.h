@@ -291,6 +291,8 @@ double ema_warmup(double rate, int step); /* min(rate, (1 + step) / (10 + step))
  * in [0, 1). */
 int draw_length(const real *count /*(to+1)*/, int from, int to, double u);
 
+/* With PREDICT_SOFTMAX programs take ddim_sample with these where nothing else is asked for. */
+enum { USUAL_ETA = 2, USUAL_AHEAD = 2 };
 typedef struct {
     void *context;
     int (*noise)(void *context, real *out /*(B,N,D)*/, int t); /* the noise of step t; 1: stop */
@@ -302,6 +304,7 @@ typedef struct {
     int clamp_from;    /* at trained steps below this one it becomes the nearest embedding; 0: no */
     int ddim;          /* ddim_sample with this eta in place of p_sample */
     double eta;
+    double ahead; /* how far ddim_sample is ahead of the guess: see guess_ahead; 0: not */
     /* NULL, or guidance: dx = the gradient of log p(condition | x_t), where x has come to at t */
     void (*gradient)(void *context, real *dx /*(B,N,D)*/, const real *x, int t);
     const unsigned char *known; /* (B,N) NULL, or the positions where x is to be known_x */
@@ -478,6 +481,9 @@ real real_clip(real x); /* to [-1, 1] */
 /* p_sample with DDIM's step; eta says how much new noise: 0 none, 1 as much as p_sample. */
 void ddim_sample(real *x_prev, const real *pred_xstart, const real *x_t, const real *noise,
                  const int *t, const Diffusion *d, double eta, int B, size_t n);
+/* The guess (n numbers) that ddim_sample takes at t: w->pred_xstart, or with s->ahead what it is
+ * about to become, in w->x_start; w->estimate keeps it for the next step. */
+const real *guess_ahead(const Sampler *s, const Workspace *w, const Diffusion *d, int t, size_t n);
 /* Numbers outside of [-limit, limit] are replaced by draws until none is left; limit > 0. */
 void truncate_noise(real *noise, size_t n, double limit, real (*draw)(void *context),
                     void *context);
@@ -522,6 +528,11 @@ typedef struct {
 Given *given_take(Trained *m, const Asked *asked, const char *path, const char *text,
                   const char *option, int *count, Error *err);
 void given_free(Given *given, int count); /* NULL: does nothing */
+/* For --edit: of a whole sentence, the share of m's steps, from the text on, in which the network
+ * still guesses nine tenths of the words right that it does with hardly any noise: *legible of all
+ * words. */
+int legible_steps(Trained *m, Workspace *w, const Given *g, uint64_t seed, double *steps,
+                  double *legible, Error *err);
 /* What is known of a sample of so many positions: where it begins and ends, and the words of its
  * prompt; else [MASK]. */
 void fix_words(int *fixed /*(N)*/, int N, int length, const Given *g, const Trained *m,
@@ -796,6 +807,7 @@ struct Tokenizer {
     TokenizerKind kind;
     Rules rules;
     int size;                    /* V */
+    int min_frequency;           /* of words and characters that tokenizer_make has counted */
     char **token;                /* (V) UTF-8 */
     int *slot;                   /* hash table of ids, -1: empty */
     size_t num_slots;            /* a power of two */
@@ -816,8 +828,10 @@ typedef struct {
     /* word, original, bpe or char: a vocabulary is made from the text. wordpiece:VOCAB.txt, or
      * what tokenizer_read reads: the text is not looked at. */
     const char *tokenizer;
-    int keep_case, keep_accents;   /* of word */
-    int vocab_size, min_frequency; /* of what is made: tokens at most, all in all; occurrences */
+    int keep_case, keep_accents; /* of word */
+    /* of what is made: tokens at most, all in all; occurrences of each at least, 0: for words as
+     * the text suggests, else 1 */
+    int vocab_size, min_frequency;
 } TokenizerOptions;
 /* Words and characters: the most frequent, ties by byte order. bpe: see "byte-level BPE". */
 int tokenizer_make(Tokenizer *t, const TokenizerOptions *o, const char *text, size_t n, Error *err);

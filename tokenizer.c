@@ -1711,6 +1711,23 @@ static int count_pieces(const Tokenizer *t, Tokenizer *pieces, Buffer *counts, c
     return status;
 }
 
+/* Where no least frequency is asked for: a word that occurs once or twice can hardly be learnt, and
+ * makes every step of a training longer. So where these are a quarter of all different words or
+ * more, and 3 % of the text at most, it is 3, else 1. */
+static int usual_min_frequency(const Count *count, int size)
+{
+    enum { RARE = 3 };
+    size_t all = 0, rare = 0;
+    int words = 0;
+    for (int id = TOKEN_SPECIALS; id < size; id++) {
+        const int is_rare = count[id].count < RARE;
+        all += count[id].count;
+        rare += is_rare ? count[id].count : 0;
+        words += is_rare;
+    }
+    return 4 * words >= size - TOKEN_SPECIALS && 100 * rare <= 3 * all ? RARE : 1;
+}
+
 static int train_words(Tokenizer *t, const char *text, size_t n, int vocab_size, int min_frequency,
                        Error *err)
 {
@@ -1724,6 +1741,7 @@ static int train_words(Tokenizer *t, const char *text, size_t n, int vocab_size,
         Count *count = (void *)counts.text;
         qsort(count + TOKEN_SPECIALS, (size_t)(t->size - TOKEN_SPECIALS), sizeof *count, by_count);
         for (int id = TOKEN_SPECIALS; id < t->size; id++) t->token[id] = count[id].token;
+        if (!min_frequency) t->min_frequency = min_frequency = usual_min_frequency(count, t->size);
         while (t->size > vocab_size ||
                (t->size > TOKEN_SPECIALS && count[t->size - 1].count < (size_t)min_frequency))
             free(t->token[--t->size]);
@@ -3636,6 +3654,7 @@ int tokenizer_make(Tokenizer *t, const TokenizerOptions *o, const char *text, si
     static const char wordpiece[] = "wordpiece:";
     const size_t prefix = strlen(wordpiece);
     const int k = find_made(o->tokenizer), is_word = k < MADE && made[k].rules == &word_rules;
+    const int min_frequency = !o->min_frequency && !is_word ? 1 : o->min_frequency;
     memset(t, 0, sizeof *t);
     if ((o->keep_case || o->keep_accents) && !is_word)
         return fail(err,
@@ -3648,12 +3667,13 @@ int tokenizer_make(Tokenizer *t, const TokenizerOptions *o, const char *text, si
 
     t->kind = made[k].kind;
     t->rules = *made[k].rules;
+    t->min_frequency = min_frequency;
     if (o->keep_case) t->rules.lower = 0;
     if (o->keep_accents) t->rules.marks = MARKS_KEPT;
     int status = unicode_init(t, err);
     if (!status)
         status = (t->kind == TOKENIZER_BPE ? train_bytes : train_words)(t, text, n, o->vocab_size,
-                                                                        o->min_frequency, err);
+                                                                        min_frequency, err);
     if (!status && is_word) status = learn_blanks(t, text, n, err);
     if (status) tokenizer_free(t);
     return status;

@@ -109,7 +109,8 @@ static Option *list_options(Settings *s, Error *err)
         {"stop-at", OPT_INT, &s->stop_at, .min = 1, .max = 1e8,
          .help = "save and stop after this step", .deflt = "steps"},
         {"batch", OPT_INT, &s->batch, .everyday = 1, .min = 1, .max = 65536,
-         .help = "sentences a step", .result = 1},
+         .help = "sentences a step", .deflt = "32; 16 if they have 16 positions or more on average",
+         .result = 1},
         {"microbatch", OPT_INT, &s->microbatch, .max = 65536,
          .help = "sentences to compute at a time; fewer need less memory, and give the same but "
                  "for rounding and dropout",
@@ -131,6 +132,7 @@ static Option *list_options(Settings *s, Error *err)
          .excludes = "classifier", .result = 1},
         {"min-frequency", OPT_INT, &s->text.min_frequency, .min = 1, .max = 1e8,
          .help = "words that occur less often are [UNK], pairs of bpe stay two",
+         .deflt = "1; 3 if so rare words are many, but at most 3 % of the text",
          .excludes = "classifier", .result = 1},
         {"lr", OPT_REAL, &s->lr, .everyday = 1, .min = 1e-9, .max = 10,
          .help = "learning rate of AdamW: how far a step moves the weights",
@@ -620,6 +622,25 @@ static int dry_run(Training *r)
     return fflush(stdout) || ferror(stdout) ? -1 : 0;
 }
 
+/* What depends on the text where it is not given: it is said, and recorded as if it had been given.
+ * Of long sentences fewer make a step, for which there are more steps in the same time. */
+static void suit_text(Training *r, int counts_words)
+{
+    enum { LONG = 16 /* positions, on average */, FEWER = 16 };
+    Settings *s = &r->s;
+    const Corpus *c = &r->trainer.corpus;
+    const int is_long = c->start[c->rows] >= LONG * (size_t)c->rows;
+    const int drops_rare = counts_words && s->text.min_frequency > 1;
+    Buffer said = {0};
+    if (s->resume || s->classifier) return;
+    if (drops_rare && !option_given(r->options, &s->text.min_frequency))
+        buffer_print(&said, " --min-frequency %d", s->text.min_frequency);
+    if (is_long && !option_given(r->options, &s->batch))
+        buffer_print(&said, " --batch %d", s->batch = FEWER);
+    if (said.length && !said.failed) fprintf(stderr, "by this text, unless given:%s\n", said.text);
+    free(said.text);
+}
+
 /* The text, its vocabulary, and its sentences, or those of the classifier and their labels. */
 static int read_text(Training *r, const char *path, Error *err)
 {
@@ -628,6 +649,9 @@ static int read_text(Training *r, const char *path, Error *err)
     Trainer *t = &r->trainer;
     Corpus *corpus = &t->corpus;
     const Tokenizer *words = s->classifier ? &t->denoiser.tokenizer : &r->tokenizer;
+    const int counts_words = !words->size && tokenizer_is_made(s->text.tokenizer);
+    if (counts_words && !s->init && !option_given(r->options, &s->text.min_frequency))
+        s->text.min_frequency = 0; /* as it suits the text */
     if (corpus_read(corpus, path, err)) return -1;
     const double text_bytes = (double)corpus->length;
     if (s->classifier ? corpus_take_labels(corpus, path, words, &r->tokenizer, &t->label, err)
@@ -635,6 +659,7 @@ static int read_text(Training *r, const char *path, Error *err)
                                           s->grow_vocab ? s->init : NULL, err))
         return -1;
     c->vocab = r->tokenizer.size;
+    if (counts_words) s->text.min_frequency = r->tokenizer.min_frequency;
     if (s->pad && corpus_measure(corpus, path, words, c->seq_len, err)) return -1;
     if (s->pad && corpus->longest < c->seq_len) c->seq_len = corpus->longest;
     if (corpus_fill(corpus, path, words, c->seq_len, s->pad, err)) return -1;
@@ -647,6 +672,7 @@ static int read_text(Training *r, const char *path, Error *err)
                 words->kind == TOKENIZER_WORD ? "words" : "tokens");
     fprintf(stderr, "the longest sentence has %d positions\n", corpus->longest);
     tell_notes(corpus);
+    suit_text(r, counts_words);
     if (corpus->longest > c->max_positions)
         return fail(err, "--max-positions %d: the longest sentence has %d; --seq-len %d cuts it",
                     c->max_positions, corpus->longest, c->max_positions);

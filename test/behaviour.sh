@@ -180,9 +180,12 @@ draw
 holds "$(found six.txt) > 40" "sample: the sentences are not those of the training"
 draw --edit "$(cat $W/fig.txt)" --strength 0.02
 holds "$(found fig.txt) > 45" "--edit --strength 0.02: little is left of the sentence"
+draw --edit "$(cat $W/fig.txt)"
+strength=$(sed -n 's/^--strength \([0-9.]*\): up to there [0-9]* % of its words can be read$/\1/p' $W/err)
+holds "$strength + 0 > 0.3 && $strength + 0 < 0.95" "--edit alone: not as far as it can be read"
 draw --edit "$(cat $W/fig.txt)" --strength 1
 holds "$(found fig.txt) < 40" "--edit --strength 1: the sentence is still there" # of 2 so long
-draw --top-p 0.01 --length 5 # two sentences have it
+draw --top-p 0.01 --length 5 --eta 1 # two sentences have it
 holds "$(sort -u $W/out | wc -l) > 1" "--top-p 0.01: the samples are alike; x_T is truncated, too"
 draw --length 3
 holds "$(found three-words.txt) > 35" "--length 3: not whole sentences of three words"

@@ -263,6 +263,21 @@ same $W/k-before $W/k-6.safetensors "a refused run changes a checkpoint that was
 cp $W/small-train.txt $W/k-18.safetensors
 refuse 1 "k-18.safetensors: is there already and is text" ./train $SMALL --keep-every 6 --out $W/k.safetensors
 refuse 1 "k-18.safetensors: the output would overwrite this input" ./train $TINY --steps 20 $W/k-18.safetensors --keep-every 6 --out $W/k.safetensors
+# what depends on the text where it is not given: said, recorded, and the same as if it were given
+UNSUITED="$(echo "$TINY" | sed 's/--batch 8//') --steps 3"
+check "short sentences of few words" ./train $UNSUITED $W/small-train.txt --out $W/suit.safetensors
+grep -q "by this text" $W/err && bad "a text of short sentences of few words changes a default" || ok
+awk 'BEGIN { for (i = 0; i < 400; i++) print "the red fig is hot and the blue pear is cold so we eat it now"
+    print "once upon a time there was an owl" }' >$W/suit.txt
+check "defaults by the text" ./train $UNSUITED $W/suit.txt --out $W/suit.safetensors
+grep -q '^by this text, unless given: --min-frequency 3 --batch 16$' $W/err && ok || { bad "what the text suggests is not told"; cat $W/err; }
+check "and recorded" sh -c "./sample --info $W/suit.safetensors | tr -s ' ' | grep -c -e '^ batch 16$' -e '^ min-frequency 3$' -e '^ vocabulary 19$'"
+[ "$(cat $W/out)" = 3 ] && ok || bad "what the text suggests is not in the checkpoint"
+check "the same, given" ./train $UNSUITED $W/suit.txt --min-frequency 3 --batch 16 --out $W/given.safetensors
+same $W/suit.safetensors $W/given.safetensors "what the text suggests differs from what is given"
+check "other values, given" ./train $UNSUITED $W/suit.txt --min-frequency 1 --batch 32 --out $W/given.safetensors
+grep -q "by this text" $W/err && bad "what is given is told" || ok
+grep -q "suit.txt: 401 sentences, 27 words" $W/err && ok || bad "the text overrules --min-frequency 1"
 # --minutes: the result is that of its --steps
 for minutes in 0.002 0.04; do
     check "--minutes" ./train $SMALL_BUT_STEPS --minutes $minutes --out $W/m.safetensors
@@ -314,8 +329,14 @@ check "--show" ./sample $W/a.safetensors -n 2 --steps 8 --seed 3 --show
 head -n 2 $W/all.txt | cmp -s - $W/out && [ "$(grep -c '^t ' $W/err)" = 16 ] && ok || bad "--show"
 check "--out" ./sample $W/a.safetensors -n 70 --steps 8 --seed 3 --out $W/samples.txt
 check "--out writes the same" cmp $W/all.txt $W/samples.txt
+check "--variance" ./sample $W/a.safetensors -n 70 --steps 8 --seed 3 --variance fixed-small
+cp $W/out $W/ddpm.txt
 check "--variance" ./sample $W/a.safetensors -n 70 --steps 8 --seed 3 --variance fixed-large
-cmp -s $W/all.txt $W/out && bad "--variance does nothing" || ok
+cmp -s $W/ddpm.txt $W/out && bad "--variance does nothing" || ok
+check "the usual steps" ./sample $W/a.safetensors -n 70 --steps 8 --seed 3 --eta 2 --ahead 2
+same $W/all.txt $W/out "the default of --eta is not 2 with --ahead 2"
+check "without --ahead" ./sample $W/a.safetensors -n 70 --steps 8 --seed 3 --eta 2
+cmp -s $W/all.txt $W/out && bad "--ahead does nothing" || ok
 check "--clip-denoised" ./sample $W/a.safetensors -n 2 --steps 8 --clip-denoised
 for option in "--eta 0" "--top-p 0.5" "--clamp-from 50" "--steps ddim10"; do
     check "$option" ./sample $W/a.safetensors -n 70 --steps 8 --seed 3 $option
@@ -365,6 +386,10 @@ check "predicting epsilon" ./train $SMALL --predict epsilon --out $W/h.safetenso
 refuse 1 "emb-norm must be above 0" ./train $SMALL --predict softmax --emb-norm 0 --out $W/no.safetensors
 refuse 2 "is none of best, templates, original" ./train --recipe worst
 check "--recipe original" ./train $SMALL --recipe original --out $W/o.safetensors
+check "its samples" ./sample $W/o.safetensors -n 20 --steps 8
+cp $W/out $W/out1
+check "its samples" ./sample $W/o.safetensors -n 20 --steps 8 --variance fixed-small
+same $W/out1 $W/out "what predicts x-start is not sampled by DDPM's steps"
 check "the same, option by option" ./train $SMALL --predict x-start --self-conditioning off --emb-norm 0 --pad on --out $W/p.safetensors
 same $W/o.safetensors $W/p.safetensors "a recipe and its options"
 refuse 1 "--predict softmax: $W/o.safetensors was trained with x-start" ./train $W/small-train.txt --resume $W/o.safetensors --recipe best
@@ -686,7 +711,7 @@ check "a denoiser to guide" ./train $W/small-train.txt --hidden 48 --layers 2 --
 check "its classifier" ./train --classifier $W/small.tsv --denoiser $W/h.safetensors --batch 16 --steps 300 --warmup 20 --lr 0.002 --out $W/h.clf.safetensors
 GUIDE="--guide $W/h.clf.safetensors --label yes"
 DRAW="./sample $W/h.safetensors --steps 20 --seed 3"
-check "without --guide" $DRAW -n 70
+check "without --guide" $DRAW -n 70 --variance fixed-small # as with it
 cp $W/out $W/free.txt
 [ "$(build/evaluate --label --judge test/words/colours.txt <$W/free.txt | grep -c 'yes$')" -lt 40 ] && ok || bad "too many have the label by themselves"
 check "--guide" $DRAW -n 70 $GUIDE
@@ -714,7 +739,7 @@ refuse 2 "--guide has no effect with --eval" ./sample $W/h.safetensors $GUIDE --
 # where all steps are few, too, most of them are guided
 check "ten steps" ./train $SMALL --diffusion-steps 10 --recipe templates --out $W/ten.safetensors
 check "their classifier" ./train --classifier $W/small.tsv --denoiser $W/ten.safetensors --steps 60 --batch 8 --overwrite --out $W/ten.clf.safetensors
-check "without a guide" ./sample $W/ten.safetensors -n 20
+check "without a guide" ./sample $W/ten.safetensors -n 20 --variance fixed-small
 cp $W/out $W/out1
 check "with a guide" ./sample $W/ten.safetensors -n 20 --guide $W/ten.clf.safetensors --label yes --guide-scale 100
 cmp -s $W/out $W/out1 && bad "--guide does nothing to a model of 10 steps" || ok
