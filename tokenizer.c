@@ -191,7 +191,7 @@ double physical_memory(void)
 #endif
 }
 
-double free_bytes(const char *path)
+static double free_bytes(const char *path) /* on the disk of this file; -1: unknown */
 {
 #ifdef TDIFF_POSIX
     struct statvfs disk;
@@ -200,6 +200,16 @@ double free_bytes(const char *path)
     (void)path;
 #endif
     return -1;
+}
+
+void note_room(const char *out, const char *beside, double size, int kept)
+{
+    const double room = free_bytes(beside);
+    const int files = kept + (file_kind(out) == FILE_NEW ? 2 : 1);
+    if (room >= 0 && room < files * size)
+        fprintf(stderr, "note: %.0f MB are free where %s is written; saving needs %.0f MB, %s%s\n",
+                room * 1e-6, out, (kept + 2) * size * 1e-6, "twice the checkpoint",
+                kept ? " and those of --keep-every" : "");
 }
 
 /* ---- output: what was there stays until what replaces it is whole --------------------------- */
@@ -2768,6 +2778,17 @@ int corpus_vocabulary(Corpus *c, const char *path, Tokenizer *t, const Tokenizer
     tokenizer_describe(t, &c->notes);
     buffer_print(&c->notes, "\n");
     return 0;
+}
+
+void suit_text(const Corpus *c, int min_frequency, int *batch)
+{
+    enum { LONG = 16 /* positions, on average */, FEWER = 16 };
+    const int is_long = batch && c->start[c->rows] >= LONG * (size_t)c->rows;
+    Buffer said = {0};
+    if (min_frequency > 1) buffer_print(&said, " --min-frequency %d", min_frequency);
+    if (is_long) buffer_print(&said, " --batch %d", *batch = FEWER);
+    if (said.length && !said.failed) fprintf(stderr, "by this text, unless given:%s\n", said.text);
+    free(said.text);
 }
 
 /* The fewest positions that all but one of a hundred sentences have at most */
