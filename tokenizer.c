@@ -3107,8 +3107,9 @@ void tokenizer_to_json(const Tokenizer *t, Buffer *out)
     const int cls = t->special[TOKEN_CLS], sep = t->special[TOKEN_SEP], *id = t->special;
     buffer_print(out, "{\"version\": \"1.0\",\n\"truncation\": null,\n\"padding\": null,\n"
                       "\"added_tokens\": [");
-    for (const Added *a = t->added; a < t->added + t->num_added; a++) {
-        buffer_print(out, "%s{\"id\": %d, \"content\": ", a > t->added ? ",\n" : "", a->id);
+    for (int k = 0; k < t->num_added; k++) {
+        const Added *a = &t->added[k];
+        buffer_print(out, "%s{\"id\": %d, \"content\": ", k ? ",\n" : "", a->id);
         buffer_json_string(out, a->name, strlen(a->name));
         buffer_print(out,
                      ", \"single_word\": false, \"lstrip\": %s, \"rstrip\": %s, "
@@ -4309,8 +4310,9 @@ static int show(const char *path, Error *err)
     for (int role = 0; role < TOKEN_SPECIALS; role++)
         buffer_print(&out, "%s%s = %d", role ? ", " : "", t.token[t.special[role]],
                      t.special[role]);
-    for (const Added *a = t.added; a < t.added + t.num_added; a++)
-        if (!tokenizer_is_special(&t, a->id)) buffer_print(&out, ", %s = %d", a->name, a->id);
+    for (int k = 0; k < t.num_added; k++)
+        if (!tokenizer_is_special(&t, t.added[k].id))
+            buffer_print(&out, ", %s = %d", t.added[k].name, t.added[k].id);
     buffer_print(&out, "\nfirst and last tokens, in a vocabulary made here the most frequent and "
                        "the rarest:\n");
     for (int id = 0; id < t.size; id++) {
