@@ -147,17 +147,6 @@ static int load(Sampling *r, const char *path, Error *err)
     return 0;
 }
 
-/* Of --edit: as much noise as leaves most words legible. */
-static int default_strength(Sampling *r, Error *err)
-{
-    double legible;
-    if (legible_steps(&r->of, &r->work, r->given, (uint64_t)r->seed, &r->strength, &legible, err))
-        return -1;
-    fprintf(stderr, "--strength %.2f: up to there %.0f %% of its words can be read\n", r->strength,
-            100 * legible);
-    return 0;
-}
-
 /* How long the samples may be, what of them is known, and room for a batch. */
 static int plan(Sampling *r, Error *err)
 {
@@ -183,10 +172,11 @@ static int plan(Sampling *r, Error *err)
         const size_t needed = (size_t)piece_of_batch(most, N) * N;
         if (needed > positions) positions = needed;
     }
-    if (r->edit && r->strength == 0 && default_strength(r, err)) return -1;
+    if (r->edit && r->strength == 0 &&
+        legible_steps(&r->of, &r->work, r->given, (uint64_t)r->seed, &r->strength, err))
+        return -1;
     r->start = (int)(r->strength * r->of.diffusion.T + 0.5);
-    if (r->start < 1) r->start = 1;
-    if (!r->edit) r->start = 0;
+    if (r->edit && r->start < 1) r->start = 1;
     const size_t numbers = positions * c->emb_dim;
     if (!(r->ids = checked_alloc(positions, 2 * sizeof *r->ids, err)) ||
         !(r->x = checked_alloc(numbers, (has_dx ? 3 : 2) * sizeof *r->x, err)) ||
@@ -199,14 +189,6 @@ static int plan(Sampling *r, Error *err)
 
 /* What is given for sample i */
 static const Given *given_for(const Sampling *r, int i) { return &r->given[(i - r->first) / r->n]; }
-
-/* The length of sample i: the same wherever and beside whatever it is drawn. */
-static int length_of(const Sampling *r, int i)
-{
-    const double u =
-        rng_u32(rng_key((uint64_t)r->seed, RNG_LENGTH, 0, (uint64_t)i), 0) / 4294967296.0;
-    return draw_length(r->of.length_count, given_for(r, i)->shortest, given_for(r, i)->longest, u);
-}
 
 /* The samples r->number[0..count-1], all of one length, into text[number - first]. */
 static int sample_batch(Sampling *r, int length, Buffer *text, int first, Error *err)
@@ -229,10 +211,9 @@ static int sample_batch(Sampling *r, int length, Buffer *text, int first, Error 
             r->ids[b * N + i] = !r->edit ? fixed[i] : i < g->size ? g->ids[i] : special[TOKEN_PAD];
     }
     embedding_forward(r->known_x, r->of.model.embedding, r->ids, r->count * N, c->emb_dim);
-    draw_noise(r, r->x, d->T);
+    draw_noise(r, r->x, d->T); /* of x_T, or of the x_t that --edit begins with */
     if (r->show && r->edit) show_forward(r, r->x);
-    for (int b = 0, t = r->start - 1; b < r->count && r->edit;
-         b++) /* x_T's noise serves for x_t as well */
+    for (int b = 0, t = r->start - 1; b < r->count && r->edit; b++)
         q_sample(r->x + b * n, r->known_x + b * n, r->x + b * n, &t, d, 1, n);
     const Sampler sampler = {.variance = (Variance)r->variance,
                              .noise = draw_noise,
@@ -267,7 +248,10 @@ static int sample(Sampling *r, FILE *out, Error *err)
     const int all = r->progress.all = r->n * r->num_given;
     for (int done = 0; done < all && !status; done += WINDOW) {
         const int first = r->first + done, window = all - done < WINDOW ? all - done : WINDOW;
-        for (int i = 0; i < window; i++) length[i] = length_of(r, first + i), text[i].length = 0;
+        for (int i = 0; i < window; i++) {
+            length[i] = given_length(&r->of, given_for(r, first + i), (uint64_t)r->seed, first + i);
+            text[i].length = 0;
+        }
         status = show_begin(&r->view, &r->of, first, window, err);
         for (int N = r->shortest; N <= r->longest && !status; N++) {
             const int most =
@@ -405,12 +389,11 @@ int main(int argc, char **argv)
          .needs = "guide"},
         {"eta", OPT_REAL, &run.eta, .everyday = 1, .max = 1000,
          .help = "noise of a step: 0: none (DDIM), 1: DDPM's, 2 to 3: fewer errors, less varied",
-         .deflt = "2, with --ahead 2; 1 with --edit, --guide, --variance or a model that predicts "
-                  "x-start",
+         .deflt = "2, with --ahead 2; 1 with --edit, --guide, --variance or without softmax head",
          .excludes = "eval"},
         {"ahead", OPT_REAL, &run.ahead, .max = 100,
-         .help = "of --eta: step towards the guess as it will be when it has changed so many times "
-                 "as much as in the last step; makes up for few steps",
+         .help = "of --eta: step towards the guess as it is when it has changed once more, by so "
+                 "many times as much; makes up for few steps",
          .needs = "eta"},
         {"top-p", OPT_REAL, &run.top_p, .max = 100,
          .help = "draw noise beyond this (0.01 or more) again: likelier, less varied; 0: do not",
@@ -436,8 +419,7 @@ int main(int argc, char **argv)
          .excludes = "n first steps prompt prompts length edit guide eta top-p clamp-from "
                      "clip-denoised variance eval evidence-above allow-unk show"},
         {"nearest", OPT_TEXT, &run.nearest, .what = "WORD",
-         .help = "in place of sampling: the words whose embeddings are nearest to this one's, by "
-                 "cosine",
+         .help = "in place of sampling: the words whose embeddings are nearest, by cosine",
          .excludes = "n first seed steps prompt prompts length edit guide eta top-p clamp-from "
                      "clip-denoised variance eval probe evidence-above allow-unk show"},
         {"info", OPT_FLAG, &run.info,
@@ -450,9 +432,8 @@ int main(int argc, char **argv)
          .help = "sentences may have [UNK], which stands for words outside the vocabulary",
          .excludes = "eval"},
         {"show", OPT_FLAG, &run.show, .everyday = 1, .word = "forward", .what = "[forward]",
-         .help = "show the sentences while they come out of the noise; with --edit first how that "
-                 "one dissolves, with \"forward\" until nothing is left of it. On a terminal they "
-                 "move, elsewhere they are lines on stderr",
+         .help = "show how the sentences come out of the noise, and that of --edit dissolves, with "
+                 "\"forward\" all the way; they move on a terminal, else are lines on stderr",
          .excludes = "eval"},
         {"show-probabilities", OPT_FLAG, &run.view.probabilities,
          .help = "behind every word of --show a TAB, how probable it is in percent, and a TAB; "

@@ -3354,13 +3354,14 @@ void given_free(Given *given, int count)
  * right ones has above the limit adds up to the most, it falls below: a single unlucky noise does
  * not move that. */
 int legible_steps(Trained *m, Workspace *w, const Given *g, uint64_t seed, double *steps,
-                  double *legible, Error *err)
+                  Error *err)
 {
     enum { NOISES = 256, CLEAR = 16 /* of these are next to no noise */, AT_A_TIME = 64 };
     const Config *c = &m->model.config;
     const int N = m->length_count ? g->size : c->seq_len, B = piece_of_batch(AT_A_TIME, N);
     const size_t n = (size_t)N * c->emb_dim;
     const Dropout none = {0, 0, 0};
+    const double legible = 0.9;
     double terms[5 * AT_A_TIME], right[NOISES] = {0}, clear = 0, above = 0, most = 0;
     int t[AT_A_TIME], status = -1;
     int *ids = checked_alloc((size_t)B * N, sizeof *ids, err);
@@ -3382,15 +3383,24 @@ int legible_steps(Trained *m, Workspace *w, const Given *g, uint64_t seed, doubl
                 right[first + b] += (guess[i] == ids[i]) / (g->size - 2.0);
     }
     for (int k = 0; k < CLEAR; k++) clear += right[k] / CLEAR;
-    *legible = 0.9 * clear, *steps = 1.0 / NOISES;
+    *steps = 1.0 / NOISES;
     for (int k = 0; k < NOISES; k++) {
-        above += right[k] - *legible;
+        above += right[k] - legible * clear;
         if (above > most) most = above, *steps = (k + 1.0) / NOISES;
     }
+    if (!status)
+        fprintf(stderr, "--strength %.2f: up to there %.0f %% of its words can be read\n", *steps,
+                100 * legible * clear);
     free(ids);
     free(guess);
     free(noise);
     return status;
+}
+
+int given_length(const Trained *m, const Given *g, uint64_t seed, int i)
+{
+    const double u = rng_u32(rng_key(seed, RNG_LENGTH, 0, (uint64_t)i), 0) / 4294967296.0;
+    return draw_length(m->length_count, g->shortest, g->longest, u);
 }
 
 void fix_words(int *fixed, int N, int length, const Given *g, const Trained *m, const Asked *asked)

@@ -529,10 +529,11 @@ Given *given_take(Trained *m, const Asked *asked, const char *path, const char *
                   const char *option, int *count, Error *err);
 void given_free(Given *given, int count); /* NULL: does nothing */
 /* For --edit: of a whole sentence, the share of m's steps, from the text on, in which the network
- * still guesses nine tenths of the words right that it does with hardly any noise: *legible of all
- * words. */
+ * still guesses nine tenths of the words right that it does with hardly any noise. Says so. */
 int legible_steps(Trained *m, Workspace *w, const Given *g, uint64_t seed, double *steps,
-                  double *legible, Error *err);
+                  Error *err);
+/* The length of sample i: the same wherever and beside whatever it is drawn. */
+int given_length(const Trained *m, const Given *g, uint64_t seed, int i);
 /* What is known of a sample of so many positions: where it begins and ends, and the words of its
  * prompt; else [MASK]. */
 void fix_words(int *fixed /*(N)*/, int N, int length, const Given *g, const Trained *m,
@@ -604,8 +605,11 @@ FileKind file_kind(const char *path);
 extern const char *const file_kind_names[];     /* in this order, with their article */
 void file_date(const char *path, char out[20]); /* of its last change, in words */
 int same_file(const char *a, const char *b);    /* under whatever names */
-double free_bytes(const char *path);            /* on the disk of this file; -1: unknown */
-double physical_memory(void);                   /* bytes that the machine has; HUGE_VAL: unknown */
+/* Says on stderr if the disk of the file `beside` has no room for `out`, of so many bytes, which
+ * takes twice that while an old one stays until the new one is whole, and `kept` more of that size.
+ */
+void note_room(const char *out, const char *beside, double size, int kept);
+double physical_memory(void); /* bytes that the machine has; HUGE_VAL: unknown */
 
 /* A file that replaces path, or what path is a symbolic link to, only when it is whole: it is
  * written beside it under a name of its own and then renamed. The old file's mode is kept; a
@@ -900,6 +904,10 @@ void corpus_free(Corpus *c);
 int corpus_vocabulary(Corpus *c, const char *path, Tokenizer *t, const TokenizerOptions *o,
                       const char *grown, Error *err);
 
+/* Says on stderr which options a run takes by this text: min_frequency, if it is above 1, and
+ * *batch, unless batch is NULL: of long sentences fewer make a step, for which there are more steps
+ * in the same time. */
+void suit_text(const Corpus *c, int min_frequency, int *batch);
 /* Says on stderr what so many steps are for this text, and which options to think of. -1: out of
  * memory */
 int tell_prospects(const Corpus *c, const char *path, const Tokenizer *t, int batch, int steps,

@@ -191,7 +191,7 @@ double physical_memory(void)
 #endif
 }
 
-double free_bytes(const char *path)
+static double free_bytes(const char *path) /* on the disk of this file; -1: unknown */
 {
 #ifdef TDIFF_POSIX
     struct statvfs disk;
@@ -200,6 +200,16 @@ double free_bytes(const char *path)
     (void)path;
 #endif
     return -1;
+}
+
+void note_room(const char *out, const char *beside, double size, int kept)
+{
+    const double room = free_bytes(beside);
+    const int files = kept + (file_kind(out) == FILE_NEW ? 2 : 1);
+    if (room >= 0 && room < files * size)
+        fprintf(stderr, "note: %.0f MB are free where %s is written; saving needs %.0f MB, %s%s\n",
+                room * 1e-6, out, (kept + 2) * size * 1e-6, "twice the checkpoint",
+                kept ? " and those of --keep-every" : "");
 }
 
 /* ---- output: what was there stays until what replaces it is whole --------------------------- */
@@ -2770,6 +2780,17 @@ int corpus_vocabulary(Corpus *c, const char *path, Tokenizer *t, const Tokenizer
     return 0;
 }
 
+void suit_text(const Corpus *c, int min_frequency, int *batch)
+{
+    enum { LONG = 16 /* positions, on average */, FEWER = 16 };
+    const int is_long = batch && c->start[c->rows] >= LONG * (size_t)c->rows;
+    Buffer said = {0};
+    if (min_frequency > 1) buffer_print(&said, " --min-frequency %d", min_frequency);
+    if (is_long) buffer_print(&said, " --batch %d", *batch = FEWER);
+    if (said.length && !said.failed) fprintf(stderr, "by this text, unless given:%s\n", said.text);
+    free(said.text);
+}
+
 /* The fewest positions that all but one of a hundred sentences have at most */
 static int usual_length(const Corpus *c, int *count /*(longest+1), zeros*/)
 {
@@ -3086,8 +3107,9 @@ void tokenizer_to_json(const Tokenizer *t, Buffer *out)
     const int cls = t->special[TOKEN_CLS], sep = t->special[TOKEN_SEP], *id = t->special;
     buffer_print(out, "{\"version\": \"1.0\",\n\"truncation\": null,\n\"padding\": null,\n"
                       "\"added_tokens\": [");
-    for (const Added *a = t->added; a < t->added + t->num_added; a++) {
-        buffer_print(out, "%s{\"id\": %d, \"content\": ", a > t->added ? ",\n" : "", a->id);
+    for (int k = 0; k < t->num_added; k++) {
+        const Added *a = &t->added[k];
+        buffer_print(out, "%s{\"id\": %d, \"content\": ", k ? ",\n" : "", a->id);
         buffer_json_string(out, a->name, strlen(a->name));
         buffer_print(out,
                      ", \"single_word\": false, \"lstrip\": %s, \"rstrip\": %s, "
@@ -4288,8 +4310,9 @@ static int show(const char *path, Error *err)
     for (int role = 0; role < TOKEN_SPECIALS; role++)
         buffer_print(&out, "%s%s = %d", role ? ", " : "", t.token[t.special[role]],
                      t.special[role]);
-    for (const Added *a = t.added; a < t.added + t.num_added; a++)
-        if (!tokenizer_is_special(&t, a->id)) buffer_print(&out, ", %s = %d", a->name, a->id);
+    for (int k = 0; k < t.num_added; k++)
+        if (!tokenizer_is_special(&t, t.added[k].id))
+            buffer_print(&out, ", %s = %d", t.added[k].name, t.added[k].id);
     buffer_print(&out, "\nfirst and last tokens, in a vocabulary made here the most frequent and "
                        "the rarest:\n");
     for (int id = 0; id < t.size; id++) {

@@ -622,25 +622,6 @@ static int dry_run(Training *r)
     return fflush(stdout) || ferror(stdout) ? -1 : 0;
 }
 
-/* What depends on the text where it is not given: it is said, and recorded as if it had been given.
- * Of long sentences fewer make a step, for which there are more steps in the same time. */
-static void suit_text(Training *r, int counts_words)
-{
-    enum { LONG = 16 /* positions, on average */, FEWER = 16 };
-    Settings *s = &r->s;
-    const Corpus *c = &r->trainer.corpus;
-    const int is_long = c->start[c->rows] >= LONG * (size_t)c->rows;
-    const int drops_rare = counts_words && s->text.min_frequency > 1;
-    Buffer said = {0};
-    if (s->resume || s->classifier) return;
-    if (drops_rare && !option_given(r->options, &s->text.min_frequency))
-        buffer_print(&said, " --min-frequency %d", s->text.min_frequency);
-    if (is_long && !option_given(r->options, &s->batch))
-        buffer_print(&said, " --batch %d", s->batch = FEWER);
-    if (said.length && !said.failed) fprintf(stderr, "by this text, unless given:%s\n", said.text);
-    free(said.text);
-}
-
 /* The text, its vocabulary, and its sentences, or those of the classifier and their labels. */
 static int read_text(Training *r, const char *path, Error *err)
 {
@@ -672,7 +653,10 @@ static int read_text(Training *r, const char *path, Error *err)
                 words->kind == TOKENIZER_WORD ? "words" : "tokens");
     fprintf(stderr, "the longest sentence has %d positions\n", corpus->longest);
     tell_notes(corpus);
-    suit_text(r, counts_words);
+    const int drops_rare = counts_words && !option_given(r->options, &s->text.min_frequency);
+    if (!s->resume && !s->classifier)
+        suit_text(corpus, drops_rare ? s->text.min_frequency : 1,
+                  option_given(r->options, &s->batch) ? NULL : &s->batch);
     if (corpus->longest > c->max_positions)
         return fail(err, "--max-positions %d: the longest sentence has %d; --seq-len %d cuts it",
                     c->max_positions, corpus->longest, c->max_positions);
@@ -796,19 +780,6 @@ static int claim_output(Training *r, const char *log, const char *const *inputs,
     return checkpoint_claim(&r->log, s->out, log, s->resume, s->overwrite, begin, err);
 }
 
-/* Twice the size while the old file stays until the new one is whole. */
-static void note_room(const Training *r)
-{
-    const Settings *s = &r->s;
-    const double size = 4.0 * 4 * r->trainer.model.num_params, room = free_bytes(r->log.path);
-    const int kept = s->keep_every ? s->stop_at / s->keep_every - r->done / s->keep_every : 0;
-    const int files = kept + (file_kind(s->out) == FILE_NEW ? 2 : 1);
-    if (r->log.file && room >= 0 && room < files * size)
-        fprintf(stderr, "note: %.0f MB are free where %s is written; saving needs %.0f MB, %s%s\n",
-                room * 1e-6, s->out, (kept + 2) * size * 1e-6, "twice the checkpoint",
-                kept ? " and those of --keep-every" : "");
-}
-
 static int print_help(Settings *s, const Option *options, int all)
 {
     defaults(s);
@@ -914,7 +885,8 @@ int main(int argc, char **argv)
         status = fail(&err, "standard output: cannot write");
     if (!status && writes) status = claim_output(&run, log.text, inputs, 4, 1, &err);
     if (!status && !s->dry_run) {
-        note_room(&run);
+        const int kept = s->keep_every ? s->stop_at / s->keep_every - run.done / s->keep_every : 0;
+        if (writes) note_room(s->out, run.log.path, 16.0 * run.trainer.model.num_params, kept);
         status = train(&run, &err);
         if (!status && run.done < s->stop_at) status = 128 + stop_signal();
     }

@@ -26,7 +26,7 @@ done
 SOURCES="test/hostile.c tdiff.c tokenizer.c"
 # They do the same for every input, a million times: counting that took most of the time.
 printf 'fun:unicode_init\nfun:is_dropped\n' >$W/uncounted
-if clang -std=c99 -g -O1 -I. -DHAVE_LIBFUZZER -fsanitize=fuzzer,address,undefined -fsanitize-coverage-ignorelist=$W/uncounted -o $W/run $SOURCES -lm 2>/dev/null; then
+if clang -std=c99 -g -O1 -I. -DHAVE_LIBFUZZER -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -fsanitize-coverage-ignorelist=$W/uncounted -o $W/run $SOURCES -lm 2>/dev/null; then
     how="libFuzzer"
     options="-max_total_time=$SECONDS_EACH -max_len=65536 -rss_limit_mb=0 -malloc_limit_mb=0 -timeout=20 -print_final_stats=1"
 else
