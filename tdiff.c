@@ -3362,7 +3362,7 @@ int legible_steps(Trained *m, Workspace *w, const Given *g, uint64_t seed, doubl
     const size_t n = (size_t)N * c->emb_dim;
     const Dropout none = {0, 0, 0};
     const double legible = 0.9;
-    double terms[5 * AT_A_TIME], right[NOISES] = {0}, clear = 0, above = 0, most = 0;
+    double terms[5 * AT_A_TIME] = {0}, right[NOISES] = {0}, clear = 0, above = 0, most = 0;
     int t[AT_A_TIME], status = -1;
     int *ids = checked_alloc((size_t)B * N, sizeof *ids, err);
     int *guess = checked_alloc((size_t)B * N, sizeof *guess, err);
