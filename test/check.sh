@@ -79,7 +79,7 @@ run fuzz test/fuzz.c -- build/fuzz.safetensors
 copy=build/sanitized
 rm -rf $copy && mkdir -p $copy && cp -r Makefile *.c *.h data test $copy/ &&
     (cd $copy && make CC="$CC" CFLAGS="$flags" all build/evaluate build/peek build/simple draw >build.txt 2>&1 && SANITIZED=1 sh test/cli.sh &&
-        sh test/safety.sh && sh test/draw.sh) >build/asan.txt 2>&1 ||
+        SANITIZED=1 sh test/safety.sh && sh test/draw.sh) >build/asan.txt 2>&1 ||
     { status=1; tail -n 20 build/asan.txt; }
 echo "sanitized programs: $(tail -n 1 build/asan.txt)"
 rm -rf $copy

@@ -15,10 +15,10 @@ LONG="$RUN --steps 1000000 --log-interval 1000000"
 steps() { tr ',' '\n' <$1 | sed -n 's/.*"step[s-]*[done]*":"*\([0-9][0-9]*\).*/\1/p' | tail -n 1; }
 # there FILE: waits until it is there, ten seconds at most
 there() { i=0; until [ -e $1 ] || [ $i -eq 100 ]; do sleep 0.1; i=$((i + 1)); done; }
-# ends CODE MESSAGE: the program in the background ends with this code
+# ends CODE MESSAGE [SECONDS]: the program in the background ends with this code; what goes on is a failure
 ends() {
     run=$!
-    (sleep 120 && kill -KILL $run) & # what goes on is a failure, nothing to wait for
+    (sleep ${3:-120} && kill -KILL $run) &
     wait $run
     got=$?
     kill $!
@@ -110,12 +110,15 @@ done
 there $W/ignored.jsonl
 kill -TERM $!
 ends 0 "TERM that was ignored"
-$LONG --out $W/twice.safetensors --hidden 256 --ffn 1024 --batch 8192 --threads 1 2>$W/err & # a step takes ten seconds
-there $W/twice.jsonl
-sleep 1
-kill -TERM $!
-ends 143 "TERM within a long step"
-grep -q "stopped before anything was written" $W/err && ok || blame "TERM is answered after a step that takes long, not within"
+if [ "$SANITIZED" ]; then echo "skipped under sanitizers, for which a part of that step is long, too: TERM within a long step"
+else
+    $LONG --out $W/twice.safetensors --hidden 512 --ffn 2048 --batch 65536 --threads 1 2>$W/err & # a step takes minutes
+    there $W/twice.jsonl
+    sleep 1
+    kill -TERM $!
+    ends 143 "TERM within a long step" 60
+    grep -q "stopped before anything was written" $W/err && ok || blame "TERM is answered after a step that takes long, not within"
+fi
 $LONG --overwrite --out $W/twice.safetensors --hidden 512 --ffn 2048 --batch 512 2>$W/err &
 there $W/twice.jsonl
 sleep 1
