@@ -392,8 +392,8 @@ int main(int argc, char **argv)
          .deflt = "2, with --ahead 2; 1 with --edit, --guide, --variance or without softmax head",
          .excludes = "eval"},
         {"ahead", OPT_REAL, &run.ahead, .max = 100,
-         .help = "of --eta: step towards the guess as it is when it has changed once more, by so "
-                 "many times as much; makes up for few steps",
+         .help = "of --eta: expect the guess to change again, by so many times its last change, "
+                 "and step towards that; makes up for few steps",
          .needs = "eta"},
         {"top-p", OPT_REAL, &run.top_p, .max = 100,
          .help = "draw noise beyond this (0.01 or more) again: likelier, less varied; 0: do not",

@@ -3079,7 +3079,8 @@ static double log_snr(const Diffusion *d, int t)
 const real *guess_ahead(const Sampler *s, const Workspace *w, const Diffusion *d, int t, size_t n)
 {
     const int is_first = t == (s->start ? s->start : d->T) - 1;
-    if (s->ahead == 0 || is_first || t == 0) {
+    if (s->ahead == 0) return w->pred_xstart;
+    if (is_first || t == 0) {
         memcpy(w->estimate, w->pred_xstart, n * sizeof *w->estimate);
         return w->pred_xstart;
     }
@@ -3421,14 +3422,19 @@ void fix_words(int *fixed, int N, int length, const Given *g, const Trained *m, 
     }
 }
 
-void only_words(Trained *m, int allow_unk)
+static void rule_out_specials(Model *m, const int *special, int has_lengths, int allow_unk)
 {
     for (int role = 0; role < TOKEN_SPECIALS; role++) {
         const int is_place = role == TOKEN_CLS || role == TOKEN_SEP || role == TOKEN_PAD;
-        if (is_place && !m->length_count) continue;
+        if (is_place && !has_lengths) continue;
         if (role == TOKEN_UNK && allow_unk) continue;
-        m->model.lm_head_bias->data[m->tokenizer.special[role]] = (real)-1e30;
+        m->lm_head_bias->data[special[role]] = (real)-1e30;
     }
+}
+
+void only_words(Trained *m, int allow_unk)
+{
+    rule_out_specials(&m->model, m->tokenizer.special, m->length_count != NULL, allow_unk);
 }
 
 /* How probable the network finds word id at position i: the softmax head says it, or lm_head. */
@@ -5251,12 +5257,9 @@ int few_sentences(Trainer *r, const Tokenizer *words, const real *length_count, 
     drawn->start = checked_alloc(lengths * each + 1, sizeof *drawn->start, err);
     swap_average(r);
     embedding_table_forward(m);
-    for (int role = 0; role < TOKEN_SPECIALS; role++) { /* words only, as in ./sample */
-        real *of = &m->lm_head_bias->data[special[role]];
-        const int is_place = role != TOKEN_UNK && role != TOKEN_MASK;
-        bias[role] = *of;
-        if (length_count || !is_place) *of = (real)-1e30;
-    }
+    for (int role = 0; role < TOKEN_SPECIALS; role++)
+        bias[role] = m->lm_head_bias->data[special[role]];
+    rule_out_specials(m, special, length_count != NULL, 0);
     if (x && known && drawn->ids && drawn->start)
         status = diffusion_from_noise(&d, c, c->diffusion_steps < FEW_STEPS ? NULL : "20", err);
     for (int k = 0; k < lengths && !status; k++) {
@@ -5268,7 +5271,8 @@ int few_sentences(Trainer *r, const Tokenizer *words, const real *length_count, 
         for (int i = 0; i < each; i++, drawn->rows++)
             drawn->start[drawn->rows + 1] = drawn->start[drawn->rows] + N;
     }
-    for (int role = TOKEN_SPECIALS; role-- > 0;) m->lm_head_bias->data[special[role]] = bias[role];
+    for (int role = 0; role < TOKEN_SPECIALS; role++)
+        m->lm_head_bias->data[special[role]] = bias[role];
     swap_average(r);
     diffusion_free(&d);
     free(known);

@@ -10,8 +10,8 @@
  * each parameter's comment is its shape. A forward writes its output, a backward writes the
  * gradient of its input and ADDS to the gradients of weights. Functions that take an Error return
  * -1 (or NULL) and fill it when they fail; a Buffer keeps its failure until it is asked (failed);
- * where a -1 has one possible reason, its comment says which. Nothing but main() exits or prints,
- * but for what is for people who wait.
+ * where a -1 has one possible reason, its comment says which. Nothing but main() exits. Only it
+ * prints, but for notes to people on stderr, by functions that say so.
  * What *_init or *_fit allocates is freed by *_free, also after a failure; nothing else allocates.
  *
  * Papers: DDPM = Ho et al. 2020, arXiv:2006.11239. Improved DDPM = Nichol & Dhariwal 2021,

@@ -653,9 +653,9 @@ static int read_text(Training *r, const char *path, Error *err)
                 words->kind == TOKENIZER_WORD ? "words" : "tokens");
     fprintf(stderr, "the longest sentence has %d positions\n", corpus->longest);
     tell_notes(corpus);
-    const int drops_rare = counts_words && !option_given(r->options, &s->text.min_frequency);
+    const int is_chosen = counts_words && !option_given(r->options, &s->text.min_frequency);
     if (!s->resume && !s->classifier)
-        suit_text(corpus, drops_rare ? s->text.min_frequency : 1,
+        suit_text(corpus, is_chosen ? s->text.min_frequency : 1,
                   option_given(r->options, &s->batch) ? NULL : &s->batch);
     if (corpus->longest > c->max_positions)
         return fail(err, "--max-positions %d: the longest sentence has %d; --seq-len %d cuts it",
