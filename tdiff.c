@@ -5285,15 +5285,16 @@ int few_sentences(Trainer *r, const Tokenizer *words, const real *length_count, 
  * word. They are those of a few sentences, by few steps of the sampler. */
 enum {
     LENGTHS = 4, /* spread as those of the text are */
-    OF_EACH = 8  /* sentences, computed together */
+    OF_EACH = 8, /* sentences, computed together */
+    FIGURES = 50 /* their share of the time is 1 / FIGURES */
 };
 
-/* As often as a fiftieth of the time allows. A training step computes a sentence forward and back,
+/* As often as their share of the time allows. A training step computes a sentence forward and back,
  * which is about three times forward. */
 int figures_due(const Trainer *r, int steps, int done, int since)
 {
     const double training = 3.0 * r->batch * steps, sampling = LENGTHS * OF_EACH * FEW_STEPS;
-    const int64_t times = (int64_t)(training / 50 / sampling);
+    const int64_t times = (int64_t)(training / FIGURES / sampling);
     return times * done / steps > times * (done - since) / steps;
 }
 
@@ -5308,27 +5309,26 @@ int sample_figures(Trainer *r, const Tokenizer *words, const real *length_count,
     return status || *unseen < 0 ? -1 : 0;
 }
 
-int measured_steps(Trainer *r, double minutes, double dropout, int held, int interval, double *step,
-                   int *trials)
+double measured_step(Trainer *r, double enough, double dropout, int held, int interval, int *trials)
 {
     enum { FEWEST = 5 };
     const Dropout drop = {0, dropout, 0};
-    const double available = 60 * minutes, start = seconds();
-    double elapsed = 0, cold = 0, positions = 0, accuracy[4], val = 0;
-    for (*trials = 0; *trials < FEWEST || elapsed < available / 100; ++*trials) {
+    const double start = seconds(), of_epoch = (double)r->copies * r->corpus.start[r->corpus.rows];
+    double elapsed = 0, cold = 0, positions = 0, accuracy[4];
+    for (*trials = 0; *trials < FEWEST || elapsed < enough; ++*trials) {
         draw_batch(r, *trials);
         batch_losses(r, r->model.config.self_conditioning && *trials % 2, 1, drop);
+        memset(r->model.grads, 0, r->model.num_params * sizeof *r->model.grads);
+        adamw_step(&r->model, &r->optimizer, 0, 0, 0, r->decay, 1, 1); /* nothing moves */
         positions += (double)r->positions;
         elapsed = ranks_slowest(seconds() - start);
         if (*trials == 0) cold = elapsed, positions = 0; /* it was slow: memory was new to it */
     }
-    memset(r->model.grads, 0, r->model.num_params * sizeof *r->model.grads);
+    double step = (elapsed - cold) * of_epoch / positions / r->batches;
     if (r->val.rows) {
         const double begun = seconds();
         validation_loss(r, held, accuracy);
-        val = ranks_slowest(seconds() - begun);
+        step += ranks_slowest(seconds() - begun) / interval;
     }
-    const double of_epoch = (double)r->copies * r->corpus.start[r->corpus.rows];
-    *step = (elapsed - cold) * of_epoch / positions / r->batches;
-    return (int)fmin(fmax((available - elapsed - val) / (*step + val / interval), 1), 1e8);
+    return step * (1 + 1.0 / FIGURES);
 }

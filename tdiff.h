@@ -1166,11 +1166,11 @@ int figures_due(const Trainer *r, int steps, int done, int since);
 /* Of 32 such sentences: pairs_never_seen and copied_share. */
 int sample_figures(Trainer *r, const Tokenizer *words, const real *length_count, double *unseen,
                    double *copied, Error *err);
-/* How many steps take so many minutes, with a validation on `held` sentences every `interval` of
- * them, by the time that the gradients of a few (*trials) take, *step seconds each. That takes a
- * hundredth of the minutes; nothing is learnt: the result depends on the steps alone. */
-int measured_steps(Trainer *r, double minutes, double dropout, int held, int interval, double *step,
-                   int *trials);
+/* The seconds that a step takes, with its share of a validation on `held` sentences every
+ * `interval` steps and of sample_figures, by *trials steps of training that take `enough` seconds
+ * together. The weights and the optimiser stay as they are at the start of a run. */
+double measured_step(Trainer *r, double enough, double dropout, int held, int interval,
+                     int *trials);
 /* The bytes of a run, by what they are for, their sum, and those of its file. -1: more than this
  * machine has. To be called before the memory is written to: until then a machine promises more. */
 enum { PARAMETERS, GRADIENTS, MOMENTS, EMA, ACTIVATIONS, TEXT, TOTAL, CHECKPOINT, MEMORY };

@@ -178,8 +178,8 @@ static Option *list_options(Settings *s, Error *err)
          .help = "steps between checkpoints that stay, as NAME-STEP.safetensors, to choose from; "
                  "0: none"},
         {"dry-run", OPT_FLAG, &s->dry_run, .everyday = 1,
-         .help =
-             "say what memory and time the run would take, after five steps, and write nothing"},
+         .help = "say what memory and time the run would take, by a second of it, and write "
+                 "nothing"},
         {"resume", OPT_TEXT, &s->resume, .what = "FILE", .everyday = 1,
          .help = "go on with this checkpoint; options that determine the result must agree, but "
                  "--steps may change"},
@@ -600,25 +600,22 @@ static int open_source(Training *r, Error *err)
 
 static int dry_run(Training *r)
 {
-    enum { TRIALS = 5 };
     Trainer *t = &r->trainer;
-    const int steps = r->s.stop_at - r->done;
-    const double start = seconds();
-    double bytes[MEMORY], tokens = 0;
+    const Settings *s = &r->s;
+    const int steps = s->stop_at - r->done;
+    const double tokens = (double)t->copies * t->corpus.start[t->corpus.rows] / t->batches;
+    double bytes[MEMORY];
+    int trials;
     Error never; /* prepare has asked */
-    for (int i = 0; i < TRIALS; i++) {
-        train_step(r);
-        tokens += t->positions;
-    }
-    const double elapsed = seconds() - start, hours = elapsed / TRIALS * steps / 3600;
+    const double step = measured_step(t, 1, s->dropout, VALIDATED, s->log_interval, &trials);
     training_memory(t, &r->tokenizer, bytes, &never);
     const int held = t->val.rows < VALIDATED ? t->val.rows : VALIDATED;
     const double unused = sizeof(real) * (double)t->work.size - largest_group(t, held);
     bytes[ACTIVATIONS] -= unused, bytes[TOTAL] -= unused;
     printf("%.2f million parameters\n", t->model.num_params * 1e-6);
     for (int i = 0; i < MEMORY; i++) printf("%12.1f MB %s\n", bytes[i] * 1e-6, memory_names[i]);
-    printf("%12.0f tokens/s in %d steps; %d steps take %.2f hours\n", tokens / fmax(elapsed, 1e-9),
-           TRIALS, steps, hours);
+    printf("%12.0f tokens/s in %d steps; %d steps take %.2f hours\n", tokens / fmax(step, 1e-9),
+           trials, steps, steps * step / 3600);
     return fflush(stdout) || ferror(stdout) ? -1 : 0;
 }
 
@@ -746,9 +743,12 @@ static int prepare(Training *r, const char *path, Error *err)
             "%.2f million parameters, %d threads%s; %.1f MB of memory, checkpoints of %.1f MB\n",
             t->model.num_params * 1e-6, max_threads(), s->resume ? ", resumed" : "",
             bytes[TOTAL] * 1e-6, bytes[CHECKPOINT] * 1e-6);
-    if (s->minutes > 0) {
-        s->steps = s->stop_at =
-            measured_steps(t, s->minutes, s->dropout, VALIDATED, s->log_interval, &step, &trials);
+    if (s->minutes > 0) { /* measuring takes a hundredth of them, or 3 seconds of a longer tenth */
+        const double all = 60 * s->minutes, begun = seconds();
+        step = measured_step(t, fmax(all / 100, fmin(all / 10, 3)), s->dropout, VALIDATED,
+                             s->log_interval, &trials);
+        const double left = all - ranks_slowest(seconds() - begun);
+        s->steps = s->stop_at = (int)fmin(fmax(left / step, 1), 1e8);
         fprintf(stderr, "--minutes %g: %.3g s a step, measured in %d, so this is --steps %d\n",
                 s->minutes, step, trials, s->steps);
     }
