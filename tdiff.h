@@ -904,10 +904,10 @@ void corpus_free(Corpus *c);
 int corpus_vocabulary(Corpus *c, const char *path, Tokenizer *t, const TokenizerOptions *o,
                       const char *grown, Error *err);
 
-/* Says on stderr which options a run takes by this text: min_frequency, if it is above 1, and
- * *batch, unless batch is NULL: of long sentences fewer make a step, for which there are more steps
- * in the same time. */
-void suit_text(const Corpus *c, int min_frequency, int *batch);
+/* Says on stderr which options a run takes by this text: min_frequency, if it is above 1;
+ * vocab_size, if it is not 0: it has more words; and *batch, unless batch is NULL: of long
+ * sentences fewer make a step, for which there are more steps in the same time. */
+void suit_text(const Corpus *c, int min_frequency, int vocab_size, int *batch);
 /* Says on stderr what so many steps are for this text, and which options to think of. -1: out of
  * memory */
 int tell_prospects(const Corpus *c, const char *path, const Tokenizer *t, int batch, int steps,

@@ -2780,12 +2780,13 @@ int corpus_vocabulary(Corpus *c, const char *path, Tokenizer *t, const Tokenizer
     return 0;
 }
 
-void suit_text(const Corpus *c, int min_frequency, int *batch)
+void suit_text(const Corpus *c, int min_frequency, int vocab_size, int *batch)
 {
     enum { LONG = 16 /* positions, on average */, FEWER = 16 };
     const int is_long = batch && c->start[c->rows] >= LONG * (size_t)c->rows;
     Buffer said = {0};
     if (min_frequency > 1) buffer_print(&said, " --min-frequency %d", min_frequency);
+    if (vocab_size) buffer_print(&said, " --vocab-size %d", vocab_size);
     if (is_long) buffer_print(&said, " --batch %d", *batch = FEWER);
     if (said.length && !said.failed) fprintf(stderr, "by this text, unless given:%s\n", said.text);
     free(said.text);

@@ -651,8 +651,10 @@ static int read_text(Training *r, const char *path, Error *err)
     fprintf(stderr, "the longest sentence has %d positions\n", corpus->longest);
     tell_notes(corpus);
     const int is_chosen = counts_words && !option_given(r->options, &s->text.min_frequency);
+    const int is_full = counts_words && c->vocab == s->text.vocab_size &&
+                        !option_given(r->options, &s->text.vocab_size);
     if (!s->resume && !s->classifier)
-        suit_text(corpus, is_chosen ? s->text.min_frequency : 1,
+        suit_text(corpus, is_chosen ? s->text.min_frequency : 1, is_full ? c->vocab : 0,
                   option_given(r->options, &s->batch) ? NULL : &s->batch);
     if (corpus->longest > c->max_positions)
         return fail(err, "--max-positions %d: the longest sentence has %d; --seq-len %d cuts it",

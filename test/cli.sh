@@ -278,6 +278,12 @@ same $W/suit.safetensors $W/given.safetensors "what the text suggests differs fr
 check "other values, given" ./train $UNSUITED $W/suit.txt --min-frequency 1 --batch 32 --out $W/given.safetensors
 grep -q "by this text" $W/err && bad "what is given is told" || ok
 grep -q "suit.txt: 401 sentences, 27 words" $W/err && ok || bad "the text overrules --min-frequency 1"
+awk 'BEGIN { for (i = 0; i < 10100; i++) printf "%c%c%c\n", 97 + i % 26, 97 + i / 26 % 26, 97 + i / 676 }' >$W/many.txt
+check "more words than a vocabulary has" ./train $UNSUITED $W/many.txt --dry-run --out $W/given.safetensors
+grep -q '^by this text, unless given: --vocab-size 10000$' $W/err && ok || bad "that the vocabulary is cut is not told"
+check "a vocabulary that is given" ./train $UNSUITED $W/many.txt --vocab-size 100 --dry-run --out $W/given.safetensors
+grep -q "by this text" $W/err && bad "the size that is given is told" || ok
+rm $W/many.txt
 # --minutes: the result is that of its --steps
 for minutes in 0.002 0.04; do
     check "--minutes" ./train $SMALL_BUT_STEPS --minutes $minutes --out $W/m.safetensors
