@@ -3075,9 +3075,12 @@ static double log_snr(const Diffusion *d, int t)
 /* What ddim_sample is to take for x_start. From step to step the guess grows surer, so it is better
  * to go where the next one will be: changed once more, s->ahead times as much as since the last
  * step, and in proportion to what the log of the signal-to-noise ratio gains. Half of it with eta 0
- * is DPM-Solver++ (2M) (Lu et al. 2022, arXiv:2211.01095), which so is exact to second order. */
+ * is DPM-Solver++ (2M) (Lu et al. 2022, arXiv:2211.01095), which so is exact to second order. Where
+ * sections of --steps meet, the last step was tiny, and what changed in it is new noise more than
+ * the guess: hence LARGEST, which even steps do not reach. */
 const real *guess_ahead(const Sampler *s, const Workspace *w, const Diffusion *d, int t, size_t n)
 {
+    enum { LARGEST = 8 };
     const int is_first = t == (s->start ? s->start : d->T) - 1;
     if (s->ahead == 0) return w->pred_xstart;
     if (is_first || t == 0) {
@@ -3086,7 +3089,7 @@ const real *guess_ahead(const Sampler *s, const Workspace *w, const Diffusion *d
     }
     const double gain = log_snr(d, t - 1) - log_snr(d, t),
                  last_gain = log_snr(d, t) - log_snr(d, t + 1);
-    const real more = (real)(s->ahead * gain / last_gain);
+    const real more = (real)(s->ahead * fmin(gain / last_gain, LARGEST));
     for (size_t i = 0; i < n; i++) {
         const real now = w->pred_xstart[i];
         w->x_start[i] = fmadd(more, now - w->estimate[i], now);

@@ -1810,6 +1810,29 @@ static void check_second_order(World *x, const real *x_T)
     }
 }
 
+/* Between t = 100 and 99 next to nothing is gained, and then all that is left: what the guess
+ * changes by in a tiny step counts eight times at most. */
+static void check_ahead_of_sections(World *x)
+{
+    const size_t n = (size_t)x->B * x->N * x->m.config.emb_dim;
+    const Sampler sampler = {.ddim = 1, .ahead = 0.5};
+    Config c = x->m.config;
+    Diffusion d;
+    Error err;
+    real *last = normal(n, 1), *expected = zeros(n);
+    c.diffusion_steps = 200;
+    if (!check(!diffusion_from_noise(&d, &c, "2,2", &err), "sections are refused")) return;
+    check(d.timestep_map[1] == 99 && d.timestep_map[2] == 100, "sections 2,2 of 200 do not meet");
+    memcpy(x->w.pred_xstart, last, n * sizeof *last);
+    guess_ahead(&sampler, &x->w, &d, 2, n);
+    randomise(x->w.pred_xstart, n, 1);
+    for (size_t i = 0; i < n; i++)
+        expected[i] = x->w.pred_xstart[i] + 4 * (x->w.pred_xstart[i] - last[i]);
+    near_all(guess_ahead(&sampler, &x->w, &d, 1, n), expected, n, DOUBLE ? 1e-12 : 1e-5,
+             "ahead where sections meet");
+    diffusion_free(&d);
+}
+
 /* The least mean squared error at t for whoever knows the words but not the noise, and so x_start,
  * which has a variance s^2 of its own, from x_t alone: precisions add up. Who gets below has seen
  * what it should not. At t = 0 the target is the word. */
@@ -2004,6 +2027,7 @@ static void test_sampler(void)
         run_loop(&x, &sampler, y);
         check(memcmp(y, z, n * sizeof *y), "the loop ignores ahead");
         check_second_order(&x, x_T);
+        check_ahead_of_sections(&x);
 
         enum { MANY = 20000 };
         uint64_t key = new_key();
