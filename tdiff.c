@@ -3076,8 +3076,9 @@ static double log_snr(const Diffusion *d, int t)
  * to go where the next one will be: changed once more, s->ahead times as much as since the last
  * step, and in proportion to what the log of the signal-to-noise ratio gains. Half of it with eta 0
  * is DPM-Solver++ (2M) (Lu et al. 2022, arXiv:2211.01095), which so is exact to second order. Where
- * sections of --steps meet, the last step was tiny, and what changed in it is new noise more than
- * the guess: hence LARGEST, which even steps do not reach. */
+ * sections of --steps meet, the last step was tiny, and the guess changed in it by new noise more
+ * than by what it learnt: so the proportion is LARGEST at most, which even steps of the schedule
+ * sqrt do not reach. */
 const real *guess_ahead(const Sampler *s, const Workspace *w, const Diffusion *d, int t, size_t n)
 {
     enum { LARGEST = 8 };
@@ -5289,7 +5290,7 @@ int few_sentences(Trainer *r, const Tokenizer *words, const real *length_count, 
 enum {
     LENGTHS = 4, /* spread as those of the text are */
     OF_EACH = 8, /* sentences, computed together */
-    FIGURES = 50 /* their share of the time is 1 / FIGURES */
+    FIGURES = 50 /* they may take 1 / FIGURES of the time */
 };
 
 /* As often as their share of the time allows. A training step computes a sentence forward and back,

@@ -905,8 +905,8 @@ int corpus_vocabulary(Corpus *c, const char *path, Tokenizer *t, const Tokenizer
                       const char *grown, Error *err);
 
 /* Says on stderr which options a run takes by this text: min_frequency, if it is above 1;
- * vocab_size, if it is not 0: it has more words; and *batch, unless batch is NULL: of long
- * sentences fewer make a step, for which there are more steps in the same time. */
+ * vocab_size, if it is not 0: the text would fill a larger vocabulary; and *batch, unless batch is
+ * NULL: of long sentences fewer make a step, for which there are more steps in the same time. */
 void suit_text(const Corpus *c, int min_frequency, int vocab_size, int *batch);
 /* Says on stderr what so many steps are for this text, and which options to think of. -1: out of
  * memory */
@@ -1168,7 +1168,8 @@ int sample_figures(Trainer *r, const Tokenizer *words, const real *length_count,
                    double *copied, Error *err);
 /* The seconds that a step takes, with its share of a validation on `held` sentences every
  * `interval` steps and of sample_figures, by *trials steps of training that take `enough` seconds
- * together. The weights and the optimiser stay as they are at the start of a run. */
+ * together. Nothing is learnt: AdamW is given gradients of 0 and a rate of 0, which leaves weights
+ * and average as they are, and the moments, if they are 0 as before a first step. */
 double measured_step(Trainer *r, double enough, double dropout, int held, int interval,
                      int *trials);
 /* The bytes of a run, by what they are for, their sum, and those of its file. -1: more than this

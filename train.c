@@ -745,7 +745,7 @@ static int prepare(Training *r, const char *path, Error *err)
             "%.2f million parameters, %d threads%s; %.1f MB of memory, checkpoints of %.1f MB\n",
             t->model.num_params * 1e-6, max_threads(), s->resume ? ", resumed" : "",
             bytes[TOTAL] * 1e-6, bytes[CHECKPOINT] * 1e-6);
-    if (s->minutes > 0) { /* for measuring: a hundredth, but 3 seconds if a tenth is longer */
+    if (s->minutes > 0) { /* measuring takes a hundredth, at least 3 s, at most a tenth */
         const double all = 60 * s->minutes, begun = seconds();
         step = measured_step(t, fmax(all / 100, fmin(all / 10, 3)), s->dropout, VALIDATED,
                              s->log_interval, &trials);
