@@ -193,7 +193,7 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  *                        agree.)
  *
  * The defaults: D = C = 128, L = 4, H = 4, F = 512, T = 2000; 4,000 steps with batches of 32, AdamW
- * with a rate of .002. Weights begin as PyTorch draws them (section 10).
+ * with a rate of .002, less in long runs. Weights begin as PyTorch draws them (section 10).
  *
  * A training step (train.c: train_step; section 14: draw_batch, batch_losses; training_losses):
  *
@@ -4790,6 +4790,17 @@ static int batch_begin(const Trainer *r, int k)
     const int all = r->corpus.rows * r->copies, blocks = (all + r->block - 1) / r->block;
     const int begin = r->block * (int)((int64_t)blocks * k / r->batches);
     return begin < all ? begin : all;
+}
+
+/* In a long run small steps are worth more than quick ones. Rounded, so that what is said is what
+ * is meant. (test/RESULTS.md, "Fifteen minutes") */
+double rate_for_steps(double rate, int steps)
+{
+    enum { SHORT = 10000, PLACES = 100000 };
+    if (steps <= SHORT) return rate;
+    rate = floor(rate * sqrt((double)SHORT / steps) * PLACES + 0.5) / PLACES;
+    fprintf(stderr, "by the number of steps, unless given: --lr %g\n", rate);
+    return rate;
 }
 
 /* The batch of a step: sentences, t, noise. */

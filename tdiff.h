@@ -1137,6 +1137,9 @@ int trainer_room(Trainer *r, int frozen, Error *err);
  * those and the weights are in a checkpoint. Follows model_init. */
 int trainer_begin(Trainer *r, Checkpoint *from, int resampled, int resumes, Error *err);
 void trainer_free(Trainer *r);
+/* The learning rate of a run of so many steps: `rate`, but beyond 10,000 steps less, as the square
+ * root of their number grows. Less is said on stderr. */
+double rate_for_steps(double rate, int steps);
 /* The batch of a step: sentences, t, noise, all a hash of (seed, step, example). */
 void draw_batch(Trainer *r, int step);
 int self_condition(const Trainer *r, int step); /* half of the steps give the network an estimate */

@@ -136,7 +136,7 @@ static Option *list_options(Settings *s, Error *err)
          .excludes = "classifier", .result = 1},
         {"lr", OPT_REAL, &s->lr, .everyday = 1, .min = 1e-9, .max = 10,
          .help = "learning rate of AdamW: how far a step moves the weights",
-         .deflt = "0.002; 0.0005 with --classifier", .result = 1},
+         .deflt = "0.002, less beyond 10000 steps; 0.0005 with --classifier", .result = 1},
         {"warmup", OPT_INT, &s->warmup, .max = 1e8,
          .help = "steps over which the learning rate rises", .result = 1},
         {"weight-decay", OPT_REAL, &s->weight_decay, .max = 10,
@@ -754,9 +754,9 @@ static int prepare(Training *r, const char *path, Error *err)
         fprintf(stderr, "--minutes %g: %.3g s a step, measured in %d, so this is --steps %d\n",
                 s->minutes, step, trials, s->steps);
     }
-    return s->resume || s->classifier
-               ? 0
-               : tell_prospects(corpus, path, &r->tokenizer, s->batch, s->steps, err);
+    if (s->resume || s->classifier) return 0;
+    if (!option_given(r->options, &s->lr)) s->lr = rate_for_steps(s->lr, s->steps);
+    return tell_prospects(corpus, path, &r->tokenizer, s->batch, s->steps, err);
 }
 
 static void release(Training *r)

@@ -61,6 +61,8 @@ refuse 1 "cannot have 20 steps: at t = 19 nothing is left of x_start" ./train $S
 check "a part of the tests" sh test/run.sh corpora
 grep -q '^== [0-9]*/[0-9]* corpora$' $W/out && [ "$(grep -c '^==' $W/out)" -eq 1 ] && tail -n 1 $W/out | grep -q '^[1-9][0-9]* passed, 0 failed' && ok ||
     bad "run.sh does not say which part is running: $(cat $W/out)"
+sh test/run.sh corporal >$W/out 2>&1 && bad "a part of the tests that there is not passes" || ok
+grep -qx "FAIL no part has a title like 'corporal'" $W/out && ok || bad "that there is no such part is not told"
 MAKE=true sh test/mutants.sh "key ignores seed" >$W/out 2>$W/err </dev/null # without build/unit
 grep -q '^making what 1 faults need' $W/err && grep -q '^1 of 1, key ignores seed by unit' $W/err && ok ||
     blame "mutants.sh does not say what it does"
@@ -284,6 +286,18 @@ grep -q '^by this text, unless given: --vocab-size 10000$' $W/err && ok || bad "
 check "a vocabulary that is given" ./train $UNSUITED $W/many.txt --vocab-size 100 --dry-run --out $W/given.safetensors
 grep -q "by this text" $W/err && bad "the size that is given is told" || ok
 rm $W/many.txt
+# a long run has a smaller rate: said, recorded, and the same as if it were given
+RATE='^by the number of steps, unless given: --lr'
+check "a run that is not long" ./train $SMALL_BUT_STEPS --steps 10000 --stop-at 3 --out $W/long.safetensors
+grep -q "$RATE" $W/err && bad "10000 steps change the rate" || ok
+check "a long run" ./train $SMALL_BUT_STEPS --steps 18000 --stop-at 3 --out $W/long.safetensors
+grep -q "$RATE 0.00149$" $W/err && ok || { bad "the rate of a long run is not told"; cat $W/err; }
+check "the same, given" ./train $SMALL_BUT_STEPS --steps 18000 --stop-at 3 --lr 0.00149 --out $W/given.safetensors
+grep -q "$RATE" $W/err && bad "a rate that is given is told" || ok
+same $W/long.safetensors $W/given.safetensors "the rate of a long run differs from what is given"
+check "gone on with for longer" ./train --resume $W/long.safetensors --steps 40000 --stop-at 6
+grep -q "$RATE" $W/err && bad "--resume changes the rate" || ok
+check "its rate" sh -c "./sample --info $W/long.safetensors | tr -s ' ' | grep -x ' lr 0.00149'"
 # --minutes: the result is that of its --steps
 for minutes in 0.002 0.04; do
     check "--minutes" ./train $SMALL_BUT_STEPS --minutes $minutes --out $W/m.safetensors
@@ -686,6 +700,8 @@ check "and the same bytes" cmp $W/a.clf.safetensors $W/b.clf.safetensors
 printf 'the red apple is raw.\ta b\nthe blue fig is hot.\tc\r\n\n' >$W/two.tsv
 for i in 1 2 3 4 5; do cat $W/two.tsv; done >$W/ten.tsv
 check "labels with blanks, blank lines, CR" ./train --classifier $W/ten.tsv --denoiser $W/a.safetensors --steps 2 --out $W/ten.clf.safetensors
+check "a long run of a classifier" ./train --classifier $W/ten.tsv --denoiser $W/a.safetensors --steps 18000 --stop-at 2 --overwrite --out $W/ten.clf.safetensors
+grep -q "$RATE" $W/err && bad "the rate of a classifier changes" || ok
 refuse 1 "expected 10 at least" ./train --classifier $W/two.tsv --denoiser $W/a.safetensors --out $W/no.safetensors
 refuse 1 "line 1: expected a sentence, a TAB and a label" ./train --classifier $W/small-train.txt --denoiser $W/a.safetensors --out $W/no.safetensors
 printf 'the red\t\n' >$W/bad.tsv
