@@ -1137,8 +1137,8 @@ int trainer_room(Trainer *r, int frozen, Error *err);
  * those and the weights are in a checkpoint. Follows model_init. */
 int trainer_begin(Trainer *r, Checkpoint *from, int resampled, int resumes, Error *err);
 void trainer_free(Trainer *r);
-/* The learning rate of a run of so many steps: `rate`, but beyond 10,000 steps less, as the square
- * root of their number grows. Less is said on stderr. */
+/* The learning rate for a run of so many steps: `rate` up to 10,000, beyond that
+ * rate sqrt(10000 / steps), rounded, which it says on stderr. */
 double rate_for_steps(double rate, int steps);
 /* The batch of a step: sentences, t, noise, all a hash of (seed, step, example). */
 void draw_batch(Trainer *r, int step);

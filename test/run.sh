@@ -132,6 +132,9 @@ suite "$cli_title" command_line
 
 rm -rf build/run-$$.*
 echo
-if [ $passed -eq 0 ] && [ $failed -eq 0 ] && [ $skipped -eq 0 ]; then echo "FAIL no part has a title like '$only'" && failed=1; fi
+if [ $((passed + failed + skipped)) -eq 0 ]; then
+    echo "FAIL no part has a title like '$only'"
+    failed=1
+fi
 echo "$passed passed, $failed failed, $skipped skipped"
 [ $failed -eq 0 ]
