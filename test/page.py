@@ -215,10 +215,14 @@ def training():
     check(wait("$('model').value === 'want.safetensors' && !$('sentences').textContent"), "a dropped checkpoint is not chosen")
     check(sample(kind="noise", count=4, steps=10, seed=3) == want, "a dropped checkpoint samples otherwise")
 
-    # stopped and gone on with
+    # stopped and gone on with. The page itself presses Stop when it tells its first steps: a fast machine has done all 400
+    # before a press from outside arrives.
+    js("""new MutationObserver((_, observer) => {
+              if (!/^step/.test($('learnt').textContent)) return;
+              $('stop').click();
+              observer.disconnect();
+          }).observe($('learnt'), { childList: true })""")
     train(TINY, 400)
-    wait("/^step/.test($('learnt').textContent)")
-    press("#stop")
     check(wait("$('stop').disabled && !$('go-on').disabled"), "Stop does not stop")
     done = int(re.match(r"step (\d+) of 400", text_of("learnt"))[1])
     code, out, _ = native("sample", write("stopped.safetensors", download("mine.safetensors")), "-n", "1", "--steps", "2")
@@ -280,10 +284,9 @@ def hostile_texts():
                        ("invalid", b"\xff\xfe\x00a\n" * 50), ("long", b"x" * 300000 + b"\n"),
                        ("script", b"<script>document.title='taken'</script>\n<img src=x onerror=\"document.title='taken'\">\n" * 20)]:
         path = write(name + ".txt", data)
-        js("$('train-fault').textContent = $('learnt').textContent = ''")
+        js("$('train-fault').textContent = $('learnt').textContent = ''; $('text').value = 'not read yet'")
         drop(path)
-        wait("$('corpus').value === 'own'")
-        time.sleep(0.3)  # the file is read
+        wait("$('text').value !== 'not read yet'")
         train(TINY, 10)
         code, _, said = native("train", name + ".txt", *TINY, "--steps", "10", "--out", name + ".safetensors", "--overwrite")
         wait_for_training()
