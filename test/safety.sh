@@ -147,7 +147,7 @@ check "the last ones" ./sample $W/a.safetensors -n 1024 --first $whole --steps 2
 [ $(tail -n +$((whole + 1)) $W/cut.txt | grep -c -v -x -F -f $W/out) -eq 0 ] && ok ||
     bad "of the last sentences an interrupted ./sample leaves others"
 # one long batch is not waited for, and a signal does not lose what a pipe would get
-./sample $W/a.safetensors -n 100000 --steps 2 >$W/piped.txt 2>$W/err &
+./sample $W/a.safetensors -n 100000000 --steps 2 >$W/piped.txt 2>$W/err &
 sleep 1
 kill -TERM $!
 ends 143 "./sample without --out, TERM"
