@@ -22,19 +22,20 @@ enum {
     WINDOW = 1024 /* whose lengths are drawn at once: equal ones meet */,
     GUIDES = 8,
     FORWARD = 2 /* --show forward */,
+    VARIED_FROM = 40 /* steps; with fewer, varied ones make too many errors */,
     MOST = 100000000 /* sentences */
 };
 
 typedef struct {
     int n /* of every Given */, first, seed, threads, show, info, variance, help, version,
-        clip_denoised, clamp_from, eval_steps, eval_all, allow_unk;
-    double guide_scale, top_p, eta, ahead, strength, evidence_above;
+        eval_steps, eval_all, allow_unk;
+    double guide_scale, top_p, strength, evidence_above;
     const char *steps /* NULL: the default, which depends on the model */, *out, *prompt, *prompts,
         *edit, *eval, *probe, *nearest;
     const char *guide[GUIDES], *label[GUIDES]; /* as many of both */
     Guide guides[GUIDES];
     int num_guides;
-    int start;
+    Sampler how;           /* what options say of it; the rest in sample_batch */
     int written, finished; /* sentences: printed, and sampled */
     Pace pace;
     double begun; /* the diffusion step that is being computed, in seconds() */
@@ -63,7 +64,7 @@ static int draw_noise(void *context, real *out, int t)
     const size_t n = (size_t)r->N * r->of.model.config.emb_dim;
     const int T = d->T, is_begin = t == T, step = is_begin ? d->total : d->timestep_map[t];
     const double now = seconds();
-    if (!is_begin && t < (r->start ? r->start : T) - 1)
+    if (!is_begin && t < (r->how.start ? r->how.start : T) - 1)
         pace_step(&r->pace, (double)r->count * r->N, now - r->begun);
     r->begun = now;
     progress_tell(&r->progress, r->finished + r->count * (is_begin ? 0 : 1 - (t + 1.0) / T));
@@ -103,7 +104,7 @@ static void show(Sampling *r, char name, int t, int has_head)
 static void show_state(void *context, int t, const real *pred_xstart)
 {
     Sampling *r = context;
-    if (!is_shown(&r->view, t, r->start ? r->start : r->of.diffusion.T)) return;
+    if (!is_shown(&r->view, t, r->how.start ? r->how.start : r->of.diffusion.T)) return;
     read_words(r, pred_xstart);
     show(r, 't', t, r->of.model.config.predict == PREDICT_SOFTMAX);
 }
@@ -114,7 +115,7 @@ static void show_forward(Sampling *r, const real *noise)
 {
     const size_t n = (size_t)r->N * r->of.model.config.emb_dim;
     const Diffusion *d = &r->of.diffusion;
-    const int T = r->show == FORWARD ? d->T : r->start;
+    const int T = r->show == FORWARD ? d->T : r->how.start;
     for (int t = 0; t < T; t++) {
         const double a = d->alphas_cumprod[t];
         if (!is_shown(&r->view, t, T)) continue;
@@ -175,8 +176,8 @@ static int plan(Sampling *r, Error *err)
     if (r->edit && r->strength == 0 &&
         legible_steps(&r->of, &r->work, r->given, (uint64_t)r->seed, &r->strength, err))
         return -1;
-    r->start = (int)(r->strength * r->of.diffusion.T + 0.5);
-    if (r->edit && r->start < 1) r->start = 1;
+    r->how.start = (int)(r->strength * r->of.diffusion.T + 0.5);
+    if (r->edit && r->how.start < 1) r->how.start = 1;
     const size_t numbers = positions * c->emb_dim;
     if (!(r->ids = checked_alloc(positions, 2 * sizeof *r->ids, err)) ||
         !(r->x = checked_alloc(numbers, (has_dx ? 3 : 2) * sizeof *r->x, err)) ||
@@ -213,22 +214,14 @@ static int sample_batch(Sampling *r, int length, Buffer *text, int first, Error 
     embedding_forward(r->known_x, r->of.model.embedding, r->ids, r->count * N, c->emb_dim);
     draw_noise(r, r->x, d->T); /* of x_T, or of the x_t that --edit begins with */
     if (r->show && r->edit) show_forward(r, r->x);
-    for (int b = 0, t = r->start - 1; b < r->count && r->edit; b++)
+    for (int b = 0, t = r->how.start - 1; b < r->count && r->edit; b++)
         q_sample(r->x + b * n, r->known_x + b * n, r->x + b * n, &t, d, 1, n);
-    const Sampler sampler = {.variance = (Variance)r->variance,
-                             .noise = draw_noise,
-                             .show = r->show ? show_state : NULL,
-                             .context = r,
-                             .clip_denoised = r->clip_denoised,
-                             .clamp_from = r->clamp_from,
-                             .ddim = r->eta >= 0,
-                             .eta = r->eta,
-                             .ahead = r->ahead,
-                             .start = r->start,
-                             .known = any ? r->known : NULL,
-                             .known_x = r->known_x,
-                             .gradient = r->num_guides ? add_guides : NULL};
-    if (p_sample_loop(&r->of.model, &r->work, d, &sampler, r->x, r->count, N, err)) return -1;
+    Sampler how = r->how;
+    how.context = r, how.noise = draw_noise, how.show = r->show ? show_state : NULL;
+    how.variance = (Variance)r->variance, how.ddim = how.eta >= 0;
+    how.known = any ? r->known : NULL, how.known_x = r->known_x;
+    how.gradient = r->num_guides ? add_guides : NULL;
+    if (p_sample_loop(&r->of.model, &r->work, d, &how, r->x, r->count, N, err)) return -1;
     read_words(r, r->x);
     for (int b = 0; b < r->count; b++) {
         Buffer *out = &text[r->number[b] - first];
@@ -284,7 +277,7 @@ static int describe(Sampling *r, const char *path, FILE *out, Error *err)
     enum { LISTED = 10 };
     const Given *g = r->given;
     const Measuring how = {r->eval,     (uint64_t)r->seed,     r->eval_steps,
-                           r->eval_all, (Variance)r->variance, r->clip_denoised,
+                           r->eval_all, (Variance)r->variance, r->how.clip_denoised,
                            &r->pace,    &r->progress};
     Buffer text = {0};
     Checkpoint c;
@@ -312,8 +305,7 @@ static void defaults(Sampling *r)
 {
     memset(r, 0, sizeof *r);
     r->n = 10, r->seed = 1, r->threads = max_threads();
-    r->guide_scale = 10, r->view.fps = 12;
-    r->evidence_above = HUGE_VAL, r->eta = -1;
+    r->guide_scale = 10, r->view.fps = 12, r->evidence_above = HUGE_VAL, r->how.eta = -1;
 }
 
 /* What the command line says beyond what its options say each by itself */
@@ -324,7 +316,7 @@ static int check_options(const Sampling *r, Error *err)
             return fail(err, "every --guide needs one --label, and every --label one --guide");
     if (r->show == FORWARD && !r->edit) return fail(err, "--show forward needs --edit");
     if (r->top_p > 0 && r->top_p < 0.01) return fail(err, "--top-p is 0 or at least 0.01");
-    if (r->top_p > 0 && r->eta == 0) return fail(err, "--top-p has no effect with --eta 0");
+    if (r->top_p > 0 && r->how.eta == 0) return fail(err, "--top-p has no effect with --eta 0");
     return 0;
 }
 
@@ -387,21 +379,25 @@ int main(int argc, char **argv)
         {"guide-scale", OPT_REAL, &run.guide_scale, .max = 1e6,
          .help = "of --guide: how strongly the labels are asked for; 0: not at all",
          .needs = "guide"},
-        {"eta", OPT_REAL, &run.eta, .everyday = 1, .max = 1000,
+        {"eta", OPT_REAL, &run.how.eta, .everyday = 1, .max = 1000,
          .help = "noise of a step: 0: none (DDIM), 1: DDPM's, 2 to 3: fewer errors, less varied",
          .deflt = "2, with --ahead 2; 1 with --edit, --guide, --variance or without softmax head",
          .excludes = "eval"},
-        {"ahead", OPT_REAL, &run.ahead, .max = 100,
+        {"ahead", OPT_REAL, &run.how.ahead, .max = 100,
          .help = "of --eta: expect the guess to change again, by so many times its last change, "
                  "and step towards that; makes up for few steps",
          .needs = "eta"},
+        {"vary", OPT_REAL, &run.how.vary, .max = 1, .excludes = "eval",
+         .help = "softmax: share of the steps, the noisiest, without --ahead, with --eta 1 at most "
+                 "and a less sure guess: more varied",
+         .deflt = "0.4 with the default --eta if there are 40 steps; 0"},
         {"top-p", OPT_REAL, &run.top_p, .max = 100,
          .help = "draw noise beyond this (0.01 or more) again: likelier, less varied; 0: do not",
          .excludes = "eval"},
-        {"clamp-from", OPT_INT, &run.clamp_from, .max = 100000,
+        {"clamp-from", OPT_INT, &run.how.clamp_from, .max = 100000,
          .help = "below this trained step round x_start to the nearest word; 0: never",
          .excludes = "eval"},
-        {"clip-denoised", OPT_FLAG, &run.clip_denoised, .help = "clip x_start to [-1, 1]"},
+        {"clip-denoised", OPT_FLAG, &run.how.clip_denoised, .help = "clip x_start to [-1, 1]"},
         {"variance", OPT_CHOICE, &run.variance, .choices = variances, .help = "of a step back",
          .excludes = "eta"},
         {"eval", OPT_TEXT, &run.eval, .what = "FILE", .everyday = 1,
@@ -416,12 +412,12 @@ int main(int argc, char **argv)
         {"probe", OPT_TEXT, &run.probe, .what = "SENTENCE",
          .help = "in place of sampling: what the network and the loss make of this sentence, as "
                  "JSON, to check a network rebuilt elsewhere by",
-         .excludes = "n first steps prompt prompts length edit guide eta top-p clamp-from "
+         .excludes = "n first steps prompt prompts length edit guide eta vary top-p clamp-from "
                      "clip-denoised variance eval evidence-above allow-unk show"},
         {"nearest", OPT_TEXT, &run.nearest, .what = "WORD",
          .help = "in place of sampling: the words whose embeddings are nearest, by cosine",
-         .excludes = "n first seed steps prompt prompts length edit guide eta top-p clamp-from "
-                     "clip-denoised variance eval probe evidence-above allow-unk show"},
+         .excludes = "n first seed steps prompt prompts length edit guide eta vary top-p "
+                     "clamp-from clip-denoised variance eval probe evidence-above allow-unk show"},
         {"info", OPT_FLAG, &run.info,
          .help = "in place of sampling: what this checkpoint or other safetensors file is",
          .excludes = "*"},
@@ -477,14 +473,18 @@ int main(int argc, char **argv)
     if (!status && !run.info) status = load(&run, path, &err);
     for (const Option *o = options; o->name && !status; o++) {
         const int softmax = run.of.model.config.predict == PREDICT_SOFTMAX;
-        if (o->given && ((o->value == &run.evidence_above && !softmax) ||
-                         (o->value == &run.variance && run.eval && softmax)))
+        if (o->given &&
+            (((o->value == &run.evidence_above || o->value == &run.how.vary) && !softmax) ||
+             (o->value == &run.variance && run.eval && softmax)))
             status = fail(&err, "--%s has no effect on %s %s", o->name,
                           softmax ? "the bound of" : "the predictions of", path);
     }
-    if (!option_given(options, &run.eta) && !option_given(options, &run.variance) && !run.edit &&
-        !run.guide[0] && run.of.model.config.predict == PREDICT_SOFTMAX)
-        run.eta = USUAL_ETA, run.ahead = USUAL_AHEAD;
+    if (!option_given(options, &run.how.eta) && !option_given(options, &run.variance) &&
+        !run.edit && !run.guide[0] && run.of.model.config.predict == PREDICT_SOFTMAX) {
+        run.how.eta = USUAL_ETA, run.how.ahead = USUAL_AHEAD;
+        if (!option_given(options, &run.how.vary) && run.of.diffusion.T >= VARIED_FROM)
+            run.how.vary = 0.4;
+    }
     if (!status && !run.info) status = plan(&run, &err);
     const int samples = !run.eval && !run.probe && !run.nearest && !run.info;
     const int is_moving = run.show && !run.view.probabilities && !is_plain(stderr);

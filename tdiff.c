@@ -109,6 +109,9 @@ static void noise_known_words(const Sampler *s, const Workspace *w, const Diffus
 static void keep_known_words(const Sampler *s, real *x, int M, int D);
 static void clip(real *x, size_t n);
 static int is_guided(const Diffusion *d, int t);
+static int is_varied(const Sampler *s, const Diffusion *d, int t);
+static double eta_at(const Sampler *s, const Diffusion *d, int t);
+static void flatten(real *out, size_t n);
 static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
 
 /* ==== PART ONE: THE ALGORITHM ================================================================= */
@@ -1190,13 +1193,14 @@ int draw_length(const real *count, int from, int to, double u)
 
 /* w->pred_xstart = the guess, from x at w->t; has_last: the last one is there already, to be read
  * with self-conditioning. */
-static void guess_xstart(const Model *m, Workspace *w, const Diffusion *d, const real *x,
-                         int has_last, int B, int N)
+static void guess_xstart(const Model *m, Workspace *w, const Diffusion *d, const Sampler *s,
+                         const real *x, int has_last, int B, int N)
 {
     const Dropout none = {0, 0, 0};
     for (int b = 0; b < B; b++) w->timesteps[b] = diffusion_timestep(d, w->t[b]);
     denoiser_forward(m, w, w->model_out, x, has_last ? w->pred_xstart : NULL, w->timesteps, B, N,
                      none);
+    if (is_varied(s, d, w->t[0])) flatten(w->model_out, (size_t)B * N * m->config.emb_dim);
     predict_xstart(m, w, w->pred_xstart, NULL, w->model_out, x, NULL, w->t, d, B, N);
 }
 
@@ -1209,14 +1213,15 @@ int p_sample_loop(const Model *m, Workspace *w, const Diffusion *d, const Sample
         for (int b = 0; b < B; b++) w->t[b] = t;
         if (s->noise(s->context, w->noise, t)) return fail(err, "stopped by a signal");
         if (s->known) noise_known_words(s, w, d, x, B, n);
-        guess_xstart(m, w, d, x, t < first, B, N);
+        guess_xstart(m, w, d, s, x, t < first, B, N);
         if (!all_finite(w->pred_xstart, B * n))
             return fail(err, "step %d of %d: a number is not finite; are the weights?",
                         d->timestep_map[t], d->total);
         if (s->clip_denoised) clip(w->pred_xstart, B * n);
         if (d->timestep_map[t] < s->clamp_from) clamp_to_words(m, w, w->pred_xstart, B * N);
         if (s->ddim)
-            ddim_sample(x, guess_ahead(s, w, d, t, B * n), x, w->noise, w->t, d, s->eta, B, n);
+            ddim_sample(x, guess_ahead(s, w, d, t, B * n), x, w->noise, w->t, d, eta_at(s, d, t), B,
+                        n);
         else
             p_sample(x, w->pred_xstart, x, w->noise, w->t, d, s->variance, B, n);
         if (s->gradient && is_guided(d, t)) guide(s, w, d, x, t, B * n);
@@ -3084,7 +3089,7 @@ const real *guess_ahead(const Sampler *s, const Workspace *w, const Diffusion *d
     enum { LARGEST = 8 };
     const int is_first = t == (s->start ? s->start : d->T) - 1;
     if (s->ahead == 0) return w->pred_xstart;
-    if (is_first || t == 0) {
+    if (is_first || t == 0 || is_varied(s, d, t)) {
         memcpy(w->estimate, w->pred_xstart, n * sizeof *w->estimate);
         return w->pred_xstart;
     }
@@ -3097,6 +3102,28 @@ const real *guess_ahead(const Sampler *s, const Workspace *w, const Diffusion *d
         w->estimate[i] = now;
     }
     return w->x_start;
+}
+
+/* Varied steps. Early ones, in much noise, decide which words there will be, later ones how they go
+ * together. The usual step makes few errors, but its sentences are more alike than those of the
+ * text: frequent words grow more frequent, rare ones rarer. So s->vary, a share of all steps, the
+ * noisiest, can go plainly, without guess_ahead and with no more noise than DDPM, from a guess that
+ * is less sure. */
+static int is_varied(const Sampler *s, const Diffusion *d, int t)
+{
+    return d->timestep_map[t] >= (1 - s->vary) * d->total;
+}
+
+static double eta_at(const Sampler *s, const Diffusion *d, int t)
+{
+    return is_varied(s, d, t) ? fmin(s->eta, 1) : s->eta;
+}
+
+/* Less sure: lm_head's product with every embedding shrinks, and its bias keeps how frequent a word
+ * is. */
+static void flatten(real *out, size_t n)
+{
+    for (size_t i = 0; i < n; i++) out[i] *= (real)0.93;
 }
 
 /* Diffusion-LM's code: what lies outside of [-limit, limit] is drawn again, in order, until it does

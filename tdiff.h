@@ -305,6 +305,7 @@ typedef struct {
     int ddim;          /* ddim_sample with this eta in place of p_sample */
     double eta;
     double ahead; /* how far ddim_sample is ahead of the guess: see guess_ahead; 0: not */
+    double vary; /* PREDICT_SOFTMAX: share of all steps, the noisiest, that are varied; see there */
     /* NULL, or guidance: dx = the gradient of log p(condition | x_t), where x has come to at t */
     void (*gradient)(void *context, real *dx /*(B,N,D)*/, const real *x, int t);
     const unsigned char *known; /* (B,N) NULL, or the positions where x is to be known_x */

@@ -357,6 +357,23 @@ check "the usual steps" ./sample $W/a.safetensors -n 70 --steps 8 --seed 3 --eta
 same $W/all.txt $W/out "the default of --eta is not 2 with --ahead 2"
 check "without --ahead" ./sample $W/a.safetensors -n 70 --steps 8 --seed 3 --eta 2
 cmp -s $W/all.txt $W/out && bad "--ahead does nothing" || ok
+# varied steps, of a model that has learnt a little
+check "150 steps" ./train $TINY --steps 150 --lr 0.005 $W/small-train.txt --out $W/little.safetensors
+LITTLE="./sample $W/little.safetensors -n 70 --seed 3"
+check "40 usual steps" $LITTLE --steps 40
+cp $W/out $W/forty.txt
+check "the same, given" $LITTLE --steps 40 --eta 2 --ahead 2 --vary 0.4
+same $W/forty.txt $W/out "the default of --vary is not 0.4 of 40 steps"
+check "--eta is given" $LITTLE --steps 40 --eta 2 --ahead 2
+cp $W/out $W/given.txt
+cmp -s $W/forty.txt $W/given.txt && bad "--vary does nothing" || ok
+check "--vary 0" $LITTLE --steps 40 --vary 0
+same $W/given.txt $W/out "with --eta steps are varied, or with --vary 0"
+check "39 usual steps" $LITTLE --steps 39
+cp $W/out $W/fewer.txt
+check "--vary of 39 steps" $LITTLE --steps 39 --vary 0.4
+cmp -s $W/fewer.txt $W/out && bad "39 steps are varied" || ok
+refuse 2 "is no real number from 0 to 1" $LITTLE --vary 1.5
 check "--clip-denoised" ./sample $W/a.safetensors -n 2 --steps 8 --clip-denoised
 for option in "--eta 0" "--top-p 0.5" "--clamp-from 50" "--steps ddim10"; do
     check "$option" ./sample $W/a.safetensors -n 70 --steps 8 --seed 3 $option
@@ -580,6 +597,7 @@ same $W/out $W/out1 "the bound depends on the number of threads"
 check "the default of --steps where the model has 4" ./sample $W/r.safetensors -n 2
 grep -q "4 of 4 diffusion steps" $W/err && ok || bad "not all of 4 steps are taken"
 refuse 1 "--evidence-above has no effect on the predictions of" ./sample $W/h.safetensors --evidence-above 0.5
+refuse 1 "--vary has no effect on the predictions of" ./sample $W/h.safetensors --vary 0.5
 refuse 1 "--variance has no effect on the bound of" ./sample $W/f.safetensors --eval $W/small-test.txt --variance fixed-large
 refuse 1 "none.txt: cannot open" ./sample $W/f.safetensors --eval none.txt
 refuse 1 "no sentence in it" ./sample $W/f.safetensors --eval /dev/null

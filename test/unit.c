@@ -1955,6 +1955,61 @@ static void test_loop(void)
     close_world(&x);
 }
 
+/* How sure a step at t = 0 is of its words: the mean of their largest probabilities. */
+static double sureness(World *x, Sampler sampler, const real *x_T, real *sample)
+{
+    const int M = x->B * x->N, V = x->m.config.vocab;
+    double sum = 0;
+    sampler.start = 1;
+    memcpy(sample, x_T, (size_t)M * x->m.config.emb_dim * sizeof *sample);
+    run_loop(x, &sampler, sample);
+    for (int i = 0; i < M; i++) {
+        real most = 0;
+        for (int v = 0; v < V; v++) most = fmax(most, x->w.head[i * V + v]);
+        sum += most / M;
+    }
+    return sum;
+}
+
+/* sampler: with eta 1 and ahead. Varied steps have at most eta 1, are not ahead, and are less sure;
+ * of T steps with vary .5 they are those from t = T/2 on. */
+static void check_varied_steps(World *x, Sampler sampler, const real *x_T)
+{
+    const size_t n = (size_t)x->B * x->N * x->m.config.emb_dim;
+    const int T = x->d.T;
+    real *y = zeros(n), *z = zeros(n);
+    const double usual = sureness(x, sampler, x_T, y);
+    Sampler varied = sampler, plain = sampler;
+    varied.vary = 1;
+    const double less = sureness(x, varied, x_T, z);
+    check(less < usual && less > 0.9 * usual, "a varied step is sure by %g, another by %g", less,
+          usual);
+
+    varied.eta = 3, plain.ahead = 0, plain.vary = 1;
+    memcpy(y, x_T, n * sizeof *y), memcpy(z, x_T, n * sizeof *z);
+    run_loop(x, &varied, y);
+    run_loop(x, &plain, z);
+    check(!memcmp(y, z, n * sizeof *y), "varied steps have more noise than DDPM, or are ahead");
+    varied.eta = plain.eta = 0;
+    memcpy(y, x_T, n * sizeof *y), memcpy(z, x_T, n * sizeof *z);
+    run_loop(x, &varied, y);
+    run_loop(x, &plain, z);
+    check(!memcmp(y, z, n * sizeof *y), "varied steps of DDIM are ahead");
+    plain.eta = 1;
+    memcpy(z, x_T, n * sizeof *z);
+    run_loop(x, &plain, z);
+    check(memcmp(y, z, n * sizeof *y), "varied steps of DDIM have noise");
+
+    for (int start = T / 2; start <= T / 2 + 1; start++) {
+        varied = plain = sampler, varied.vary = 0.5, varied.start = plain.start = start;
+        memcpy(y, x_T, n * sizeof *y), memcpy(z, x_T, n * sizeof *z);
+        run_loop(x, &varied, y);
+        run_loop(x, &plain, z);
+        check(!memcmp(y, z, n * sizeof *y) == (start == T / 2),
+              "with vary .5 the steps from t = T/2 - 1 on are varied, or that of T/2 is not");
+    }
+}
+
 static void test_sampler(void)
 {
     static const Setup s = {
@@ -2028,6 +2083,7 @@ static void test_sampler(void)
         check(memcmp(y, z, n * sizeof *y), "the loop ignores ahead");
         check_second_order(&x, x_T);
         check_ahead_of_sections(&x);
+        check_varied_steps(&x, sampler, x_T);
 
         enum { MANY = 20000 };
         uint64_t key = new_key();
