@@ -390,7 +390,7 @@ int main(int argc, char **argv)
         {"vary", OPT_REAL, &run.how.vary, .max = 1, .excludes = "eval",
          .help = "softmax: share of the steps, the noisiest, without --ahead, with --eta 1 at most "
                  "and a less sure guess: more varied",
-         .deflt = "0.4 with the default --eta if there are 40 steps; 0"},
+         .deflt = "0.4 with the default --eta and 40 steps or more, else 0"},
         {"top-p", OPT_REAL, &run.top_p, .max = 100,
          .help = "draw noise beyond this (0.01 or more) again: likelier, less varied; 0: do not",
          .excludes = "eval"},

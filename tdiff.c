@@ -1192,7 +1192,7 @@ int draw_length(const real *count, int from, int to, double u)
 }
 
 /* w->pred_xstart = the guess, from x at w->t; has_last: the last one is there already, to be read
- * with self-conditioning. */
+ * with self-conditioning. In varied steps (section 12) the guess is less sure. */
 static void guess_xstart(const Model *m, Workspace *w, const Diffusion *d, const Sampler *s,
                          const real *x, int has_last, int B, int N)
 {
@@ -3120,7 +3120,7 @@ static double eta_at(const Sampler *s, const Diffusion *d, int t)
 }
 
 /* Less sure: lm_head's product with every embedding shrinks, and its bias keeps how frequent a word
- * is. */
+ * is. The factor was found by trying (test/RESULTS.md, Varied steps). */
 static void flatten(real *out, size_t n)
 {
     for (size_t i = 0; i < n; i++) out[i] *= (real)0.93;

@@ -482,9 +482,8 @@ real real_clip(real x); /* to [-1, 1] */
 /* p_sample with DDIM's step; eta says how much new noise: 0 none, 1 as much as p_sample. */
 void ddim_sample(real *x_prev, const real *pred_xstart, const real *x_t, const real *noise,
                  const int *t, const Diffusion *d, double eta, int B, size_t n);
-/* The guess (n numbers) that ddim_sample takes at t: w->pred_xstart, or with s->ahead, but in
- * varied steps, what it is about to become, in w->x_start; w->estimate keeps it for the next step.
- */
+/* The guess (n numbers) that ddim_sample takes at t: w->pred_xstart, or with s->ahead what it is
+ * about to become, in w->x_start (not in varied steps); w->estimate keeps it for the next step. */
 const real *guess_ahead(const Sampler *s, const Workspace *w, const Diffusion *d, int t, size_t n);
 /* Numbers outside of [-limit, limit] are replaced by draws until none is left; limit > 0. */
 void truncate_noise(real *noise, size_t n, double limit, real (*draw)(void *context),
