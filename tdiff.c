@@ -123,9 +123,9 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  * This is continuous diffusion: it is the points that become noisy. (Masked diffusion, in which
  * words are covered one by one, is another thing.) It takes two processes:
  *
- *   q goes forward and is fixed. It adds a little Gaussian noise to the points, x_start, in every
- *   step t = 0, 1, ... T-1, so that x_t holds ever less of them and at last nothing. The noise of
- *   all steps up to t can be added at once:
+ *   q goes forward and is fixed. Each step t = 0, 1, ... T-1 shrinks the points, at first x_start,
+ *   and adds Gaussian noise, so that x_t holds ever less of x_start and at last nothing. All steps
+ *   up to t can be done at once:
  *
  *       x_t = sqrt(alphas_cumprod[t]) x_start + sqrt(1 - alphas_cumprod[t]) noise   (DDPM eq. 4)
  *
@@ -141,10 +141,9 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  *                      a little noise   a little more        nothing but noise
  *
  * x_start is the embeddings with a little noise of their own, as much as q adds at t = 0, as if
- * there were one more step before the first (Diffusion-LM sec. 4.2). Words must be readable not
+ * there were one more step before the first (Diffusion-LM sec. 4.1). Words must be readable not
  * only at a point but from a little beside it, since no network hits a point exactly; decoder_nll,
- * below, practises that on this noise. (And the paper's derivation needs points that have a
- * density.)
+ * below, practises that on this noise.
  *
  * What is learnt: the network and, together with it, the embeddings. The loss of Diffusion-LM is a
  * sum of three terms, all with weight 1 (its eq. 2, where x_start is called x_0):
@@ -163,10 +162,11 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  *                schedule used here alphas_cumprod[T-1] is 2e-7, and this term nearly 0: it is a
  *                part of the bound that the paper derives, and does nothing here.
  *
- * The bound is one on -log p(sentence): a sum over all t of how far the Gaussian that p draws from
- * is from the one with the true x_start. Their variances are equal, so at t > 0 that is the sum of
- * squares |x_start - guess|^2 times posterior_mean_coef1[t]^2 / (2 posterior_variance[t]) (section
- * 11 computes it). The loss takes all t alike, as DDPM does (sec. 3.4). For given embeddings the
+ * The bound is on -log p(sentence), mainly a sum over t of the KL divergence of p's Gaussian from
+ * the one with the true x_start. Their variances are equal, so at t > 0 that is the sum of squares
+ * |x_start - guess|^2 times posterior_mean_coef1[t]^2 / (2 posterior_variance[t]) (section 11; for
+ * the softmax head another). The loss takes all t alike, as DDPM does with the error of the noise
+ * (sec. 3.4). For given embeddings the
  * best guess at each t is the same with any weights, the mean of all x_start that x_t may come
  * from: weights only say where to try hardest.
  *
@@ -175,15 +175,14 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  * changes mend that. The first two always run by default, the third for any text but the corpus of
  * templates that comes with the program:
  *
- *   the softmax head     The best guess is the mean of the embeddings, each as probable as its word
- *                        is given x_t. (x_start's own noise is left out; but for the first few t
- *                        x_t tells little of it.)
- *                        So the network says just these probabilities: with its output out,
- *                        p = softmax(lm_head(out)), and guess = p @ embeddings. That allows a
- *                        fourth term,
+ *   the softmax head     The best guess is the embeddings' mean, weighted by the probability of
+ *                        each word given x_t. (x_start's own noise is left out: of it x_t tells
+ *                        little, except at the first few t.) So the network says just these
+ *                        probabilities, p = softmax(lm_head(out)), out being its output, and
+ *                        guess = p embeddings, a product. That allows a fourth term,
  *            head_nll    -log p(word): how probable the right word was, which tells the network
  *                        far more than a distance does, and does most of the work. (mse stays: it
- *                        is what the guess is used for.)
+ *                        measures the guess itself.)
  *   the embedding norm   All embeddings have one length, 4. That length, beside noise of variance 1
  *                        in each dimension, decides how much noise hides a word: free embeddings of
  *                        128 dimensions, which begin as standard normal numbers, are about
@@ -192,8 +191,8 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  *   self-conditioning    The network reads its last guess beside x_t, so that the words of a
  *                        sentence agree with each other. In sampling it is that of the step before,
  *                        zeros in the first; in training half of the batches get a guess that was
- *                        made from zeros, the other half zeros. (The words of a template need not
- *                        agree.)
+ *                        made from zeros, the other half zeros. (What fills a template's slots
+ *                        need not agree.)
  *
  * The defaults: D = C = 128, L = 4, H = 4, F = 512, T = 2000; 4,000 steps with batches of 32, AdamW
  * with a rate of .002, less in long runs. Weights begin as PyTorch draws them (section 10).
@@ -204,11 +203,11 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  *   x_start = embeddings + sqrt(1 - alphas_cumprod[0]) noise_x0
  *   x_t     = sqrt(alphas_cumprod[t]) x_start + ... noise_t                       noisy_examples
  *   out     = denoiser(x_t, last guess or zeros, t)                             forward_examples
- *   p       = softmax(lm_head(out));  guess = p @ embeddings                      predict_xstart
+ *   p       = softmax(lm_head(out));  guess = p embeddings                        predict_xstart
  *   loss    = mse(x_start, guess) + head_nll + decoder_nll + tT_loss          losses_of_examples
- *   the gradient of the loss, back through all of it                            weight_gradients
+ *   the gradient of the loss, back through all of it         backward_examples, weight_gradients
  *   if the gradient is longer than 1, it is shortened to 1                           clip_factor
- *   weights follow the gradient, and an average follows the weights                   adamw_step
+ *   weights go against the gradient, and an average goes after them                   adamw_step
  *
  * Sampling (sample.c: sample_batch, p_sample_loop):
  *
@@ -217,7 +216,7 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  *   for t = T-1 ... 0, or for some of these:
  *       x     = q_sample(embedding, t) where the word is known already         noise_known_words
  *       out   = denoiser(x, last guess or zeros, t)
- *       guess = softmax(lm_head(out)) @ embeddings                                 guess_xstart
+ *       guess = softmax(lm_head(out)) embeddings                                   guess_xstart
  *       x     = posterior_mean_coef1[t] guess + posterior_mean_coef2[t] x
  *               + sqrt(posterior_variance[t]) noise, 0 at t = 0       p_sample, or ddim_sample
  *   each point's word is the one that lm_head finds likeliest                      likeliest_words
@@ -225,8 +224,8 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  * A sentence has its own length: that is how many points the network is given. [CLS] in front and
  * [SEP] at the end are words of it, noisy like all others in training; in sampling they are known,
  * as the words of a prompt are. Only sentences of one length are computed together, in
- * training and in sampling, so nothing is filled up with [PAD], and no attention is masked. A batch
- * is a few such groups; their gradients add up, and every position counts alike.
+ * training and in sampling, so nothing is filled up with [PAD] (but by --pad), and no attention is
+ * masked. A batch is a few such groups; their gradients add up, and every position counts alike.
  *
  *   symbol  meaning                             symbol  meaning
  *   B       batch: sentences at once            D       embedding dimension
@@ -240,7 +239,7 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  * give the same result. */
 
 /* ---- 2. the diffusion process -----------------------------------------------------------------
- * q_ goes forward, p_ goes back: arithmetic with a handful of numbers for each t, computed once in
+ * q_ has x_start, p_ guesses it: arithmetic with a handful of numbers for each t, computed once in
  * double precision. For T = 2000 and the schedule `sqrt` they are:
  *
  *        t   alphas_cumprod   beta     coef1     coef2   posterior_variance
@@ -255,8 +254,8 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  *
  * What is special at t = 0: the target of mse is the embedding without noise. A step back has mean
  * 1 guess + 0 x_t and variance 0, so it ends in the guess; after it known words become their
- * embeddings, and nothing is guided. x_start's own noise has the variance that q adds at t = 0,
- * 1 - alphas_cumprod[0] = .015. (Look for t == 0 and t > 0.) */
+ * embeddings. x_start's own noise has the variance that q adds at t = 0 of all trained steps,
+ * 1 - first_alpha = .015. (Look for == 0 and > 0.) */
 
 /* One step of q is x_t = sqrt(1 - beta[t]) x_{t-1} + sqrt(beta[t]) noise (DDPM eq. 2): beta[t] is
  * the share of variance that it adds, and alphas_cumprod[t], the product of 1 - beta up to t, is
@@ -350,7 +349,7 @@ double p_variance(const Diffusion *d, int t, Variance kind)
 }
 
 /* One step back: x_{t-1} is drawn as if the guess of x_start were right (DDPM alg. 2, line 4). At
- * t = 0 there is no x_{t-1} to draw; the step ends in the guess, a mean of embeddings. */
+ * t = 0 there is no x_{t-1} to draw; the step ends in the guess. */
 void p_sample(real *x_prev, const real *pred_xstart, const real *x_t, const real *noise,
               const int *t, const Diffusion *d, Variance kind, int B, size_t n)
 {
@@ -364,9 +363,9 @@ void p_sample(real *x_prev, const real *pred_xstart, const real *x_t, const real
 /* ---- 3. the loss ------------------------------------------------------------------------------
  * Each term is a pair: forward gives a value for every example, backward ADDS weight[b] times its
  * gradient. The values are means over positions and, for mse and tT_loss, dimensions; weight[b] is
- * 1/B (times the Batch's own weight), so that the loss is the mean over the batch. (The bound has
- * sums: here mse is divided by D and the terms of words are not, so against mse they count D times
- * what they do in the bound. That is a choice, and works.)
+ * 1/B (times the Batch's own weight), so that the loss is the mean over the batch. (mse is divided
+ * by D, and the terms of words are not: so they weigh D times more against it. That is a choice,
+ * and works.)
  *
  * Who calls: training_losses (section 10) makes the table of embeddings, lets each thread take some
  * examples of the batch through losses_of_examples, with arrays that begin at the first of them
@@ -513,8 +512,8 @@ static void predict_xstart(const Model *m, const Workspace *w, real *pred, doubl
     }
 }
 
-/* What the network is to see of the examples: x_start, which is the embedding (in target) with
- * noise of its own, and x_t. */
+/* The points of the examples: target, the embedding; x_start, the same with noise of its own; and
+ * x_t, which the network sees. */
 static void noisy_examples(const Model *m, const Workspace *w, const Diffusion *d, const Batch *y)
 {
     const size_t n = (size_t)y->N * m->config.emb_dim;
@@ -535,8 +534,8 @@ static void noisy_examples(const Model *m, const Workspace *w, const Diffusion *
  *
  * and with the softmax head by two more: 6 as its weight, 7 as what its probabilities average.
  * Routes 1 to 4 meet in dx_start, as x_start is the embedding plus a constant noise; 5 to 7 are
- * gradients of a weight, and are taken in weight_gradients. Nothing is detached but the estimate
- * for self-conditioning, which the gradient takes for a constant. */
+ * gradients of a weight, and are taken in weight_gradients. Only the estimate that is read for
+ * self-conditioning is taken for a constant. */
 static void losses_of_examples(const Model *m, const Workspace *w, const Losses *terms,
                                const Diffusion *d, const Batch *y, const real *weight, int backward,
                                Dropout drop)
@@ -1119,8 +1118,8 @@ double gradient_norm(const Model *m, Optimizer *o)
     return sqrt(total);
 }
 
-/* AdamW: m and v are running means of the gradient and of its square, corrected for their start at
- * 0 (Adam, alg. 1); the weight decays by itself, not through the gradient (AdamW, alg. 2).
+/* AdamW: am and av are running means of the gradient and of its square, corrected for their start
+ * at 0 (Adam, alg. 1); the weight decays by itself, not through the gradient (AdamW, alg. 2).
  * EMA, in the same pass over memory: the average of the weights over the last 1 / (1 - ema_rate)
  * steps or so (ema_rate from ema_warmup). It is what samples: single steps jump about, their
  * average does not. */
@@ -1155,7 +1154,8 @@ double clip_factor(double norm, double clip)
     return clip > 0 && norm + 1e-6 > clip ? clip / (norm + 1e-6) : 1;
 }
 
-/* Up over warmup steps, since Adam's first estimates are poor; then down, to 0 behind the last. */
+/* Down, to 0 behind the last; at first also up over warmup steps: Adam's first estimates are poor.
+ */
 double learning_rate(double lr, int step, int warmup, int steps)
 {
     return lr * (step < warmup ? (step + 1.0) / warmup : 1) * (1 - (double)step / steps);
@@ -1179,7 +1179,8 @@ double ema_warmup(double rate, int step) { return fmin(rate, (1.0 + step) / (10.
  * (The noise serves twice: what p_sample makes of a known word is overwritten in the next round.)
  * All else, ./sample's usual step too, is a line more in the loop and a function in section 12. */
 
-/* A length for the next sample: one of from..to, as often as it occurs in the training text. */
+/* A sample's length, by u in [0, 1): one of from..to, as often as it occurs in the training text.
+ */
 int draw_length(const real *count, int from, int to, double u)
 {
     double total = 0, left;
@@ -1231,8 +1232,7 @@ int p_sample_loop(const Model *m, Workspace *w, const Diffusion *d, const Sample
     return 0;
 }
 
-/* The word of each point: the one that lm_head finds likeliest. (With the softmax head p says it,
- * too; but the last x is also what other ways to sample end in.) */
+/* The word of each point: the one that lm_head finds likeliest. */
 void likeliest_words(const Model *m, Workspace *w, int *ids, const real *x, int B, int N)
 {
     lm_head_forward(m, w->logits, x, B * N);

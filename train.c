@@ -2,7 +2,7 @@
  *
  *   ./train                               the simple corpus, a minute or two: simple.safetensors
  *   ./train mine.txt --val held-out.txt   your own: mine.safetensors
- *   ./train --resume mine.safetensors            after Ctrl-C; with --steps MORE, after its end
+ *   ./train --resume mine.safetensors            after Ctrl-C; with a later --steps, too
  *   ./train other.txt --init mine.safetensors    begins with its weights
  *   ./train --export mine.safetensors small.safetensors    what ./sample needs of it
  *   ./train --classifier labeled.tsv --denoiser mine.safetensors     for ./sample --guide
@@ -86,18 +86,18 @@ static Option *list_options(Settings *s, Error *err)
          .help = "the defaults of predict, self-conditioning, emb-norm and pad",
          .deflt = "best; templates for the default corpus"},
         {"val", OPT_TEXT, &s->val, .what = "FILE", .everyday = 1, .excludes = "classifier",
-         .help = "held-out sentences to measure the loss on",
-         .deflt = "data/simple-test.txt for the default corpus; those of the run resumed",
+         .help = "held-out sentences; the loss is measured on the first 256 of them",
+         .deflt = "none; data/simple-test.txt for the default corpus; that of the run resumed",
          .result = 1},
         {"classifier", OPT_TEXT, &s->classifier, .what = "FILE", .everyday = 1,
          .help = "train a classifier for ./sample --guide on this file: a sentence, a TAB and a "
-                 "label a line",
+                 "label a line; a tenth is held out",
          .needs = "denoiser"},
         {"denoiser", OPT_TEXT, &s->denoiser, .what = "FILE", .everyday = 1,
          .help = "of --classifier: the checkpoint whose samples it is to guide",
          .needs = "classifier"},
         {"out", OPT_TEXT, &s->out, .what = "FILE", .everyday = 1,
-         .help = "the checkpoint to write; the log goes beside it",
+         .help = "the checkpoint to write; the log goes beside it, as .jsonl",
          .deflt = "NAME.safetensors, NAME.clf.safetensors with --classifier, or the one resumed"},
         {"steps", OPT_INT, &s->steps, .everyday = 1, .min = 1, .max = 1e8,
          .help = "training steps in all; the learning rate falls to 0 over them",
@@ -132,7 +132,7 @@ static Option *list_options(Settings *s, Error *err)
          .excludes = "classifier", .result = 1},
         {"min-frequency", OPT_INT, &s->text.min_frequency, .min = 1, .max = 1e8,
          .help = "words that occur less often are [UNK], pairs of bpe stay two",
-         .deflt = "1; 3 if so rare words are many, but at most 3 % of the text",
+         .deflt = "1; 3 if rarer words are a quarter of all or more, and 3 % of the text at most",
          .excludes = "classifier", .result = 1},
         {"lr", OPT_REAL, &s->lr, .everyday = 1, .min = 1e-9, .max = 10,
          .help = "learning rate of AdamW: how far a step moves the weights",
@@ -147,8 +147,7 @@ static Option *list_options(Settings *s, Error *err)
          .help = "draws the t to train on, all alike or those of large loss more often",
          .excludes = "classifier", .result = 1},
         {"ema-rate", OPT_REAL, &s->ema_rate, .max = 0.9999, /* see adamw_step in tdiff.h */
-         .help = "of the average of the weights over the steps, which is what samples",
-         .result = 1},
+         .help = "of the average of the weights over the steps, which ./sample takes", .result = 1},
         {"clip", OPT_REAL, &s->clip, .max = 1e9,
          .help = "largest norm of the gradient; 0: no limit", .result = 1},
         {"seed", OPT_INT, &s->seed, .everyday = 1, .max = INT32_MAX,
@@ -162,7 +161,7 @@ static Option *list_options(Settings *s, Error *err)
         {"earlier-steps", OPT_TEXT, &s->earlier_steps, .result = 1},
         {"arithmetic", OPT_TEXT, &s->arithmetic, .result = 1},
         {"threads", OPT_INT, &s->threads, .everyday = 1, .min = 1, .max = 1024,
-         .help = "does not change the result"},
+         .help = "to compute with, at most or, if given, always; the result is the same"},
         {"log-interval", OPT_INT, &s->log_interval, .min = 1, .max = 1e8,
          .help = "steps between lines of the log"},
         {"progress-seconds", OPT_REAL, &s->progress_seconds, .min = 0.01, .max = 1e6,
@@ -182,10 +181,10 @@ static Option *list_options(Settings *s, Error *err)
                  "nothing"},
         {"resume", OPT_TEXT, &s->resume, .what = "FILE", .everyday = 1,
          .help = "go on with this checkpoint; options that determine the result must agree, but "
-                 "--steps may change"},
+                 "--steps and --val may change"},
         {"init", OPT_TEXT, &s->init, .what = "FILE", .everyday = 1,
          .help = "begin with the weights of this checkpoint, or of a safetensors file with the "
-                 "names of the original; shape and vocabulary are its own",
+                 "names of the original; its shape and vocabulary stay",
          .excludes = "resume classifier", .result = 1},
         {"grow-vocab", OPT_FLAG, &s->grow_vocab,
          .help = "add the words of the text that the checkpoint of --init does not know",
@@ -422,8 +421,8 @@ static void say_what_next(const Training *r)
 {
     const Settings *s = &r->s;
     fprintf(stderr, "%s %s after step %d of %d (%.1f s)\n",
-            r->done > r->first ? "wrote" : "stopped before anything was written:", s->out, r->done,
-            s->steps, seconds() - r->begun);
+            r->done > r->first ? "wrote" : "stopped without writing", s->out, r->done, s->steps,
+            seconds() - r->begun);
     if (r->done < s->steps || !r->log.file) return;
     if (s->classifier)
         fprintf(stderr, "now: ./sample %s --guide %s --label LABEL\n", s->denoiser, s->out);
@@ -487,9 +486,9 @@ static int change_horizon(Training *r, int steps, Error *err)
 {
     Settings *s = &r->s;
     Buffer text = {0};
-    if (steps <= r->done) return fail(err, "--steps %d: %s has done %d", steps, s->resume, r->done);
-    fprintf(stderr, "note: the learning rate falls to 0 over %d steps from here on, not %d\n",
-            steps, s->steps);
+    if (steps <= r->done)
+        return fail(err, "--steps %d: %s has done %d, which count", steps, s->resume, r->done);
+    fprintf(stderr, "note: the learning rate falls to 0 at step %d, not %d\n", steps, s->steps);
     if (s->earlier_steps) buffer_print(&text, "%s, ", s->earlier_steps);
     buffer_print(&text, "%d until step %d", s->steps, r->done);
     if (text.failed) return fail(err, "out of memory");
@@ -510,7 +509,7 @@ static void note_arithmetic(Settings *s)
             s->resume, before, here);
 }
 
-/* --init of a checkpoint: what is not given is as it was there. */
+/* --init of a checkpoint: what is not given of the model is as it was there, and so is the text. */
 static int init_from_ours(Training *r, Error *err)
 {
     Settings *s = &r->s;
@@ -527,7 +526,7 @@ static int init_from_ours(Training *r, Error *err)
     if (s->text_path && !*s->text_path) s->text_path = NULL;
     for (int i = 0; i < 5; i++)
         if (option_given(r->options, of_vocabulary[i]))
-            return fail(err, "%s: has its vocabulary already; --grow-vocab is all that changes it",
+            return fail(err, "%s: its tokenizer and vocabulary stay; --grow-vocab may add words",
                         s->init);
     config_take(r->options, &of);
     return 0;
@@ -566,7 +565,7 @@ static int init_from_others(Training *r, Error *err)
     return 0;
 }
 
-/* Opens the checkpoint of --resume or --init and takes from it what is not given. */
+/* Opens the checkpoints of --denoiser, --resume, --init and takes from them what is not given. */
 static int open_source(Training *r, Error *err)
 {
     Settings *s = &r->s;
@@ -770,7 +769,7 @@ static void release(Training *r)
     log_close(&r->log);
 }
 
-/* Nothing that is there is replaced by the log or by what --keep-every keeps. */
+/* May the run write its checkpoint, its log, and what --keep-every keeps? */
 static int claim_output(Training *r, const char *log, const char *const *inputs, int count,
                         int begin, Error *err)
 {

@@ -233,7 +233,7 @@ check "a finished run" ./train $W/small-train.txt --resume $W/a.safetensors
 check "is left as it is" cmp $W/a.safetensors $W/c.safetensors
 refuse 1 "--steps 15: $W/a.safetensors has done 20" ./train --resume $W/a.safetensors --steps 15
 check "a finished run goes on" ./train --resume $W/a.safetensors --steps 40 --out $W/longer.safetensors
-grep -q "falls to 0 over 40 steps from here on, not 20" $W/err && ok || bad "the new horizon is not told"
+grep -q "falls to 0 at step 40, not 20" $W/err && ok || bad "the new horizon is not told"
 check "and is stopped" ./train --resume $W/a.safetensors --steps 40 --stop-at 33 --out $W/parts.safetensors
 check "and resumed" ./train --resume $W/parts.safetensors
 same $W/longer.safetensors $W/parts.safetensors "a run that goes on for longer: other bytes in two parts"

@@ -117,7 +117,7 @@ else
     sleep 1
     kill -TERM $!
     ends 143 "TERM within a long step" 60
-    grep -q "stopped before anything was written" $W/err && ok || blame "TERM is answered after a step that takes long, not within"
+    grep -q "stopped without writing" $W/err && ok || blame "TERM is answered after a step that takes long, not within"
 fi
 $LONG --overwrite --out $W/twice.safetensors --hidden 512 --ffn 2048 --batch 512 2>$W/err &
 there $W/twice.jsonl
