@@ -443,7 +443,7 @@ int main(int argc, char **argv)
         {"out", OPT_TEXT, &run.out, .what = "FILE", .everyday = 1,
          .help = "write the sentences to this file", .deflt = "standard output"},
         {"threads", OPT_INT, &run.threads, .min = 1, .max = 1024,
-         .help = "to compute with, at most or, if given, always; the result is the same"},
+         .help = "how many compute, by default fewer where that is faster; the result is the same"},
         {"help", OPT_FLAG, &run.help, .everyday = 1, .help = "print this"},
         {"version", OPT_FLAG, &run.version, .everyday = 1, .help = "print the version"},
         {.name = NULL},

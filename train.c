@@ -161,7 +161,7 @@ static Option *list_options(Settings *s, Error *err)
         {"earlier-steps", OPT_TEXT, &s->earlier_steps, .result = 1},
         {"arithmetic", OPT_TEXT, &s->arithmetic, .result = 1},
         {"threads", OPT_INT, &s->threads, .everyday = 1, .min = 1, .max = 1024,
-         .help = "to compute with, at most or, if given, always; the result is the same"},
+         .help = "how many compute, by default fewer where that is faster; the result is the same"},
         {"log-interval", OPT_INT, &s->log_interval, .min = 1, .max = 1e8,
          .help = "steps between lines of the log"},
         {"progress-seconds", OPT_REAL, &s->progress_seconds, .min = 0.01, .max = 1e6,
