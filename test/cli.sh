@@ -577,7 +577,7 @@ refuse 1 "'position_embeddings.weight' has shape [11,16], expected [9,16]" \
 refuse 1 "--seq-len 11 cuts it" ./train $W/long.txt --init $W/a.safetensors --out $W/no.safetensors
 refuse 1 "'input_up_proj.0.weight' has shape [16,16], expected [16,8]" \
     ./train --init $W/a.safetensors --recipe templates --out $W/no.safetensors
-refuse 1 "--grow-vocab is all that changes it" ./train --init $W/a.safetensors --vocab-size 100 --out $W/no.safetensors
+refuse 1 "--grow-vocab may add words" ./train --init $W/a.safetensors --vocab-size 100 --out $W/no.safetensors
 refuse 1 "the output would overwrite this input" ./train --init $W/a.safetensors --out $W/a.safetensors
 refuse 2 "--init has no effect with --resume" ./train --init $W/a.safetensors --resume $W/a.safetensors
 refuse 2 "--grow-vocab needs --init" ./train --grow-vocab
