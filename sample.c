@@ -349,8 +349,8 @@ int main(int argc, char **argv)
          .help = "the number of the first one: several runs can share the sentences of a seed",
          .excludes = "eval"},
         {"steps", OPT_TEXT, &run.steps, .what = "STEPS", .everyday = 1,
-         .help = "steps from noise to text, fewer are faster: N, evenly; a,b,c: so many of each "
-                 "third, the least noisy first; ddimN: N of one stride",
+         .help = "steps from noise to text, fewer are faster: N, evenly; a,b,...: so many of "
+                 "each equal part of them, the least noisy first; ddimN: N of one stride",
          .deflt = "50, if it has as many; all with --eval"},
         {"seed", OPT_INT, &run.seed, .everyday = 1, .max = INT32_MAX,
          .help = "of the noise: the same seed gives the same sentences"},
@@ -422,7 +422,7 @@ int main(int argc, char **argv)
          .help = "in place of sampling: what this checkpoint or other safetensors file is",
          .excludes = "*"},
         {"evidence-above", OPT_REAL, &run.evidence_above, .max = 1e6,
-         .help = "softmax: add what the weight of x_t's evidence for its words has above this",
+         .help = "softmax: add x_t's own evidence for its words, its weight beyond this",
          .deflt = "none; 0.5 with --eval"},
         {"allow-unk", OPT_FLAG, &run.allow_unk,
          .help = "sentences may have [UNK], which stands for words outside the vocabulary",

@@ -1154,8 +1154,7 @@ double clip_factor(double norm, double clip)
     return clip > 0 && norm + 1e-6 > clip ? clip / (norm + 1e-6) : 1;
 }
 
-/* Down, to 0 behind the last; at first also up over warmup steps: Adam's first estimates are poor.
- */
+/* Down, to 0 behind the last, and at first also up: Adam's first estimates are poor. */
 double learning_rate(double lr, int step, int warmup, int steps)
 {
     return lr * (step < warmup ? (step + 1.0) / warmup : 1) * (1 - (double)step / steps);
@@ -1179,8 +1178,7 @@ double ema_warmup(double rate, int step) { return fmin(rate, (1.0 + step) / (10.
  * (The noise serves twice: what p_sample makes of a known word is overwritten in the next round.)
  * All else, ./sample's usual step too, is a line more in the loop and a function in section 12. */
 
-/* A sample's length, by u in [0, 1): one of from..to, as often as it occurs in the training text.
- */
+/* A sample's length, by u in [0, 1): one of from..to, as often as the training text has it. */
 int draw_length(const real *count, int from, int to, double u)
 {
     double total = 0, left;

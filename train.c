@@ -2,7 +2,7 @@
  *
  *   ./train                               the simple corpus, a minute or two: simple.safetensors
  *   ./train mine.txt --val held-out.txt   your own: mine.safetensors
- *   ./train --resume mine.safetensors            after Ctrl-C; with a later --steps, too
+ *   ./train --resume mine.safetensors            after Ctrl-C; with a larger --steps, after its end
  *   ./train other.txt --init mine.safetensors    begins with its weights
  *   ./train --export mine.safetensors small.safetensors    what ./sample needs of it
  *   ./train --classifier labeled.tsv --denoiser mine.safetensors     for ./sample --guide
