@@ -4829,6 +4829,19 @@ double rate_for_steps(double rate, int steps)
     return rate;
 }
 
+/* How fast weights decay by default: at the rate of .002, which falls to 0, those of a run without
+ * gradient would be exp(-2) of what they were. That learns more in the same steps, where a text is
+ * seen a few times. One that is seen often comes out no better, or a short one worse, and there the
+ * decay stays what it is (test/RESULTS.md, "Weight decay"). */
+double decay_for_run(const Trainer *r, double decay, int steps)
+{
+    enum { OFTEN = 20, SUM = 2000, PLACES = 100000 };
+    const double strong = floor(fmin(0.5, (double)SUM / steps) * PLACES + 0.5) / PLACES;
+    if ((double)steps * r->copies / r->batches > OFTEN || strong <= decay) return decay;
+    fprintf(stderr, "by the number of steps, unless given: --weight-decay %g\n", strong);
+    return strong;
+}
+
 /* The batch of a step: sentences, t, noise. */
 void draw_batch(Trainer *r, int step)
 {

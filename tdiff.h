@@ -1141,6 +1141,10 @@ void trainer_free(Trainer *r);
 /* The learning rate for a run of so many steps: `rate` up to 10,000, beyond that
  * rate sqrt(10000 / steps), rounded, which it says on stderr. */
 double rate_for_steps(double rate, int steps);
+/* The weight decay for a run of so many steps: 2000 / steps, at most .5, rounded, which it says on
+ * stderr; `decay` if every sentence is seen more than 20 times, or that is more.
+ * After trainer_room. */
+double decay_for_run(const Trainer *r, double decay, int steps);
 /* The batch of a step: sentences, t, noise, all a hash of (seed, step, example). */
 void draw_batch(Trainer *r, int step);
 int self_condition(const Trainer *r, int step); /* half of the steps give the network an estimate */

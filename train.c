@@ -64,8 +64,7 @@ static const struct {
     {"pad", {"off", "off", "on"}},
 };
 
-/* Sets what the recipe says and was not given by itself. It counts as given then, too, if the
- * recipe was. */
+/* Sets what the recipe says and was not given by itself; it counts as given if the recipe was. */
 static void apply_recipe(const Settings *s, Option *table)
 {
     Error never;
@@ -140,7 +139,10 @@ static Option *list_options(Settings *s, Error *err)
         {"warmup", OPT_INT, &s->warmup, .max = 1e8,
          .help = "steps over which the learning rate rises", .result = 1},
         {"weight-decay", OPT_REAL, &s->weight_decay, .max = 10,
-         .help = "of all weights but biases and LayerNorm", .result = 1},
+         .help = "of all weights but biases and LayerNorm",
+         .deflt = "2000 / steps, 0.5 at most; 0.01 where every sentence is seen more than 20 "
+                  "times, with --init and --classifier, and without softmax head",
+         .result = 1},
         {"dropout", OPT_REAL, &s->dropout, .max = 0.95,
          .help = "share of activations that a step leaves out", .result = 1},
         {"schedule-sampler", OPT_CHOICE, &s->schedule_sampler, .choices = schedule_samplers,
@@ -704,9 +706,7 @@ static int prepare(Training *r, const char *path, Error *err)
     double bytes[MEMORY], step;
     int trials;
     if (s->resume && r->done >= (s->stop_at ? s->stop_at : s->steps)) {
-        fprintf(stderr,
-                "%s: step %d of %d is done already; nothing to do (--steps N goes on to "
-                "step N)\n",
+        fprintf(stderr, "%s: step %d of %d is done already; nothing to do (--steps N goes on)\n",
                 s->resume, r->done, s->steps);
         return 1;
     }
@@ -755,6 +755,8 @@ static int prepare(Training *r, const char *path, Error *err)
     }
     if (s->resume || s->classifier) return 0;
     if (!option_given(r->options, &s->lr)) s->lr = rate_for_steps(s->lr, s->steps);
+    if (!option_given(r->options, &s->weight_decay) && !s->init && c->predict == PREDICT_SOFTMAX)
+        s->weight_decay = decay_for_run(t, s->weight_decay, s->steps);
     return tell_prospects(corpus, path, &r->tokenizer, s->batch, s->steps, err);
 }
 
@@ -868,7 +870,6 @@ int main(int argc, char **argv)
     if (!s->out) s->out = out.failed ? "" : out.text; /* refused below */
     set_threads(s->threads);
     note_floats();
-
     checkpoint_beside(s->out, ".jsonl", &log);
     if (!status && (out.failed || log.failed)) status = fail(&err, "out of memory");
     if (!status && is_standard_input(path) && s->out == out.text && !s->resume)

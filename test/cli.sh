@@ -168,7 +168,7 @@ printf 'the red\nthe red\n\nthe odd ant bee cat dog elk fly gnu hen\r\n' >$W/odd
 check "unknown words of a cut line" ./train $TINY --steps 1 $W/odd.txt --min-frequency 2 --seq-len 5 --out $W/odd.safetensors
 grep -q "odd.txt: 28.6 % of the words .*: 'odd' (1), 'ant' (1)$" $W/err && ok ||
     { bad "unknown words of a cut line are not those that were kept"; cat $W/err; }
-check "plain text" ./train $TINY --steps 1 $W/one.txt --out $W/odd.safetensors
+check "plain text" ./train $TINY --steps 1 --weight-decay 0 $W/one.txt --out $W/odd.safetensors
 [ "$(wc -l <$W/err)" -le 7 ] && ok || { bad "a note on plain text"; cat $W/err; }
 printf '\357\273\277the red fox\nthe red bee\n' >$W/mark.txt
 printf 'the red fox\rthe red bee\r' >$W/mac.txt
@@ -298,6 +298,23 @@ same $W/long.safetensors $W/given.safetensors "the rate of a long run differs fr
 check "gone on with for longer" ./train --resume $W/long.safetensors --steps 40000 --stop-at 6
 grep -q "$RATE" $W/err && bad "--resume changes the rate" || ok
 check "its rate" sh -c "./sample --info $W/long.safetensors | tr -s ' ' | grep -x ' lr 0.00149'"
+# how fast weights decay follows from the steps and the text: said, recorded, the same as if given
+DECAY='^by the number of steps, unless given: --weight-decay'
+check "a text that is seen 20 times" ./train $SMALL_BUT_STEPS --steps 500 --stop-at 3 --out $W/decay.safetensors
+grep -q "$DECAY 0.5$" $W/err && ok || { bad "the decay is not told"; cat $W/err; }
+check "the same, given" ./train $SMALL_BUT_STEPS --steps 500 --stop-at 3 --weight-decay 0.5 --out $W/given.safetensors
+grep -q "$DECAY" $W/err && bad "a decay that is given is told" || ok
+same $W/decay.safetensors $W/given.safetensors "the decay differs from what is given"
+check "gone on with for longer" ./train --resume $W/decay.safetensors --steps 10000 --stop-at 6
+grep -q "$DECAY" $W/err && bad "--resume changes the decay" || ok
+check "its decay" sh -c "./sample --info $W/decay.safetensors | tr -s ' ' | grep -x ' weight-decay 0.5'"
+check "more steps" ./train $TINY data/simple-train.txt --steps 8001 --stop-at 3 --out $W/given.safetensors
+grep -q "$DECAY 0.24997$" $W/err && ok || bad "8001 steps do not halve the decay"
+for little in "--steps 501" "--steps 500 --predict x-start" "--steps 500 --init $W/decay.safetensors"; do
+    check "little decay: $little" ./train $SMALL_BUT_STEPS $little --stop-at 3 --out $W/given.safetensors
+    grep -q "$DECAY" $W/err && bad "$little changes the decay" || ok
+    check "its decay" sh -c "./sample --info $W/given.safetensors | tr -s ' ' | grep -x ' weight-decay 0.01'"
+done
 # --minutes: the result is that of its --steps
 for minutes in 0.002 0.04; do
     check "--minutes" ./train $SMALL_BUT_STEPS --minutes $minutes --out $W/m.safetensors
@@ -781,7 +798,7 @@ check "ten steps" ./train $SMALL --diffusion-steps 10 --recipe templates --out $
 check "their classifier" ./train --classifier $W/small.tsv --denoiser $W/ten.safetensors --steps 60 --batch 8 --overwrite --out $W/ten.clf.safetensors
 check "without a guide" ./sample $W/ten.safetensors -n 20 --variance fixed-small
 cp $W/out $W/out1
-check "with a guide" ./sample $W/ten.safetensors -n 20 --guide $W/ten.clf.safetensors --label yes --guide-scale 100
+check "with a guide" ./sample $W/ten.safetensors -n 20 --guide $W/ten.clf.safetensors --label yes --guide-scale 10000
 cmp -s $W/out $W/out1 && bad "--guide does nothing to a model of 10 steps" || ok
 check "--length" ./sample $W/a.safetensors -n 5 --steps 8 --length 4
 refuse 1 "--length 10: the model has room for 9 words" ./sample $W/a.safetensors --length 10
