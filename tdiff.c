@@ -195,7 +195,8 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  *                        need not agree.)
  *
  * The defaults: D = C = 128, L = 4, H = 4, F = 512, T = 2000; 4,000 steps with batches of 32, AdamW
- * with a rate of .002, less in long runs. Weights begin as PyTorch draws them (section 10).
+ * with a rate of .002 and a weight decay of .5, both less in long runs (section 14). Weights begin
+ * as PyTorch draws them (section 10).
  *
  * A training step (train.c: train_step; section 14: draw_batch, batch_losses; training_losses):
  *
@@ -4829,10 +4830,10 @@ double rate_for_steps(double rate, int steps)
     return rate;
 }
 
-/* How fast weights decay by default: at the rate of .002, which falls to 0, those of a run without
- * gradient would be exp(-2) of what they were. That learns more in the same steps, where a text is
- * seen a few times. One that is seen often comes out no better, or a short one worse, and there the
- * decay stays what it is (test/RESULTS.md, "Weight decay"). */
+/* How fast weights decay by default: so that without gradients a run would shrink them to exp(-2),
+ * with a rate that falls from .002 to 0. By that a run learns more in the same steps if it sees a
+ * text a few times. If it sees it often, samples are no better, those of a short text worse, and
+ * `decay` stays (test/RESULTS.md, "Weight decay"). */
 double decay_for_run(const Trainer *r, double decay, int steps)
 {
     enum { OFTEN = 20, SUM = 2000, PLACES = 100000 };
