@@ -303,8 +303,9 @@ DECAY='^by the number of steps, unless given: --weight-decay'
 check "a text that is seen 20 times" ./train $SMALL_BUT_STEPS --steps 500 --stop-at 3 --out $W/decay.safetensors
 grep -q "$DECAY 0.5$" $W/err && ok || { bad "the decay is not told"; cat $W/err; }
 check "the same, given" ./train $SMALL_BUT_STEPS --steps 500 --stop-at 3 --weight-decay 0.5 --out $W/given.safetensors
-grep -q "$DECAY" $W/err && bad "a decay that is given is told" || ok
 same $W/decay.safetensors $W/given.safetensors "the decay differs from what is given"
+check "another, given" ./train $SMALL_BUT_STEPS --steps 500 --stop-at 3 --weight-decay 0.1 --out $W/given.safetensors
+grep -q "$DECAY" $W/err && bad "a decay that is given is told" || ok
 check "gone on with for longer" ./train --resume $W/decay.safetensors --steps 10000 --stop-at 6
 grep -q "$DECAY" $W/err && bad "--resume changes the decay" || ok
 check "its decay" sh -c "./sample --info $W/decay.safetensors | tr -s ' ' | grep -x ' weight-decay 0.5'"
