@@ -195,8 +195,8 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  *                        need not agree.)
  *
  * The defaults: D = C = 128, L = 4, H = 4, F = 512, T = 2000; 4,000 steps with batches of 32, AdamW
- * with a rate of .002 and a weight decay of .5, both less in long runs (section 14). Weights begin
- * as PyTorch draws them (section 10).
+ * with a rate of .002 and a weight decay of .5, both less in long runs, the decay also where a text
+ * is seen often (section 14). Weights begin as PyTorch draws them (section 10).
  *
  * A training step (train.c: train_step; section 14: draw_batch, batch_losses; training_losses):
  *
@@ -4818,14 +4818,16 @@ static int batch_begin(const Trainer *r, int k)
     return begin < all ? begin : all;
 }
 
+/* For a number that is said: given as an option, it makes the same run. */
+static double rounded(double x) { return floor(x * 100000 + 0.5) / 100000; }
+
 /* The longer a run, the smaller the rate that serves it best: in 40,000 steps .001 learns more than
- * .002, in 5,000 less (test/RESULTS.md, "Fifteen minutes"). Rounded, so that --lr with the number
- * that is said makes the same run. */
+ * .002, in 5,000 less (test/RESULTS.md, "Fifteen minutes"). */
 double rate_for_steps(double rate, int steps)
 {
-    enum { SHORT = 10000, PLACES = 100000 };
+    enum { SHORT = 10000 };
     if (steps <= SHORT) return rate;
-    rate = floor(rate * sqrt((double)SHORT / steps) * PLACES + 0.5) / PLACES;
+    rate = rounded(rate * sqrt((double)SHORT / steps));
     fprintf(stderr, "by the number of steps, unless given: --lr %g\n", rate);
     return rate;
 }
@@ -4836,8 +4838,8 @@ double rate_for_steps(double rate, int steps)
  * `decay` stays (test/RESULTS.md, "Weight decay"). */
 double decay_for_run(const Trainer *r, double decay, int steps)
 {
-    enum { OFTEN = 20, SUM = 2000, PLACES = 100000 };
-    const double strong = floor(fmin(0.5, (double)SUM / steps) * PLACES + 0.5) / PLACES;
+    enum { OFTEN = 20, SUM = 2000 };
+    const double strong = rounded(fmin(0.5, (double)SUM / steps));
     if ((double)steps * r->copies / r->batches > OFTEN || strong <= decay) return decay;
     fprintf(stderr, "by the number of steps, unless given: --weight-decay %g\n", strong);
     return strong;

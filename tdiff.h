@@ -1142,8 +1142,8 @@ void trainer_free(Trainer *r);
  * rate sqrt(10000 / steps), rounded, which it says on stderr. */
 double rate_for_steps(double rate, int steps);
 /* The weight decay for a run of so many steps: 2000 / steps, at most .5, rounded, which it says on
- * stderr; `decay` if every sentence is seen more than 20 times, or that is more.
- * After trainer_room. */
+ * stderr; `decay` where every sentence is seen more than 20 times, or where `decay` is the larger.
+ * Follows trainer_room. */
 double decay_for_run(const Trainer *r, double decay, int steps);
 /* The batch of a step: sentences, t, noise, all a hash of (seed, step, example). */
 void draw_batch(Trainer *r, int step);

@@ -706,7 +706,7 @@ static int prepare(Training *r, const char *path, Error *err)
     double bytes[MEMORY], step;
     int trials;
     if (s->resume && r->done >= (s->stop_at ? s->stop_at : s->steps)) {
-        fprintf(stderr, "%s: step %d of %d is done already; nothing to do (--steps N goes on)\n",
+        fprintf(stderr, "%s: step %d of %d is done; nothing to do (--steps N goes on to step N)\n",
                 s->resume, r->done, s->steps);
         return 1;
     }
