@@ -131,12 +131,13 @@ static void show_forward(Sampling *r, const real *noise)
 static int load(Sampling *r, const char *path, Error *err)
 {
     Trained *of = &r->of;
-    const Config *c = &of->model.config;
     if (trained_load(of, path, NULL, err)) return -1;
-    const int all = r->eval || r->probe || r->nearest || c->diffusion_steps < 50;
+    Config c = of->model.config;
+    if (r->eval || r->probe) c.t_min = 0; /* the bound is a sum over every t */
+    const int all = r->eval || r->probe || r->nearest || trained_steps(&c) < 50;
     diffusion_free(&of->diffusion);
-    if (diffusion_from_noise(&of->diffusion, c, r->steps || all ? r->steps : "50", err) ||
-        workspace_init(&r->work, c, 1, SHORTEST, 0, err))
+    if (diffusion_from_noise(&of->diffusion, &c, r->steps || all ? r->steps : "50", err) ||
+        workspace_init(&r->work, &c, 1, SHORTEST, 0, err))
         return -1;
     of->diffusion.evidence_above = r->evidence_above;
     fprintf(stderr, "%s: step %d, %.2f million parameters; %d of %d diffusion steps\n", path,
@@ -176,8 +177,7 @@ static int plan(Sampling *r, Error *err)
     if (r->edit && r->strength == 0 &&
         legible_steps(&r->of, &r->work, r->given, (uint64_t)r->seed, &r->strength, err))
         return -1;
-    r->how.start = (int)(r->strength * r->of.diffusion.T + 0.5);
-    if (r->edit && r->how.start < 1) r->how.start = 1;
+    if (r->edit) r->how.start = (int)fmax(r->strength * r->of.diffusion.T + 0.5, 1);
     const size_t numbers = positions * c->emb_dim;
     if (!(r->ids = checked_alloc(positions, 2 * sizeof *r->ids, err)) ||
         !(r->x = checked_alloc(numbers, (has_dx ? 3 : 2) * sizeof *r->x, err)) ||
@@ -395,7 +395,7 @@ int main(int argc, char **argv)
          .help = "draw noise beyond this (0.01 or more) again: likelier, less varied; 0: do not",
          .excludes = "eval"},
         {"clamp-from", OPT_INT, &run.how.clamp_from, .max = 100000,
-         .help = "below this trained step round x_start to the nearest word; 0: never",
+         .help = "below this step of --diffusion-steps round x_start to the nearest word; 0: never",
          .excludes = "eval"},
         {"clip-denoised", OPT_FLAG, &run.how.clip_denoised, .help = "clip x_start to [-1, 1]"},
         {"variance", OPT_CHOICE, &run.variance, .choices = variances, .help = "of a step back",

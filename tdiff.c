@@ -111,7 +111,7 @@ static void clip(real *x, size_t n);
 static int is_guided(const Diffusion *d, int t);
 static int is_varied(const Sampler *s, const Diffusion *d, int t);
 static double eta_at(const Sampler *s, const Diffusion *d, int t);
-static void flatten(real *out, size_t n);
+static Model less_sure(const Model *m, const Workspace *w, Tensor *bias, int B, int N);
 static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
 
 /* ==== PART ONE: THE ALGORITHM ================================================================= */
@@ -171,9 +171,9 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  * from: weights only say where to try hardest.
  *
  * In the plain form the network's output is the guess. That learns sentences made from one template
- * well, rare words slowly, and real sentences not at all: they come out as word salad. Three
- * changes mend that. The first two always run by default, the third for any text but the corpus of
- * templates that comes with the program:
+ * well, rare words slowly, and real sentences not at all: they come out as word salad. Four changes
+ * mend that. The first two always run by default, the others for any text but the corpus of
+ * templates that comes with the program, whose slots need not agree:
  *
  *   the softmax head     The best guess is the embeddings' mean, weighted by the probability of
  *                        each word given x_t. (x_start's own noise is left out: of it x_t tells
@@ -188,11 +188,15 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  *                        128 dimensions, which begin as standard normal numbers, are about
  *                        sqrt(128) = 11 long, so that only the noisiest steps leave any doubt which
  *                        word it is, and all others are wasted. (4 was best of those tried.)
+ *   t_min                The least noisy steps, the first .15 T, are left out, in training and in
+ *                        sampling. There every point shows its own word, and a network that
+ *                        practises saying it learns less of what goes with what (DiNoiSer: Ye et
+ *                        al. 2023, arXiv:2302.10025). Below, t counts only the steps that are left;
+ *                        first_alpha stays alphas_cumprod[0] of all.
  *   self-conditioning    The network reads its last guess beside x_t, so that the words of a
  *                        sentence agree with each other. In sampling it is that of the step before,
  *                        zeros in the first; in training half of the batches get a guess that was
- *                        made from zeros, the other half zeros. (What fills a template's slots
- *                        need not agree.)
+ *                        made from zeros, the other half zeros.
  *
  * The defaults: D = C = 128, L = 4, H = 4, F = 512, T = 2000; 4,000 steps with batches of 32, AdamW
  * with a rate of .002 and a weight decay of .5, both less in long runs, the decay also where a text
@@ -201,7 +205,7 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  * A training step (train.c: train_step; section 14: draw_batch, batch_losses; training_losses):
  *
  *   take a batch of sentences; draw t uniformly for each, and the noises noise_x0 and noise_t
- *   x_start = embeddings + sqrt(1 - alphas_cumprod[0]) noise_x0
+ *   x_start = embeddings + sqrt(1 - first_alpha) noise_x0
  *   x_t     = sqrt(alphas_cumprod[t]) x_start + ... noise_t                       noisy_examples
  *   out     = denoiser(x_t, last guess or zeros, t)                             forward_examples
  *   p       = softmax(lm_head(out));  guess = p embeddings                        predict_xstart
@@ -255,7 +259,7 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  *
  * What is special at t = 0: the target of mse is the embedding without noise. A step back has mean
  * 1 guess + 0 x_t and variance 0, so it ends in the guess; after it known words become their
- * embeddings. x_start's own noise has the variance that q adds at t = 0 of all trained steps,
+ * embeddings. x_start's own noise has the variance that q adds at t = 0 of all steps,
  * 1 - first_alpha = .015. (Look for == 0 and > 0.) */
 
 /* One step of q is x_t = sqrt(1 - beta[t]) x_{t-1} + sqrt(beta[t]) noise (DDPM eq. 2): beta[t] is
@@ -275,24 +279,25 @@ void betas_for_alpha_bar(double *betas, int T, double (*alpha_bar)(double))
  * line to 0 takes its place. */
 double sqrt_alpha_bar(double s) { return fmax(1 - sqrt(s + 0.0001), 1e-5 * (1 - s)); }
 
-/* The tables. Respacing: of `total` trained steps the process may take some (kept). alphas_cumprod
- * stays what it is at those; so one step does the work of all that it leaves out (Improved DDPM
- * sec. 4). From here on t counts the kept steps, and timestep_map[t] is the trained one. (For
- * sampling the last trained step is always kept, as only there pure noise is right.) */
+/* The tables. Respacing: of `total` steps the process may take some (kept). Those from t_min up are
+ * trained, and of these some make a sample. alphas_cumprod stays what it is at those; so one step
+ * does the work of all that it leaves out (Improved DDPM sec. 4). From here on t counts the kept
+ * steps, and timestep_map[t] is its number among all. (For sampling the last step is always kept,
+ * as only there pure noise is right.) */
 int diffusion_init(Diffusion *d, int schedule, int total, const unsigned char *kept, Error *err)
 {
-    double *trained = diffusion_alloc(d, schedule, total, kept, err); /* the betas of all steps */
+    double *all = diffusion_alloc(d, schedule, total, kept, err); /* betas of all steps */
     double left = 1, left_before = 1, cumprod = 1;
-    if (!trained) return -1;
+    if (!all) return -1;
     for (int t = 0, k = 0; t < total; t++) { /* the betas of the steps that are kept */
-        left *= 1 - trained[t];
+        left *= 1 - all[t];
         if (t == 0) d->first_alpha = left;
         if (kept && !kept[t]) continue;
         d->betas[k] = 1 - left / left_before;
         d->timestep_map[k++] = t;
         left_before = left;
     }
-    free(trained);
+    free(all);
     for (int t = 0; t < d->T; t++) { /* what follows from them */
         const double prev = cumprod, beta = d->betas[t];
         cumprod *= 1 - beta;
@@ -1200,8 +1205,9 @@ static void guess_xstart(const Model *m, Workspace *w, const Diffusion *d, const
     for (int b = 0; b < B; b++) w->timesteps[b] = diffusion_timestep(d, w->t[b]);
     denoiser_forward(m, w, w->model_out, x, has_last ? w->pred_xstart : NULL, w->timesteps, B, N,
                      none);
-    if (is_varied(s, d, w->t[0])) flatten(w->model_out, (size_t)B * N * m->config.emb_dim);
-    predict_xstart(m, w, w->pred_xstart, NULL, w->model_out, x, NULL, w->t, d, B, N);
+    Tensor bias;
+    const Model of = is_varied(s, d, w->t[0]) ? less_sure(m, w, &bias, B, N) : *m;
+    predict_xstart(&of, w, w->pred_xstart, NULL, w->model_out, x, NULL, w->t, d, B, N);
 }
 
 int p_sample_loop(const Model *m, Workspace *w, const Diffusion *d, const Sampler *s, real *x,
@@ -2510,17 +2516,25 @@ int steps_from_noise(unsigned char *kept, int total, const char *sections, Error
     return found;
 }
 
-/* DDPM eq. 4 solved for x_start, and for the noise */
+int trained_steps(const Config *c)
+{
+    return c->diffusion_steps - (int)(c->t_min * c->diffusion_steps);
+}
+
 int diffusion_from_noise(Diffusion *d, const Config *c, const char *sections, Error *err)
 {
-    const int total = c->diffusion_steps;
+    const int total = c->diffusion_steps, first = total - trained_steps(c);
     unsigned char *kept = checked_alloc(total, 1, err);
-    int status = !kept || (sections && steps_from_noise(kept, total, sections, err) < 0) ? -1 : 0;
-    if (!status) status = diffusion_init(d, c->noise_schedule, total, sections ? kept : NULL, err);
+    int status = kept ? 0 : -1;
+    if (!status && !sections) memset(kept + first, 1, total - first);
+    if (!status && sections && steps_from_noise(kept + first, total - first, sections, err) < 0)
+        status = -1;
+    if (!status) status = diffusion_init(d, c->noise_schedule, total, kept, err);
     free(kept);
     return status;
 }
 
+/* DDPM eq. 4 solved for x_start, and for the noise */
 void xstart_from_epsilon(real *x_start, const real *x_t, const real *epsilon, const int *t,
                          const Diffusion *d, int B, size_t n)
 {
@@ -3118,11 +3132,18 @@ static double eta_at(const Sampler *s, const Diffusion *d, int t)
     return is_varied(s, d, t) ? fmin(s->eta, 1) : s->eta;
 }
 
-/* Less sure: lm_head's product with every embedding shrinks, and its bias keeps how frequent a word
- * is. The factor was found by trying (test/RESULTS.md, Varied steps). */
-static void flatten(real *out, size_t n)
+/* Less sure: of what lm_head adds up for a word, its product with the embedding shrinks, and its
+ * bias, how frequent the word is, shrinks more. The factors were found by trying (test/RESULTS.md,
+ * Varied steps). *bias is of the model returned; its numbers lie in w->logits. */
+static Model less_sure(const Model *m, const Workspace *w, Tensor *bias, int B, int N)
 {
-    for (size_t i = 0; i < n; i++) out[i] *= (real)0.93;
+    Model less = *m;
+    *bias = *m->lm_head_bias;
+    bias->data = w->logits;
+    less.lm_head_bias = bias;
+    for (int v = 0; v < m->config.vocab; v++) bias->data[v] = m->lm_head_bias->data[v] * (real)0.5;
+    for (size_t i = 0; i < (size_t)B * N * m->config.emb_dim; i++) w->model_out[i] *= (real)0.93;
+    return less;
 }
 
 /* Diffusion-LM's code: what lies outside of [-limit, limit] is drawn again, in order, until it does
@@ -3205,8 +3226,8 @@ void classifier_begin(Model *m, const Model *denoiser)
     }
 }
 
-/* In the last 1/200 of the trained steps there is next to no noise left and the words are decided;
- * and t = 0 has no t-1, whatever trained step respacing makes it. */
+/* In the least noisy 1/200 of all steps there is next to no noise left and the words are decided;
+ * and t = 0 has no t-1, whichever step respacing makes it. */
 static int is_guided(const Diffusion *d, int t)
 {
     enum { UNGUIDED = 200 };
@@ -3387,7 +3408,7 @@ void given_free(Given *given, int count)
 int legible_steps(Trained *m, Workspace *w, const Given *g, uint64_t seed, double *steps,
                   Error *err)
 {
-    enum { NOISES = 256, CLEAR = 16 /* of these are next to no noise */, AT_A_TIME = 64 };
+    enum { NOISES = 256, CLEAR = 16 /* of these, the least noisy */, AT_A_TIME = 64 };
     const Config *c = &m->model.config;
     const int N = m->length_count ? g->size : c->seq_len, B = piece_of_batch(AT_A_TIME, N);
     const size_t n = (size_t)N * c->emb_dim;
@@ -3688,7 +3709,8 @@ void config_defaults(Config *c)
                   .diffusion_steps = 2000,
                   .predict = PREDICT_SOFTMAX,
                   .self_conditioning = 1,
-                  .emb_norm = 4};
+                  .emb_norm = 4,
+                  .t_min = 0.15};
 }
 
 void config_options(Option out[CONFIG_OPTIONS], Config *c)
@@ -3719,6 +3741,10 @@ void config_options(Option out[CONFIG_OPTIONS], Config *c)
          .help = "the network reads its last estimate, too", .result = 1},
         {"emb-norm", OPT_REAL, &c->emb_norm, .max = 1000,
          .help = "embeddings are scaled to this norm; 0: they are free", .result = 1},
+        {"t-min", OPT_REAL, &c->t_min, .max = 0.9,
+         .help = "this share of the diffusion steps, the least noisy, is neither trained nor "
+                 "sampled: words can be read there without learning what goes with what",
+         .result = 1},
         {"projections", OPT_CHOICE, &c->identity_projections, .choices = projection_names,
          .help = "identity: embeddings are as wide as the network and enter it as they are",
          .result = 1},
@@ -4174,6 +4200,7 @@ int checkpoint_config(const Checkpoint *c, Config *config, Tokenizer *t, int *st
     }
     free(text);
     config_defaults(config);
+    config->t_min = 0; /* earlier versions left no steps out */
     config_options(options, config);
     for (int i = 0; i < CONFIG_OPTIONS; i++)
         if (checkpoint_option(c, &options[i], err)) return -1;
@@ -5318,7 +5345,7 @@ int few_sentences(Trainer *r, const Tokenizer *words, const real *length_count, 
         bias[role] = m->lm_head_bias->data[special[role]];
     rule_out_specials(m, special, length_count != NULL, 0);
     if (x && known && drawn->ids && drawn->start)
-        status = diffusion_from_noise(&d, c, c->diffusion_steps < FEW_STEPS ? NULL : "20", err);
+        status = diffusion_from_noise(&d, c, trained_steps(c) < FEW_STEPS ? NULL : "20", err);
     for (int k = 0; k < lengths && !status; k++) {
         const int N = length_count ? draw_length(length_count, SHORTEST, c->max_positions,
                                                  (k + 0.5) / lengths)

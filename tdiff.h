@@ -67,6 +67,7 @@ typedef struct {
     int predict, self_conditioning;      /* a Predict; 0 or 1 */
     double emb_norm;                     /* 0: embeddings are not normalised */
     int identity_projections;            /* 1: D is C, and x_t enters the layers as it is */
+    double t_min;                        /* share of the steps, the least noisy, to leave out */
 } Config;
 
 typedef enum { INIT_NORMAL, INIT_UNIFORM, INIT_ONE, INIT_ZERO } Init;
@@ -136,10 +137,10 @@ typedef struct { /* every array that a batch needs, in one arena */
 } Workspace;
 
 typedef struct {
-    int T, total;          /* steps of this process and of the one that was trained */
+    int T, total;          /* steps of this process, and of the whole schedule */
     double first_alpha;    /* alphas_cumprod[0] of that: x_start has variance 1 - first_alpha */
     double evidence_above; /* HUGE_VAL at first: none is added. See add_evidence */
-    int *timestep_map;     /* (T) this process's t -> the trained one's */
+    int *timestep_map;     /* (T) this process's t -> the schedule's */
     double *betas, *alphas_cumprod, *alphas_cumprod_prev; /* (T), as the next ones */
     double *posterior_variance, *posterior_log_variance_clipped;
     double *posterior_mean_coef1, *posterior_mean_coef2;
@@ -301,7 +302,7 @@ typedef struct {
     Variance variance;
     int start;         /* steps to take, when x is not pure noise; 0: all of d's */
     int clip_denoised; /* the guess of x_start is clipped to [-1, 1] */
-    int clamp_from;    /* at trained steps below this one it becomes the nearest embedding; 0: no */
+    int clamp_from;    /* below this step of the schedule it is the nearest embedding; 0: no */
     int ddim;          /* ddim_sample with this eta in place of p_sample */
     double eta;
     double ahead; /* how far ddim_sample is ahead of the guess: see guess_ahead; 0: not */
@@ -408,7 +409,10 @@ int space_timesteps(unsigned char *kept, int total, const char *sections, Error 
 /* The same, but the last step kept becomes total - 1: that is where pure noise is, and so where
  * sampling begins. */
 int steps_from_noise(unsigned char *kept, int total, const char *sections, Error *err);
-/* The process of c, of the steps that this keeps; NULL: of all. */
+/* How many steps c trains and samples: those from its t_min up. */
+int trained_steps(const Config *c);
+/* The process that c trains and samples, from its t_min up; of its steps what `sections` keeps, as
+ * in steps_from_noise; NULL: all. */
 int diffusion_from_noise(Diffusion *d, const Config *c, const char *sections, Error *err);
 
 void xstart_from_epsilon(real *x_start, const real *x_t, const real *epsilon, const int *t,
@@ -965,7 +969,7 @@ void options_help(const Option *table, int all, FILE *out); /* within 79 columns
 
 /* The options that make a Config, with their ranges: train.c offers them, the checkpoint stores
  * them. */
-enum { CONFIG_OPTIONS = 14 };
+enum { CONFIG_OPTIONS = 15 };
 void config_defaults(Config *c); /* of ./train; vocab and max_positions come from the text */
 void config_options(Option out[CONFIG_OPTIONS], Config *c);
 

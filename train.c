@@ -61,6 +61,7 @@ static const struct {
     {"predict", {"softmax", "softmax", "x-start"}},
     {"self-conditioning", {"on", "off", "off"}},
     {"emb-norm", {"4", "4", "0"}},
+    {"t-min", {"0.15", "0", "0"}},
     {"pad", {"off", "off", "on"}},
 };
 
@@ -82,7 +83,7 @@ static Option *list_options(Settings *s, Error *err)
 {
     const Option options[] = {
         {"recipe", OPT_CHOICE, &s->recipe, .choices = recipe_names, .excludes = "classifier",
-         .help = "the defaults of predict, self-conditioning, emb-norm and pad",
+         .help = "the defaults of predict, self-conditioning, emb-norm, t-min and pad",
          .deflt = "best; templates for the default corpus"},
         {"val", OPT_TEXT, &s->val, .what = "FILE", .everyday = 1, .excludes = "classifier",
          .help = "held-out sentences; the loss is measured on the first 256 of them",
@@ -539,20 +540,18 @@ static int init_from_others(Training *r, Error *err)
 {
     Settings *s = &r->s;
     const int bert = checkpoint_is_bert(&r->from);
-    Config of = s->config, shapes = s->config;
     if (bert && !s->init_pretrained && !s->pretrained_embeddings)
         return fail(err,
                     "%s: a BERT; expected --init-pretrained, --use-pretrained-embeddings or both",
                     s->init);
+    if (!bert && !option_given(r->options, &s->recipe)) s->recipe = ORIGINAL;
+    if (!bert) apply_recipe(s, r->options);
+    Config of = s->config, shapes = s->config;
     if (checkpoint_shapes(&r->from, &shapes, err)) return -1;
     if (bert)
         of.hidden = shapes.hidden, of.layers = shapes.layers, of.ffn = shapes.ffn;
-    else {
-        if (!option_given(r->options, &s->recipe)) s->recipe = ORIGINAL;
-        apply_recipe(s, r->options);
+    else
         of = shapes;
-        of.predict = s->config.predict, of.emb_norm = s->config.emb_norm;
-    }
     if (s->pretrained_embeddings) {
         of.emb_dim = shapes.emb_dim, of.max_positions = shapes.max_positions;
         of.identity_projections = 1, of.self_conditioning = 0;
@@ -714,8 +713,7 @@ static int prepare(Training *r, const char *path, Error *err)
     if (s->stop_at > s->steps)
         return fail(err, "--stop-at %d: there are only --steps %d", s->stop_at, s->steps);
     if (!s->resume) c->vocab = TOKEN_SPECIALS; /* and the words, which come from the text */
-    if (config_check(c, err) ||
-        diffusion_init(&t->diffusion, c->noise_schedule, c->diffusion_steps, NULL, err) ||
+    if (config_check(c, err) || diffusion_from_noise(&t->diffusion, c, NULL, err) ||
         read_text(r, path, err) || read_held_out(r, err))
         return -1;
     if (!s->resume) note_arithmetic(s);

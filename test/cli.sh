@@ -316,6 +316,23 @@ for little in "--steps 501" "--steps 500 --predict x-start" "--steps 500 --init 
     grep -q "$DECAY" $W/err && bad "$little changes the decay" || ok
     check "its decay" sh -c "./sample --info $W/given.safetensors | tr -s ' ' | grep -x ' weight-decay 0.01'"
 done
+# the least noisy steps are left out by default: recorded, kept by --resume, and in --eval they are back;
+# a checkpoint of a version that knew nothing of it has them all
+check "steps left out" ./train $SMALL_BUT_STEPS --steps 8 --stop-at 4 --out $W/tmin.safetensors
+check "its share" sh -c "./sample --info $W/tmin.safetensors | tr -s ' ' | grep -x ' t-min 0.15'"
+refuse 1 "--t-min 0.2: $W/tmin.safetensors was trained with 0.15" ./train --resume $W/tmin.safetensors --t-min 0.2
+check "some of them" ./sample $W/tmin.safetensors -n 1
+grep -q "; 43 of 50 diffusion steps$" $W/err && ok || { bad "--t-min 0.15 does not leave 43 of 50 steps"; cat $W/err; }
+check "the bound" ./sample $W/tmin.safetensors --eval $W/small-test.txt
+grep -q "; 50 of 50 diffusion steps$" $W/err && ok || bad "--eval leaves steps out"
+sed 's/"t-min":"0.15"/"t-old":"0.15"/' $W/tmin.safetensors >$W/old.safetensors
+check "an old checkpoint" ./sample $W/old.safetensors -n 1
+grep -q "; 50 of 50 diffusion steps$" $W/err && ok || bad "steps of an old checkpoint are left out"
+for all in "--t-min 0" "--recipe templates" "--recipe original"; do
+    check "no steps left out: $all" ./train $SMALL $all --out $W/given.safetensors
+    check "all of them" ./sample $W/given.safetensors -n 1
+    grep -q "; 50 of 50 diffusion steps$" $W/err && ok || bad "$all leaves steps out"
+done
 # --minutes: the result is that of its --steps
 for minutes in 0.002 0.04; do
     check "--minutes" ./train $SMALL_BUT_STEPS --minutes $minutes --out $W/m.safetensors
@@ -393,7 +410,7 @@ check "--vary of 39 steps" $LITTLE --steps 39 --vary 0.4
 cmp -s $W/fewer.txt $W/out && bad "39 steps are varied" || ok
 refuse 2 "is no real number from 0 to 1" $LITTLE --vary 1.5
 check "--clip-denoised" ./sample $W/a.safetensors -n 2 --steps 8 --clip-denoised
-for option in "--eta 0" "--top-p 0.5" "--clamp-from 50" "--steps ddim10"; do
+for option in "--eta 0" "--top-p 0.5" "--clamp-from 50" "--steps ddim9"; do
     check "$option" ./sample $W/a.safetensors -n 70 --steps 8 --seed 3 $option
     cmp -s $W/all.txt $W/out && bad "$option does nothing" || ok
 done
@@ -402,7 +419,7 @@ refuse 2 "--top-p has no effect with --eta 0" ./sample $W/a.safetensors --top-p 
 refuse 2 "--variance has no effect with --eta" ./sample $W/a.safetensors --variance fixed-large --eta 1
 check "--prompt" ./sample $W/a.safetensors -n 5 --steps 8 --prompt "the [MASK] [MASK] is [MASK]."
 [ "$(grep -c '^the .* is .*' $W/out)" -ge 1 ] && [ "$(grep -c '^the' $W/out)" = 5 ] && ok || bad "--prompt does not keep the words"
-check "--edit, a little" ./sample $W/a.safetensors -n 2 --steps 50 --edit "$(head -n 1 $W/small-train.txt)" --strength 0.02
+check "--edit, a little" ./sample $W/a.safetensors -n 2 --steps 43 --edit "$(head -n 1 $W/small-train.txt)" --strength 0.02
 refuse 1 "no [MASK]" ./sample $W/a.safetensors --prompt "the red"
 refuse 1 "--edit: a [MASK] is for --prompt" ./sample $W/a.safetensors --edit "the red [MASK]"
 refuse 1 "--prompt: 'hott' is not in the vocabulary; near it are 'hot', " ./sample $W/a.safetensors --prompt "the [MASK] is hott"
@@ -445,7 +462,7 @@ check "its samples" ./sample $W/o.safetensors -n 20 --steps 8
 cp $W/out $W/out1
 check "its samples" ./sample $W/o.safetensors -n 20 --steps 8 --variance fixed-small
 same $W/out1 $W/out "what predicts x-start is not sampled by DDPM's steps"
-check "the same, option by option" ./train $SMALL --predict x-start --self-conditioning off --emb-norm 0 --pad on --out $W/p.safetensors
+check "the same, option by option" ./train $SMALL --predict x-start --self-conditioning off --emb-norm 0 --t-min 0 --pad on --out $W/p.safetensors
 same $W/o.safetensors $W/p.safetensors "a recipe and its options"
 refuse 1 "--predict softmax: $W/o.safetensors was trained with x-start" ./train $W/small-train.txt --resume $W/o.safetensors --recipe best
 RESAMPLE="--schedule-sampler loss-second-moment --diffusion-steps 4"
@@ -641,11 +658,11 @@ awk -v all=$all '/^bound/ { off = $2 / all - 1 } / of 300 steps\)/ { sub(/.*\(/,
 check "100,000 diffusion steps" ./train $SMALL --diffusion-steps 100000 --stop-at 1 --out $W/s.safetensors
 check "a long way to go" ./train $SMALL --steps 100000000 --stop-at 1 --log-interval 1 --out $W/s.safetensors
 grep -q ' [0-9]*h [0-5][0-9]m left' $W/err && ok || bad "the time left is not hours and minutes"
-refuse 1 "steps '51': the model was trained with 50, so 1 to 50 are possible" ./sample $W/a.safetensors --steps 51
-refuse 1 "section 2 has only 25 steps of the model's 50, not 26" ./sample $W/a.safetensors --steps 3,26
-refuse 1 "no step is left; 1 to 50 are possible" ./sample $W/a.safetensors --steps 0
-refuse 1 "the nearest it takes are 17 and 25" ./sample $W/a.safetensors --steps ddim20
-refuse 1 "50 steps allow ddim2 to ddim50" ./sample $W/a.safetensors --steps ddim51
+refuse 1 "steps '44': the model was trained with 43, so 1 to 43 are possible" ./sample $W/a.safetensors --steps 44
+refuse 1 "section 2 has only 21 steps of the model's 43, not 26" ./sample $W/a.safetensors --steps 3,26
+refuse 1 "no step is left; 1 to 43 are possible" ./sample $W/a.safetensors --steps 0
+refuse 1 "the nearest it takes are 15 and 22" ./sample $W/a.safetensors --steps ddim20
+refuse 1 "43 steps allow ddim2 to ddim43" ./sample $W/a.safetensors --steps ddim51
 refuse 1 "expected a number" ./sample $W/a.safetensors --steps many
 refuse 1 "none.safetensors: cannot open" ./sample $W/none.safetensors
 refuse 1 "cannot read" ./sample data

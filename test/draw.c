@@ -700,9 +700,9 @@ static int draw_schedule(Buffer *out, const char *path, const char *text, Error 
     if (!status) {
         T = d->T;
         for (int i = 0; i < T; i++)
-            t[i] = i, t[T + i] = sqrt(d->alphas_cumprod[i]),
+            t[i] = d->timestep_map[i], t[T + i] = sqrt(d->alphas_cumprod[i]),
             t[2 * T + i] = sqrt(1 - d->alphas_cumprod[i]);
-        for (int k = 0; k < TIMES; k++) at[k] = (int)((k + 0.5) * T / TIMES);
+        for (int k = 0; k < TIMES; k++) at[k] = d->timestep_map[(int)((k + 0.5) * T / TIMES)];
         const int softmax = c->predict == PREDICT_SOFTMAX, panel_count = text ? 2 + softmax : 1;
         const Curve curve[] = {{t, d->alphas_cumprod, T, 0, 0},
                                {t, t + T, T, 2, 0},

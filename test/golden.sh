@@ -61,7 +61,7 @@ all_cases() {
     print sample-seed $best --seed 7
     print sample-steps $best --steps 10
     print sample-steps-sections $best --steps 10,5,3
-    print sample-steps-ddim $best --steps ddim10
+    print sample-steps-ddim $best --steps ddim9
     print sample-eta-0 $best --eta 0
     print sample-eta-2 $best --eta 2
     print sample-top-p $best --top-p 0.8

@@ -1833,6 +1833,34 @@ static void check_ahead_of_sections(World *x)
     diffusion_free(&d);
 }
 
+/* The least noisy steps that are left out change nothing of the others, nor x_start's own noise. */
+static void check_t_min(World *x)
+{
+    enum { TOTAL = 200, LEFT_OUT = 30 };
+    Config c = x->m.config;
+    Diffusion all, d;
+    Error err;
+    c.diffusion_steps = TOTAL;
+    int status = diffusion_from_noise(&all, &c, NULL, &err);
+    c.t_min = (double)LEFT_OUT / TOTAL;
+    if (!check(!status && !diffusion_from_noise(&d, &c, NULL, &err), "t_min: %s", err.text)) return;
+    check(all.T == TOTAL && d.T == TOTAL - LEFT_OUT && trained_steps(&c) == d.T && d.total == TOTAL,
+          "t_min %g leaves %d of %d steps", c.t_min, d.T, all.T);
+    for (int t = 0; t < d.T; t++) {
+        const int same = d.timestep_map[t] == t + LEFT_OUT;
+        check(same, "t_min: step %d is number %d of all", t, d.timestep_map[t]);
+        near(d.alphas_cumprod[t], all.alphas_cumprod[t + LEFT_OUT], 1e-12, "alphas_cumprod");
+    }
+    check(d.first_alpha == all.first_alpha, "t_min changes x_start's own noise");
+    diffusion_free(&d);
+    if (!check(!diffusion_from_noise(&d, &c, "2", &err), "t_min with --steps: %s", err.text))
+        return;
+    check(d.T == 2 && d.timestep_map[0] == LEFT_OUT && d.timestep_map[1] == TOTAL - 1,
+          "t_min: two steps are %d and %d", d.timestep_map[0], d.timestep_map[1]);
+    diffusion_free(&d);
+    diffusion_free(&all);
+}
+
 /* The least mean squared error at t for whoever knows the words but not the noise, and so x_start,
  * which has a variance s^2 of its own, from x_t alone: precisions add up. Who gets below has seen
  * what it should not. At t = 0 the target is the word. */
@@ -2083,6 +2111,7 @@ static void test_sampler(void)
         check(memcmp(y, z, n * sizeof *y), "the loop ignores ahead");
         check_second_order(&x, x_T);
         check_ahead_of_sections(&x);
+        check_t_min(&x);
         check_varied_steps(&x, sampler, x_T);
 
         enum { MANY = 20000 };
