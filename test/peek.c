@@ -94,7 +94,7 @@ static int print_gradients(const char *path, const char *probe, Error *err)
         !json_integer(&j, json_find(&j, 0, "N"), &N) &&
         !checkpoint_config(&c, &config, &words, &steps_done, err) &&
         !model_init(&m, &config, err) && !checkpoint_tensors(&c, &m, "", m.params, err) &&
-        !diffusion_from_noise(&d, &config, NULL, err) &&
+        !diffusion_init(&d, config.noise_schedule, config.diffusion_steps, NULL, err) &&
         !workspace_init(&w, &config, (int)B, (int)N, 1, err)) {
         const size_t M = (size_t)(B * N), all = M * config.emb_dim;
         int *ids = checked_alloc(M, sizeof *ids, err), *t = checked_alloc(B, sizeof *t, err);

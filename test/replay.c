@@ -33,7 +33,7 @@ static int load(Replay *r, const char *path, const char *text, Error *err)
         !checkpoint_config(&c, &config, &r->tokenizer, &steps_done, err) &&
         !model_init(&r->model, &config, err) &&
         !checkpoint_tensors(&c, &r->model, "", r->model.params, err) &&
-        !diffusion_from_noise(&r->diffusion, &config, NULL, err) &&
+        !diffusion_init(&r->diffusion, config.noise_schedule, config.diffusion_steps, NULL, err) &&
         !workspace_init(&r->work, &config, 1, config.max_positions, 0, err) &&
         !corpus_read(&r->text, text, err)) {
         const Tensor lengths = length_tensor(config.max_positions);
