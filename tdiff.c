@@ -2518,7 +2518,8 @@ int steps_from_noise(unsigned char *kept, int total, const char *sections, Error
 
 int trained_steps(const Config *c)
 {
-    return c->diffusion_steps - (int)(c->t_min * c->diffusion_steps);
+    /* 1e-6: .15 is a little less in binary, and .15 of 2000 is to be 300 on every machine */
+    return c->diffusion_steps - (int)(c->t_min * c->diffusion_steps + 1e-6);
 }
 
 int diffusion_from_noise(Diffusion *d, const Config *c, const char *sections, Error *err)
@@ -3741,7 +3742,7 @@ void config_options(Option out[CONFIG_OPTIONS], Config *c)
          .help = "the network reads its last estimate, too", .result = 1},
         {"emb-norm", OPT_REAL, &c->emb_norm, .max = 1000,
          .help = "embeddings are scaled to this norm; 0: they are free", .result = 1},
-        {"t-min", OPT_REAL, &c->t_min, .max = 0.9,
+        {"t-min", OPT_REAL, &c->t_min, .max = 0.9, .before = "0",
          .help = "this share of the diffusion steps, the least noisy, is neither trained nor "
                  "sampled: words can be read there without learning what goes with what",
          .result = 1},
@@ -4170,12 +4171,13 @@ char *checkpoint_metadata(const Checkpoint *c, const char *key, Error *err)
     return NULL;
 }
 
-/* What a checkpoint of an earlier version does not know of keeps its default. */
+/* What a checkpoint of before an option does not know of is as it was then, or keeps its default. */
 int checkpoint_option(const Checkpoint *c, Option *o, Error *err)
 {
     Error inner;
     const int metadata = json_find(&c->json, 0, "__metadata__");
-    if (metadata >= 0 && json_find(&c->json, metadata, o->name) < 0) return 0;
+    if (metadata >= 0 && json_find(&c->json, metadata, o->name) < 0)
+        return o->before ? option_set(o, o->before, err) : 0;
     char *text = checkpoint_metadata(c, o->name, err);
     if (!text) return -1;
     int status = option_set(o, text, &inner);
@@ -4200,7 +4202,6 @@ int checkpoint_config(const Checkpoint *c, Config *config, Tokenizer *t, int *st
     }
     free(text);
     config_defaults(config);
-    config->t_min = 0; /* earlier versions left no steps out */
     config_options(options, config);
     for (int i = 0; i < CONFIG_OPTIONS; i++)
         if (checkpoint_option(c, &options[i], err)) return -1;

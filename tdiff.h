@@ -952,6 +952,7 @@ struct Option {
     const char *excludes;       /* NULL, "*", or "a b": options beside which it has none */
     const char *word;           /* OPT_FLAG: NULL, or what may stand behind it: *value is 2 then */
     const char *what;           /* what --help calls the value; NULL: INT, REAL, TEXT or NAME */
+    const char *before;         /* its value in a checkpoint of before it was; NULL: the default */
     int everyday;               /* --help has it, others are for --help all */
     int result;                 /* determines the result: goes into the checkpoint */
     int given;                  /* how often: set by the parser */

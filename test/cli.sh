@@ -328,6 +328,7 @@ grep -q "; 50 of 50 diffusion steps$" $W/err && ok || bad "--eval leaves steps o
 sed 's/"t-min":"0.15"/"t-old":"0.15"/' $W/tmin.safetensors >$W/old.safetensors
 check "an old checkpoint" ./sample $W/old.safetensors -n 1
 grep -q "; 50 of 50 diffusion steps$" $W/err && ok || bad "steps of an old checkpoint are left out"
+refuse 1 "--t-min 0.15: $W/old.safetensors was trained with 0" ./train --resume $W/old.safetensors --t-min 0.15
 for all in "--t-min 0" "--recipe templates" "--recipe original"; do
     check "no steps left out: $all" ./train $SMALL $all --out $W/given.safetensors
     check "all of them" ./sample $W/given.safetensors -n 1
