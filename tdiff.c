@@ -4171,7 +4171,7 @@ char *checkpoint_metadata(const Checkpoint *c, const char *key, Error *err)
     return NULL;
 }
 
-/* What a checkpoint of before an option does not know of is as it was then, or keeps its default. */
+/* An option that a checkpoint does not know yet has its value of before it, or its default. */
 int checkpoint_option(const Checkpoint *c, Option *o, Error *err)
 {
     Error inner;
