@@ -100,8 +100,8 @@ build/parity: $(PARITY_SOURCES) test/fixture.h tdiff.h $(LIBRARY)
 	$(cc) $(FLAGS) $(LDFLAGS) -I. -Itest -o $@ $(PARITY_SOURCES) $(LIBRARY) -lm
 build/double-parity: $(PARITY_SOURCES) test/fixture.h tdiff.h $(LIBRARY:build/%=build/double-%)
 	$(cc) $(FLAGS) $(LDFLAGS) -DTDIFF_DOUBLE -I. -Itest -o $@ $(PARITY_SOURCES) $(LIBRARY:build/%=build/double-%) -lm
-build/double-unit: test/unit.c tdiff.h $(LIBRARY:build/%=build/double-%)
-	$(cc) $(FLAGS) $(LDFLAGS) -DTDIFF_DOUBLE -I. -o $@ test/unit.c $(LIBRARY:build/%=build/double-%) -lm
+build/double-unit build/double-peek: build/double-%: test/%.c tdiff.h $(LIBRARY:build/%=build/double-%)
+	$(cc) $(FLAGS) $(LDFLAGS) -DTDIFF_DOUBLE -I. -o $@ $< $(LIBRARY:build/%=build/double-%) -lm
 $(TESTS:%=build/%): build/%: test/%.c tdiff.h $(LIBRARY)
 	$(cc) $(FLAGS) $(LDFLAGS) -I. -o $@ $< $(LIBRARY) -lm
 
@@ -158,7 +158,7 @@ parity: build/parity build/double-parity
 	@echo "in double precision:"; build/double-parity $(DIR); double=$$?; \
 	 echo "in single precision:"; build/parity $(DIR) && exit $$double
 
-test: all $(TESTS:%=build/%) build/double-unit build/parity build/double-parity build/simple plain
+test: all $(TESTS:%=build/%) build/double-unit build/double-peek build/parity build/double-parity build/simple plain
 	@CC='$(CC)' sh test/run.sh '$(ONLY)'
 
 check:

@@ -17,7 +17,7 @@ targets() {
     golden) echo all build/peek build/evaluate plain ;;
     behaviour) echo all build/peek build/replay ;;
     unicode) echo build/peek ;;
-    pytorch) echo all build/peek ;;
+    pytorch) echo all build/double-peek ;;
     cli) echo all build/evaluate build/peek build/simple ;;
     safety) echo all ;;
     draw) echo all build/draw build/simple ;;
