@@ -122,7 +122,7 @@ suite "checkpoint: round trip, truncation, byte flips" build/fuzz build/fuzz.saf
 suite "corpora" corpora
 suite "Unicode tables" unicode
 suite "learning, the original's recipe" learning original 0.06 0.045 90 97
-suite "learning, the best recipe" learning best 0.60 0.52 93 97
+suite "learning, the best recipe" learning best 0.70 0.61 93 97
 suite "golden bytes" sh test/golden.sh
 suite "what the options mean" sh test/behaviour.sh
 suite "the network rebuilt in PyTorch" pytorch
