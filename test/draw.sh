@@ -40,7 +40,7 @@ balanced $W/crossed && bad "crossed tags count as well-formed"
 
 head -n 300 data/simple-train.txt >$W/text.txt
 printf 'a<b & "c" > d\n' >>$W/text.txt
-check "training" ./train $TINY --steps 40 --log-interval 4 --val data/simple-test.txt $W/text.txt --out $W/a.safetensors
+check "training" ./train $TINY --t-min 0 --steps 40 --log-interval 4 --val data/simple-test.txt $W/text.txt --out $W/a.safetensors
 [ "$(tail -n 1 $W/err)" = "its loss as a picture: make draw && build/draw loss $W/a.jsonl > loss.svg" ] && ok ||
     bad "train does not say how to draw its log"
 A=$W/a.safetensors
@@ -75,7 +75,7 @@ count plain 96 '<text class="c"'
 check "--edit" ./sample $A -n 2 --edit "the red onion is raw ." --strength 0.5 --steps 12 --show --show-probabilities
 cp $W/err $W/edit
 [ $(grep -c '^q ' $W/edit) -eq 12 ] && [ $(grep -c '^t ' $W/edit) -eq 12 ] && ok || bad "--edit does not show 6 states forward and back"
-sed -n 's/^q     7 .*| //p' $W/edit | head -n 1 | awk -F '\t' '{ for (i = 1; i < NF; i += 2) printf "%s", $i; print "" }' >$W/begin
+sed -n 's/^q     0 .*| //p' $W/edit | head -n 1 | awk -F '\t' '{ for (i = 1; i < NF; i += 2) printf "%s", $i; print "" }' >$W/begin
 [ "$(cat $W/begin)" = "the red onion is raw." ] && ok || bad "the forward process does not begin with the sentence"
 svg edit build/draw denoise <$W/edit
 count edit 6 '>forward, t'
@@ -144,7 +144,7 @@ for env in A=1 NO_COLOR=1 TERM=dumb; do
 done
 check "--show forward elsewhere" ./sample $A -n 2 --edit "the red onion is raw." --steps 12 --show forward
 [ "$(grep -c '^q ' $W/err)" -eq 24 ] && [ "$(grep -c '^t ' $W/err)" -eq 12 ] && ok || bad "--show forward: not 12 states forward and 6 back as lines"
-[ "$(grep '^q ' $W/err | head -n 1)" = "q     7 | the red onion is raw." ] && ok || bad "--show forward does not begin with the sentence"
+[ "$(grep '^q ' $W/err | head -n 1)" = "q     0 | the red onion is raw." ] && ok || bad "--show forward does not begin with the sentence"
 if on_terminal true && [ -e $W/screen ]; then
     check "lines" ./sample $A -n 1 --steps 12 --frames 50 --show
     cp $W/out $W/sentence && sed -n 's/^t .* | //p' $W/err >$W/plain
