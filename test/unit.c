@@ -1836,15 +1836,15 @@ static void check_ahead_of_sections(World *x)
 /* The least noisy steps that are left out change nothing of the others, nor x_start's own noise. */
 static void check_t_min(World *x)
 {
-    enum { TOTAL = 200, LEFT_OUT = 30 };
+    enum { STEPS = 200, LEFT_OUT = 30 };
     Config c = x->m.config;
     Diffusion all, d;
     Error err;
-    c.diffusion_steps = TOTAL;
+    c.diffusion_steps = STEPS;
     int status = diffusion_from_noise(&all, &c, NULL, &err);
-    c.t_min = (double)LEFT_OUT / TOTAL;
+    c.t_min = (double)LEFT_OUT / STEPS;
     if (!check(!status && !diffusion_from_noise(&d, &c, NULL, &err), "t_min: %s", err.text)) return;
-    check(all.T == TOTAL && d.T == TOTAL - LEFT_OUT && trained_steps(&c) == d.T && d.total == TOTAL,
+    check(all.T == STEPS && d.T == STEPS - LEFT_OUT && trained_steps(&c) == d.T && d.total == STEPS,
           "t_min %g leaves %d of %d steps", c.t_min, d.T, all.T);
     for (int t = 0; t < d.T; t++) {
         const int same = d.timestep_map[t] == t + LEFT_OUT;
@@ -1855,7 +1855,7 @@ static void check_t_min(World *x)
     diffusion_free(&d);
     if (!check(!diffusion_from_noise(&d, &c, "2", &err), "t_min with --steps: %s", err.text))
         return;
-    check(d.T == 2 && d.timestep_map[0] == LEFT_OUT && d.timestep_map[1] == TOTAL - 1,
+    check(d.T == 2 && d.timestep_map[0] == LEFT_OUT && d.timestep_map[1] == STEPS - 1,
           "t_min: two steps are %d and %d", d.timestep_map[0], d.timestep_map[1]);
     diffusion_free(&d);
     diffusion_free(&all);
