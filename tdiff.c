@@ -245,7 +245,7 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
 
 /* ---- 2. the diffusion process -----------------------------------------------------------------
  * q_ has x_start, p_ guesses it: arithmetic with a handful of numbers for each t, computed once in
- * double precision. For T = 2000 and the schedule `sqrt` they are:
+ * double precision. For all of T = 2000 steps of the schedule `sqrt` they are:
  *
  *        t   alphas_cumprod   beta     coef1     coef2   posterior_variance
  *        0       .985         .015    1         0          0
@@ -3135,7 +3135,8 @@ static double eta_at(const Sampler *s, const Diffusion *d, int t)
 
 /* Less sure: of what lm_head adds up for a word, its product with the embedding shrinks, and its
  * bias, how frequent the word is, shrinks more. The factors were found by trying (test/RESULTS.md,
- * Varied steps). *bias is of the model returned; its numbers lie in w->logits. */
+ * "Varied steps", "In varied steps half"). *bias is of the model returned; its numbers lie in
+ * w->logits. */
 static Model less_sure(const Model *m, const Workspace *w, Tensor *bias, int B, int N)
 {
     Model less = *m;
@@ -3681,6 +3682,8 @@ void rng_truncated(real *out, size_t n, double limit, uint64_t key)
  *   - With emb-norm, word_embedding.weight is stored before its rows are scaled to that norm. All
  *     that reads embeddings reads the scaled ones: x_start, lm_head, the guess.
  *   - With self-conditioning input_up_proj.0 is (C,2D) and reads [x_t, last guess], at first zeros.
+ *   - t counts all T steps. Those below t-min T are not trained; sampling ends with the first of
+ *     the others.
  *   - t is told to the network as t * 1000 / T. Its embedding is all cosines, then all sines, of t
  *     times 10000^(-i / half), i = 0 .. half - 1, and a 0 where time-dim is odd.
  *   - Projection + position + time are added up, and a LayerNorm comes behind each sum, eps 1e-12.

@@ -71,6 +71,9 @@ sed -n '/id="k11"/,$p' $W/denoise.svg | sed -n 's/<[^>]*class="c"[^>]*>//p' |
 sort $W/sentences | cmp -s - $W/last && ok || bad "the last state of the picture is not what was sampled"
 [ $(wc -c <$W/denoise.svg) -lt 200000 ] && ok || bad "denoise.svg has 200 KB or more"
 svg plain build/draw denoise <$W/plain
+check "a tenth of the steps left out" ./train $TINY --t-min 0.1 --steps 1 $W/text.txt --out $W/late.safetensors
+svg late build/draw schedule $W/late.safetensors
+count late 1 'class="l0" d="M103.7 ' # t = 5 of 0 to 49
 count plain 96 '<text class="c"'
 check "--edit" ./sample $A -n 2 --edit "the red onion is raw ." --strength 0.5 --steps 12 --show --show-probabilities
 cp $W/err $W/edit

@@ -135,10 +135,10 @@ function mark_schedule(now) {
     if (!curve) return;
     root.querySelectorAll('.now').forEach((old) => old.remove());
     if (!now) return;
-    const [[left], [right, t]] = [...root.querySelectorAll('.panel .m')]
+    const [[left, from], [right, to]] = [...root.querySelectorAll('.panel .m')]
         .map((tick) => [Number(tick.getAttribute('x')), Number(tick.textContent)]);
     const points = curve.getAttribute('d').slice(1).split('L').map((point) => point.split(' ').map(Number));
-    const x = left + (right - left) * now.t / t;
+    const x = left + (right - left) * (now.t - from) / (to - from);
     const [, y] = points.find((point) => point[0] >= x - 0.2) || points.at(-1);
     const mark = document.createElementNS('http://www.w3.org/2000/svg', 'g');
     mark.setAttribute('class', 'now');
