@@ -106,7 +106,7 @@ static void add_evidence(real *out, const real *x, const Diffusion *d, const int
 static void largest_columns(int *ids, const real *scores, int M, int V);
 static void noise_known_words(const Sampler *s, const Workspace *w, const Diffusion *d, real *x,
                               int B, size_t n);
-static void keep_known_words(const Sampler *s, real *x, int M, int D);
+static void keep_known_words(const Sampler *s, real *pred_xstart, int M, int D);
 static void clip(real *x, size_t n);
 static int is_guided(const Diffusion *d, int t);
 static int is_varied(const Sampler *s, const Diffusion *d, int t);
@@ -222,6 +222,7 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  *       x     = q_sample(embedding, t) where the word is known already         noise_known_words
  *       out   = denoiser(x, last guess or zeros, t)
  *       guess = softmax(lm_head(out)) embeddings                                   guess_xstart
+ *       guess = embedding where the word is known                              keep_known_words
  *       x     = posterior_mean_coef1[t] guess + posterior_mean_coef2[t] x
  *               + sqrt(posterior_variance[t]) noise, 0 at t = 0       p_sample, or ddim_sample
  *   each point's word is the one that lm_head finds likeliest                      likeliest_words
@@ -1177,9 +1178,9 @@ double ema_warmup(double rate, int step) { return fmin(rate, (1.0 + step) / (10.
  *         noise        = standard normal numbers
  *         x            = noisy embeddings where the word is known                noise_known_words
  *         pred_xstart  = the guess, from x and t                                      guess_xstart
+ *         pred_xstart  = the embeddings where the word is known                   keep_known_words
  *         x            = one step back, drawn with that noise                             p_sample
  *     }
- *     x = the embeddings where the word is known                                  keep_known_words
  *
  * (The noise serves twice: what p_sample makes of a known word is overwritten in the next round.)
  * All else, ./sample's usual step too, is a line more in the loop and a function in section 12. */
@@ -1225,13 +1226,13 @@ int p_sample_loop(const Model *m, Workspace *w, const Diffusion *d, const Sample
                         d->timestep_map[t], d->total);
         if (s->clip_denoised) clip(w->pred_xstart, B * n);
         if (d->timestep_map[t] < s->clamp_from) clamp_to_words(m, w, w->pred_xstart, B * N);
+        if (s->known) keep_known_words(s, w->pred_xstart, B * N, D);
         if (s->ddim)
             ddim_sample(x, guess_ahead(s, w, d, t, B * n), x, w->noise, w->t, d, eta_at(s, d, t), B,
                         n);
         else
             p_sample(x, w->pred_xstart, x, w->noise, w->t, d, s->variance, B, n);
         if (s->gradient && is_guided(d, t)) guide(s, w, d, x, t, B * n);
-        if (s->known && t == 0) keep_known_words(s, x, B * N, D);
         if (s->show) s->show(s->context, t, w->pred_xstart);
     }
     return 0;
@@ -3030,11 +3031,13 @@ static void noise_known_words(const Sampler *s, const Workspace *w, const Diffus
         if (s->known[i]) memcpy(x + i * D, w->x_t + i * D, D * sizeof *x);
 }
 
-/* At the end they are there without noise. */
-static void keep_known_words(const Sampler *s, real *x, int M, int D)
+/* They need no guess: the last step ends in them, and what the next one reads of the last is them.
+ * (What the network says there would be wrong, too: ./sample rules out [CLS] and [SEP].) */
+static void keep_known_words(const Sampler *s, real *pred_xstart, int M, int D)
 {
     for (size_t i = 0; i < (size_t)M; i++)
-        if (s->known[i]) memcpy(x + i * D, s->known_x + i * D, D * sizeof *x);
+        if (s->known[i])
+            memcpy(pred_xstart + i * D, s->known_x + i * D, D * sizeof *pred_xstart);
 }
 
 real real_clip(real x) { return x < -1 ? -1 : x > 1 ? 1 : x; }

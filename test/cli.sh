@@ -334,6 +334,15 @@ for all in "--t-min 0" "--recipe templates" "--recipe original"; do
     check "all of them" ./sample $W/given.safetensors -n 1
     grep -q "; 50 of 50 diffusion steps$" $W/err && ok || bad "$all leaves steps out"
 done
+# --init and a classifier go on with the steps of their checkpoint; --init takes others where they are given
+check "other steps left out" ./train $SMALL_BUT_STEPS --steps 4 --t-min 0.3 --out $W/tmin.safetensors
+check "--init" ./train --init $W/tmin.safetensors $W/small-train.txt --steps 2 --overwrite --out $W/given.safetensors
+check "its share" sh -c "./sample --info $W/given.safetensors | tr -s ' ' | grep -x ' t-min 0.3'"
+check "--init, given" ./train --init $W/tmin.safetensors $W/small-train.txt --t-min 0.2 --steps 2 --overwrite --out $W/given.safetensors
+check "its share" sh -c "./sample --info $W/given.safetensors | tr -s ' ' | grep -x ' t-min 0.2'"
+head -n 20 data/simple-labeled.tsv >$W/tmin.tsv
+check "a classifier" ./train --classifier $W/tmin.tsv --denoiser $W/tmin.safetensors --steps 2 --out $W/tmin.clf.safetensors
+check "its share" sh -c "./sample --info $W/tmin.clf.safetensors | tr -s ' ' | grep -x ' t-min 0.3'"
 # --minutes: the result is that of its --steps
 for minutes in 0.002 0.04; do
     check "--minutes" ./train $SMALL_BUT_STEPS --minutes $minutes --out $W/m.safetensors

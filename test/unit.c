@@ -1754,11 +1754,12 @@ static void replay(World *x, const Sampler *s, real *sample)
         memcpy(estimate, pred, n * sizeof *pred);
         for (int i = 0; i < M && x->d.timestep_map[step] < s->clamp_from; i++)
             memcpy(estimate + i * D, nearest_embedding(&x->m, estimate + i * D), D * sizeof *pred);
+        for (int i = 0; i < M; i++)
+            if (s->known && s->known[i])
+                memcpy(estimate + i * D, s->known_x + i * D, D * sizeof *estimate);
         p_sample(sample, estimate, sample, noise, t, &x->d, s->variance, B, n / B);
         s->show(s->context, step, estimate);
     }
-    for (int i = 0; i < M; i++)
-        if (s->known && s->known[i]) memcpy(sample + i * D, s->known_x + i * D, D * sizeof *sample);
 }
 
 /* From x_T, the loop and its replay have the same bits at every step; returns the sample. */
@@ -1954,7 +1955,7 @@ static void test_loop(void)
         sampler = plain, sampler.known = known, sampler.known_x = normal(n, 1);
         for (int i = 0; i < M; i++) known[i] = i % 3 != 1;
         check_loop(&x, sampler, x_T,
-                   "infilling, where the known words have the noise of step t until the end");
+                   "infilling, where known words have the noise of step t, and the estimate none");
 
         sampler = plain, sampler.clamp_from = s.c.diffusion_steps;
         check_loop(&x, sampler, x_T,
