@@ -349,8 +349,9 @@ int main(int argc, char **argv)
          .help = "the number of the first one: several runs can share the sentences of a seed",
          .excludes = "eval"},
         {"steps", OPT_TEXT, &run.steps, .what = "STEPS", .everyday = 1,
-         .help = "steps from noise to text, fewer are faster: N, evenly; a,b,...: so many of "
-                 "each equal part of them, the least noisy first; ddimN: N of one stride",
+         .help = "steps from noise to text, fewer are faster: N, evenly (with --t-min half as "
+                 "many in the least noisy quarter); a,b,...: so many of each equal part of them, "
+                 "the least noisy first; ddimN: N of one stride",
          .deflt = "50, if it has as many; all with --eval"},
         {"seed", OPT_INT, &run.seed, .everyday = 1, .max = INT32_MAX,
          .help = "of the noise: the same seed gives the same sentences"},
@@ -388,8 +389,8 @@ int main(int argc, char **argv)
                  "and step towards that; makes up for few steps",
          .needs = "eta", .deflt = "0; 2 where --eta is 2 by default"},
         {"vary", OPT_REAL, &run.how.vary, .max = 1, .excludes = "eval",
-         .help = "softmax: this share of the steps, the noisiest, has a less sure guess, no "
-                 "--ahead, --eta 1 at most: more varied",
+         .help = "softmax: this share of the steps, the noisiest, has no --ahead, and --eta 1 at "
+                 "most: more varied",
          .deflt = "0.4 where --eta is 2 by default, with 40 steps or more; else 0"},
         {"top-p", OPT_REAL, &run.top_p, .max = 100,
          .help = "draw noise beyond this (0.01 or more) again: likelier, less varied; 0: do not",

@@ -412,7 +412,8 @@ int steps_from_noise(unsigned char *kept, int total, const char *sections, Error
 /* How many steps c trains and samples: those from its t_min up. */
 int trained_steps(const Config *c);
 /* The process that c trains and samples, from its t_min up; of its steps what `sections` keeps, as
- * in steps_from_noise; NULL: all. */
+ * in steps_from_noise; NULL: all. With a t_min, "N" (8 to half of them) has half as many in the
+ * least noisy quarter as in each of the others. */
 int diffusion_from_noise(Diffusion *d, const Config *c, const char *sections, Error *err);
 
 void xstart_from_epsilon(real *x_start, const real *x_t, const real *epsilon, const int *t,
