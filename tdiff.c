@@ -3047,8 +3047,7 @@ static void noise_known_words(const Sampler *s, const Workspace *w, const Diffus
 static void keep_known_words(const Sampler *s, real *pred_xstart, int M, int D)
 {
     for (size_t i = 0; i < (size_t)M; i++)
-        if (s->known[i])
-            memcpy(pred_xstart + i * D, s->known_x + i * D, D * sizeof *pred_xstart);
+        if (s->known[i]) memcpy(pred_xstart + i * D, s->known_x + i * D, D * sizeof *pred_xstart);
 }
 
 real real_clip(real x) { return x < -1 ? -1 : x > 1 ? 1 : x; }
