@@ -2520,9 +2520,9 @@ int trained_steps(const Config *c)
     return c->diffusion_steps - (int)(c->t_min * c->diffusion_steps + 1e-6);
 }
 
-/* "N" as four sections, the least noisy one with half as many steps as the others: as t_min says of
- * what it leaves out, little is decided there. Where N is small or nearly all: as it is. (Two steps
- * that meet between sections are not wasted: test/RESULTS.md, "The guess of known words".) */
+/* "N" steps as four sections, the least noisy with half as many as each of the others: where t_min
+ * leaves steps out, little is decided just above it, either (test/RESULTS.md, "Fewer steps in the
+ * least noisy quarter"). Less than 8 steps, or more than half of all, stay as they are. */
 static const char *thinned(char *text, size_t room, const char *sections, int total)
 {
     const char *p = sections;
@@ -3042,8 +3042,9 @@ static void noise_known_words(const Sampler *s, const Workspace *w, const Diffus
         if (s->known[i]) memcpy(x + i * D, w->x_t + i * D, D * sizeof *x);
 }
 
-/* They need no guess: the last step ends in them, and what the next one reads of the last is them.
- * (What the network says there would be wrong, too: ./sample rules out [CLS] and [SEP].) */
+/* The guess of a known word is that word: the next step reads it as the last guess, and the last
+ * step ends in it. (What the network says in the place of [CLS] or [SEP] is none: only_words makes
+ * them improbable everywhere.) */
 static void keep_known_words(const Sampler *s, real *pred_xstart, int M, int D)
 {
     for (size_t i = 0; i < (size_t)M; i++)
