@@ -349,9 +349,9 @@ int main(int argc, char **argv)
          .help = "the number of the first one: several runs can share the sentences of a seed",
          .excludes = "eval"},
         {"steps", OPT_TEXT, &run.steps, .what = "STEPS", .everyday = 1,
-         .help = "steps from noise to text, fewer are faster: N, evenly (with --t-min half as "
-                 "many in the least noisy quarter); a,b,...: so many of each equal part of them, "
-                 "the least noisy first; ddimN: N of one stride",
+         .help = "steps from noise to text, fewer are faster: N, evenly (of a model with --t-min "
+                 "half as many in the least noisy quarter); a,b,...: so many of each equal part "
+                 "of them, the least noisy first; ddimN: N of one stride",
          .deflt = "50, if it has as many; all with --eval"},
         {"seed", OPT_INT, &run.seed, .everyday = 1, .max = INT32_MAX,
          .help = "of the noise: the same seed gives the same sentences"},
