@@ -1081,34 +1081,7 @@ void timestep_embedding(real *out, const real *timesteps, int B, int dim)
 }
 
 /* ---- 6. learning ------------------------------------------------------------------------------
- * Which sentences make a batch, and what is done with the gradient. */
-
-/* A stable counting sort. */
-void sort_by_length(int *sorted, const int *row, int n, const Corpus *c, int *place)
-{
-    memset(place, 0, ((size_t)c->longest + 2) * sizeof *place);
-    /* place[N + 1] = how many have length N; summed up, place[N] = how many are shorter */
-    for (int i = 0; i < n; i++) place[sentence_length(c, row[i]) + 1]++;
-    for (int N = 1; N <= c->longest; N++) place[N] += place[N - 1];
-    for (int i = 0; i < n; i++) sorted[place[sentence_length(c, row[i])]++] = row[i];
-}
-
-/* All sentences once (or `copies` times), shuffled. Sentences of one length are computed together,
- * which is fast; but a batch of one length pulls the weights towards that length. So they are
- * sorted by length and cut into blocks of a few, and the blocks are shuffled: a batch is a few
- * blocks. The sentences that fill no block come last. */
-void epoch_order(int *order, int *scratch, const Corpus *c, int copies, int block, uint64_t key)
-{
-    const int n = c->rows * copies, blocks = n / block;
-    int *sorted = scratch, *place = scratch + n, *block_order = place;
-    rng_shuffle(order, n, rng_key(key, RNG_SHUFFLE, 0, 0));
-    for (int i = 0; i < n; i++) order[i] %= c->rows;
-    sort_by_length(sorted, order, n, c, place);
-    rng_shuffle(block_order, blocks, rng_key(key, RNG_SHUFFLE, 1, 0));
-    for (int k = 0; k < blocks; k++)
-        memcpy(order + k * block, sorted + block_order[k] * block, block * sizeof *order);
-    memcpy(order + blocks * block, sorted + blocks * block, (n % block) * sizeof *order);
-}
+ * What is done with the gradient. (Which sentences make a batch: section 14.) */
 
 /* A sum over chunks of a fixed size, so that the number of threads does not change it. */
 double gradient_norm(const Model *m, Optimizer *o)
@@ -4820,6 +4793,33 @@ void trained_free(Trained *r)
  * text, samples that show what the weights of now make of noise, the memory that all of it takes.
  * Who: ./train. draw_batch and batch_losses are the middle of a training step; the rest may be
  * skipped. */
+
+/* A stable counting sort. */
+void sort_by_length(int *sorted, const int *row, int n, const Corpus *c, int *place)
+{
+    memset(place, 0, ((size_t)c->longest + 2) * sizeof *place);
+    /* place[N + 1] = how many have length N; summed up, place[N] = how many are shorter */
+    for (int i = 0; i < n; i++) place[sentence_length(c, row[i]) + 1]++;
+    for (int N = 1; N <= c->longest; N++) place[N] += place[N - 1];
+    for (int i = 0; i < n; i++) sorted[place[sentence_length(c, row[i])]++] = row[i];
+}
+
+/* All sentences once (or `copies` times), shuffled. Sentences of one length are computed together,
+ * which is fast; but a batch of one length pulls the weights towards that length. So they are
+ * sorted by length and cut into blocks of a few, and the blocks are shuffled: a batch is a few
+ * blocks. The sentences that fill no block come last. */
+void epoch_order(int *order, int *scratch, const Corpus *c, int copies, int block, uint64_t key)
+{
+    const int n = c->rows * copies, blocks = n / block;
+    int *sorted = scratch, *place = scratch + n, *block_order = place;
+    rng_shuffle(order, n, rng_key(key, RNG_SHUFFLE, 0, 0));
+    for (int i = 0; i < n; i++) order[i] %= c->rows;
+    sort_by_length(sorted, order, n, c, place);
+    rng_shuffle(block_order, blocks, rng_key(key, RNG_SHUFFLE, 1, 0));
+    for (int k = 0; k < blocks; k++)
+        memcpy(order + k * block, sorted + block_order[k] * block, block * sizeof *order);
+    memcpy(order + blocks * block, sorted + blocks * block, (n % block) * sizeof *order);
+}
 
 /* Makes a batch of these sentences, sorted by length and cut into groups. */
 static void take_sentences(Trainer *r, const Corpus *c, const int *label, const int *row, int count)

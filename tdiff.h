@@ -265,13 +265,6 @@ void timestep_embedding(real *out /*(B,dim)*/, const real *timesteps /*(B)*/, in
 
 /* ---- 6. learning ---------------------------------------------------------------------------- */
 
-/* Of n sentences of a corpus; those of one length keep their order. place: scratch, longest + 2
- * numbers. */
-void sort_by_length(int *sorted, const int *row, int n, const Corpus *c, int *place);
-/* order: (copies * rows). scratch: 2 * copies * rows + longest + 2 numbers. block: sentences of
- * about one length that stay together. */
-void epoch_order(int *order, int *scratch, const Corpus *c, int copies, int block, uint64_t key);
-
 typedef struct {
     real *adam_m, *adam_v, *ema; /* (num_params) each */
     double *partial;             /* scratch */
@@ -1095,6 +1088,13 @@ struct Guide {
 };
 
 /* ==== 14. a training run, in tdiff.c ========================================================= */
+
+/* Of n sentences of a corpus; those of one length keep their order. place: scratch, longest + 2
+ * numbers. */
+void sort_by_length(int *sorted, const int *row, int n, const Corpus *c, int *place);
+/* order: (copies * rows). scratch: 2 * copies * rows + longest + 2 numbers. block: sentences of
+ * about one length that stay together. */
+void epoch_order(int *order, int *scratch, const Corpus *c, int copies, int block, uint64_t key);
 
 typedef struct {
     int first, count, N; /* sentences of a batch that are computed together: those of N positions */
