@@ -139,10 +139,10 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  *   words -> embeddings -> x_start -> x_t at t = 0 -> ... -> x_t at t = T-1
  *                      a little noise   a little more        nothing but noise
  *
- * x_start is the embeddings with a little noise of their own, as much as q adds at t = 0, as if
- * there were one more step before the first (Diffusion-LM sec. 4.1). Words must be readable not
- * only at a point but from a little beside it, since no network hits a point exactly; decoder_nll,
- * below, practises that on this noise.
+ * x_start is the embeddings with a little noise of their own, of variance 1 - first_alpha: as
+ * much as q adds in its very first step, as if there were one more before it (Diffusion-LM
+ * sec. 4.1). Words must be readable not only at a point but from a little beside it, since no
+ * network hits a point exactly; decoder_nll, below, practises that on this noise.
  *
  * What is learnt: the network and, together with it, the embeddings. The loss of Diffusion-LM is a
  * sum of three terms, all with weight 1 (its eq. 2, where x_start is called x_0):
@@ -187,26 +187,25 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  *                        128 dimensions, which begin as standard normal numbers, are about
  *                        sqrt(128) = 11 long, so that only the noisiest steps leave any doubt which
  *                        word it is, and all others are wasted. (4 was best of those tried.)
- *   t_min                The least noisy steps, the first .15 T, are left out, in training and in
+ *   t_min                The least noisy steps, the first 15 %, are left out, in training and in
  *                        sampling. There every point shows its own word, and a network that
  *                        practises saying it learns less of what goes with what (DiNoiSer: Ye et
- *                        al. 2023, arXiv:2302.10025). Below, t counts only the steps that are left;
- *                        first_alpha stays alphas_cumprod[0] of all.
- *   self-conditioning    The network reads its last guess beside x_t, so that the words of a
+ *                        al. 2023, arXiv:2302.10025).
+ *   self-conditioning    The network reads its previous guess beside x_t, so that the words of a
  *                        sentence agree with each other. In sampling it is that of the step before,
  *                        zeros in the first; in training half of the batches get a guess that was
  *                        made from zeros, the other half zeros.
  *
  * The defaults: D = C = 128, L = 4, H = 4, F = 512, T = 2000; 4,000 steps with batches of 32, AdamW
- * with a rate of .002 and a weight decay of .5, both less in long runs, the decay also where a text
- * is seen often (section 14). Weights begin as PyTorch draws them (section 10).
+ * with a rate of .002, less beyond 10,000 steps, and a weight decay of 2000 / steps, .5 at most,
+ * and .01 where a text is seen often (section 14). Weights begin as PyTorch's do (section 10).
  *
  * A training step (train.c: train_step; section 14: draw_batch, batch_losses; training_losses):
  *
- *   take a batch of sentences; draw t uniformly for each, and the noises noise_x0 and noise_t
- *   x_start = embeddings + sqrt(1 - first_alpha) noise_x0
- *   x_t     = sqrt(alphas_cumprod[t]) x_start + ... noise_t                       noisy_examples
- *   out     = denoiser(x_t, last guess or zeros, t)                             forward_examples
+ *   take a batch of sentences; draw t uniformly for each, and two noises
+ *   x_start = embeddings + sqrt(1 - first_alpha) noise                             noisy_examples
+ *   x_t     = sqrt(alphas_cumprod[t]) x_start + sqrt(1 - alphas_cumprod[t]) other noise
+ *   out     = denoiser(x_t, previous guess or zeros, t)                         forward_examples
  *   p       = softmax(lm_head(out));  guess = p embeddings                        predict_xstart
  *   loss    = mse(x_start, guess) + head_nll + decoder_nll + tT_loss          losses_of_examples
  *   the gradient of the loss, back through all of it         backward_examples, weight_gradients
@@ -219,12 +218,15 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  *   x = noise (N,D), as at t = T-1
  *   for t = T-1 ... 0, or for some of these:
  *       x     = q_sample(embedding, t) where the word is known already         noise_known_words
- *       out   = denoiser(x, last guess or zeros, t)
+ *       out   = denoiser(x, previous guess or zeros, t)
  *       guess = softmax(lm_head(out)) embeddings                                   guess_xstart
  *       guess = embedding where the word is known                              keep_known_words
  *       x     = posterior_mean_coef1[t] guess + posterior_mean_coef2[t] x
- *               + sqrt(posterior_variance[t]) noise, 0 at t = 0       p_sample, or ddim_sample
+ *               + sqrt(posterior_variance[t]) noise, 0 at t = 0                    p_sample
  *   each point's word is the one that lm_head finds likeliest                      likeliest_words
+ *
+ * That is DDPM's step. With the softmax head ./sample takes 100 of another (--eta, --ahead; section
+ * 12: ddim_sample), which replaces more of the noise and goes past the guess: fewer wrong words.
  *
  * A sentence has its own length: that is how many points the network is given. [CLS] in front and
  * [SEP] at the end are words of it, noisy like all others in training; in sampling they are known,
@@ -236,8 +238,9 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  *   B       batch: sentences at once            D       embedding dimension
  *   N       positions of a sentence             C       model width (hidden size)
  *   V       vocabulary: words                   H, L    attention heads, layers
- *   T       diffusion steps                     F       feed-forward width
- *   t       a step, 0..T-1 (the papers' t-1)    M       rows: B*N
+ *   T       diffusion steps that are taken      F       feed-forward width
+ *   t       one of these, 0..T-1; the papers    M       rows: B*N
+ *           count from 1. Its number in the whole schedule is timestep_map[t].
  *
  * A gradient has the name of what it is the gradient of, with d in front: dx_t is d loss / d x_t.
  * Everything random comes in as an argument, as numbers or as a key to hash: the same arguments
@@ -245,7 +248,7 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
 
 /* ---- 2. the diffusion process -----------------------------------------------------------------
  * q_ has x_start, p_ guesses it: arithmetic with a handful of numbers for each t, computed once in
- * double precision. For all of T = 2000 steps of the schedule `sqrt` they are:
+ * double precision. If all 2000 steps of the schedule `sqrt` are taken they are:
  *
  *        t   alphas_cumprod   beta     coef1     coef2   posterior_variance
  *        0       .985         .015    1         0          0
@@ -258,9 +261,9 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  * (coef1 and coef2 are posterior_mean_coef1 of the guess and posterior_mean_coef2 of x_t.)
  *
  * What is special at t = 0: the target of mse is the embedding without noise. A step back has mean
- * 1 guess + 0 x_t and variance 0, so it ends in the guess; after it known words become their
- * embeddings. x_start's own noise has the variance that q adds at t = 0 of all steps,
- * 1 - first_alpha = .015. (Look for == 0 and > 0.) */
+ * 1 guess + 0 x_t and variance 0, so it ends in the guess, in which known words are their
+ * embeddings already. x_start's own noise has variance 1 - first_alpha = .015. (Look for == 0 and
+ * > 0.) */
 
 /* One step of q is x_t = sqrt(1 - beta[t]) x_{t-1} + sqrt(beta[t]) noise (DDPM eq. 2): beta[t] is
  * the share of variance that it adds, and alphas_cumprod[t], the product of 1 - beta up to t, is
@@ -281,9 +284,8 @@ double sqrt_alpha_bar(double s) { return fmax(1 - sqrt(s + 0.0001), 1e-5 * (1 - 
 
 /* The tables. Respacing: of `total` steps the process may take some (kept). Those from t_min up are
  * trained, and of these some make a sample. alphas_cumprod stays what it is at those; so one step
- * does the work of all that it leaves out (Improved DDPM sec. 4). From here on t counts the kept
- * steps, and timestep_map[t] is its number among all. (For sampling the last step is always kept,
- * as only there pure noise is right.) */
+ * does the work of all that it leaves out (Improved DDPM sec. 4). t counts the kept steps.
+ * (Sampling always keeps the noisiest, to begin there: only there pure noise is right.) */
 int diffusion_init(Diffusion *d, int schedule, int total, const unsigned char *kept, Error *err)
 {
     double *all = diffusion_alloc(d, schedule, total, kept, err); /* betas of all steps */
@@ -369,9 +371,10 @@ void p_sample(real *x_prev, const real *pred_xstart, const real *x_t, const real
 /* ---- 3. the loss ------------------------------------------------------------------------------
  * Each term is a pair: forward gives a value for every example, backward ADDS weight[b] times its
  * gradient. The values are means over positions and, for mse and tT_loss, dimensions; weight[b] is
- * 1/B (times the Batch's own weight), so that the loss is the mean over the batch. (mse is divided
- * by D, and the terms of words are not: so they weigh D times more against it. That is a choice,
- * and works.)
+ * 1/B times the Batch's own weight: a Batch is one group, B sentences of one length, and its weight
+ * is its share of all positions of the step (section 14), so that the loss is the mean over these.
+ * (mse is divided by D, and the terms of words are not: so they weigh D times more against it. That
+ * is a choice, and works.)
  *
  * Who calls: training_losses (section 10) makes the table of embeddings, lets each thread take some
  * examples of the batch through losses_of_examples, with arrays that begin at the first of them
@@ -481,7 +484,7 @@ static void softmax_head_forward(const Model *m, const Workspace *w, real *pred,
 }
 
 /* dlogits, into w->dhead, has two parts. Through the guess: g = dpred embedding^T is d loss / d p,
- * of which softmax makes p (g - sum of p g). From head_nll: weight/N (p - onehot).
+ * of which softmax's backward makes p (g - sum of p g). From head_nll: weight/N (p - onehot).
  * Then dout += dlogits embedding. */
 static void softmax_head_backward(const Model *m, const Workspace *w, real *dout, const real *dpred,
                                   const int *ids, const real *weight, int B, int N)
@@ -613,7 +616,7 @@ static void weight_gradients(Model *m, Workspace *w, const Batch *y)
  * A BERT encoder (the LayerNorm behind each sum) between two small projections:
  *
  *   x_t (B,N,D) --Linear,tanh,Linear--> (B,N,C)  + position + time  --LayerNorm-->  h
- *   (with self-conditioning x_t and the last guess side by side, (B,N,2D))
+ *   (with self-conditioning x_t and the previous guess side by side, (B,N,2D))
  *   L times:  h = LayerNorm(h + attention(h));   h = LayerNorm(h + Linear(GELU(Linear(h))))
  *   h (B,N,C) --Linear,tanh,Linear--> out (B,N,D)
  *
@@ -672,8 +675,8 @@ static void add_position_and_time(real *h /*(B,N,C)*/, const real *position /*(N
     }
 }
 
-/* What the network reads: x_t or, with self-conditioning, x_t and the last guess of x_start (NULL:
- * none yet, zeros) side by side (Chen et al. 2022, arXiv:2208.04202, "Self-Conditioning"). */
+/* What the network reads: x_t or, with self-conditioning, x_t and the previous guess of x_start
+ * (NULL: none yet, zeros) side by side (Chen et al. 2022, arXiv:2208.04202). */
 static const real *network_input(const Workspace *w, const real *x_t, const real *estimate, int M,
                                  int D)
 {
@@ -736,7 +739,7 @@ static void forward_examples(const Model *m, const Workspace *w, real *out, cons
 /* The forward, line by line from its end: the gradient of every activation. dh is the gradient of
  * h; behind a LayerNorm's backward it is that of the sum h + branch(h), which goes to both, so the
  * branch adds its own to it. backward_weights needs the gradient of each Linear's output later. It
- * stays in memory, where it can in place of a forward value that nobody reads any more:
+ * is kept in an array of its own (w->d...) or over a forward value that nobody reads any more:
  *
  *   the gradient of  is left in             the gradient of     is left in
  *   down_in's        w->ddown               query, key, value's a.qkv
@@ -791,10 +794,10 @@ static void backward_examples(const Model *m, const Workspace *w, real *dx_t, co
     silu_backward(w->dtime_act, w->dtime_act, w->time_hidden, (size_t)B * T4);
 }
 
-/* The gradients of all weights but the embeddings', from what backward_examples left (the table
- * there): sums over all rows of the batch, in order. All threads call weights_of, which adds the
- * product dout^T in to a weight's gradient; each does some of its rows. key.bias gets 0 but for
- * rounding: it adds the same to all scores of a row, which softmax does not notice. */
+/* The gradients of the network's weights, all but word_embedding and lm_head's bias, from what
+ * backward_examples left (the table there): sums over all rows of the batch, in order. weights_of
+ * does dw += dout^T in; all threads call it, and each computes some rows of dw. key.bias gets 0 but
+ * for rounding: it adds the same to all scores of a row, which softmax does not notice. */
 static void backward_weights(Model *m, const Workspace *w, const real *dout, const real *x_t, int B,
                              int N)
 {
@@ -1100,8 +1103,8 @@ double gradient_norm(const Model *m, Optimizer *o)
 /* AdamW: am and av are running means of the gradient and of its square, corrected for their start
  * at 0 (Adam, alg. 1); the weight decays by itself, not through the gradient (AdamW, alg. 2).
  * EMA, in the same pass over memory: the average of the weights over the last 1 / (1 - ema_rate)
- * steps or so (ema_rate from ema_warmup). It is what samples: single steps jump about, their
- * average does not. */
+ * steps or so (ema_rate from ema_warmup). Sampling uses it: single steps jump about, their average
+ * does not. */
 void adamw_step(Model *m, Optimizer *o, int step, double lr, double weight_decay,
                 const unsigned char *decay, double ema_rate, double grad_scale)
 {
@@ -1169,15 +1172,15 @@ int draw_length(const real *count, int from, int to, double u)
     return from;
 }
 
-/* w->pred_xstart = the guess, from x at w->t; has_last: the last one is there already, to be read
- * with self-conditioning. */
+/* w->pred_xstart = the guess, from x at w->t; has_previous: the previous one is there already, to
+ * be read with self-conditioning. */
 static void guess_xstart(const Model *m, Workspace *w, const Diffusion *d, const real *x,
-                         int has_last, int B, int N)
+                         int has_previous, int B, int N)
 {
     const Dropout none = {0, 0, 0};
     for (int b = 0; b < B; b++) w->timesteps[b] = diffusion_timestep(d, w->t[b]);
-    denoiser_forward(m, w, w->model_out, x, has_last ? w->pred_xstart : NULL, w->timesteps, B, N,
-                     none);
+    denoiser_forward(m, w, w->model_out, x, has_previous ? w->pred_xstart : NULL, w->timesteps, B,
+                     N, none);
     predict_xstart(m, w, w->pred_xstart, NULL, w->model_out, x, NULL, w->t, d, B, N);
 }
 
@@ -3015,9 +3018,9 @@ static void noise_known_words(const Sampler *s, const Workspace *w, const Diffus
         if (s->known[i]) memcpy(x + i * D, w->x_t + i * D, D * sizeof *x);
 }
 
-/* The guess of a known word is that word: the next step reads it as the last guess, and the last
- * step ends in it. (What the network says in the place of [CLS] or [SEP] is none: only_words makes
- * them improbable everywhere.) */
+/* The guess of a known word is that word: the next step reads it as the previous guess, and the
+ * last step ends in it. (What the network says in the place of [CLS] or [SEP] is none: only_words
+ * makes them improbable everywhere.) */
 static void keep_known_words(const Sampler *s, real *pred_xstart, int M, int D)
 {
     for (size_t i = 0; i < (size_t)M; i++)
@@ -3653,7 +3656,8 @@ void rng_truncated(real *out, size_t n, double limit, uint64_t key)
  *   - There is no lm_head.weight: it is word_embedding.weight.
  *   - With emb-norm, word_embedding.weight is stored before its rows are scaled to that norm. All
  *     that reads embeddings reads the scaled ones: x_start, lm_head, the guess.
- *   - With self-conditioning input_up_proj.0 is (C,2D) and reads [x_t, last guess], at first zeros.
+ *   - With self-conditioning input_up_proj.0 is (C,2D) and reads x_t and the previous guess, at
+ *     first zeros.
  *   - t counts all T steps. Those below t-min T are not trained; sampling ends with the first of
  *     the others.
  *   - t is told to the network as t * 1000 / T. Its embedding is all cosines, then all sines, of t

@@ -174,7 +174,7 @@ double sqrt_alpha_bar(double share); /* of the steps, 0..1 */
 /* kept: flags (total), one at least, or NULL: every step. */
 int diffusion_init(Diffusion *d, int schedule, int total, const unsigned char *kept, Error *err);
 void diffusion_free(Diffusion *d);
-real diffusion_timestep(const Diffusion *d, int t); /* the trained t, scaled to 0..1000 */
+real diffusion_timestep(const Diffusion *d, int t); /* timestep_map[t], scaled to 0..1000 */
 
 /* Arrays are (B,n), t is (B): every example has its own. */
 void q_sample(real *x_t, const real *x_start, const real *noise, const int *t, const Diffusion *d,
@@ -213,8 +213,8 @@ double training_losses(Model *m, Workspace *w, const Losses *terms, const Diffus
 
 /* ---- 4. the denoiser ------------------------------------------------------------------------ */
 
-/* out = f(x_t, estimate, timesteps). timesteps are real numbers, 0..1000; estimate, the last guess
- * of x_start, is read with self-conditioning only, and may be NULL. */
+/* out = f(x_t, estimate, timesteps). timesteps are real numbers, 0..1000; estimate, the previous
+ * guess of x_start, is read with self-conditioning only, and may be NULL. */
 void denoiser_forward(const Model *m, Workspace *w, real *out /*(B,N,D)*/,
                       const real *x_t /*(B,N,D)*/, const real *estimate /*(B,N,D)*/,
                       const real *timesteps /*(B)*/, int B, int N, Dropout drop);
