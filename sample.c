@@ -127,16 +127,16 @@ static void show_forward(Sampling *r, const real *noise)
     }
 }
 
-/* The model, its diffusion of the steps that --steps asks for, or 50, or all, and the guides. */
+/* The model, its diffusion of the steps that --steps asks for, or 100, or all, and the guides. */
 static int load(Sampling *r, const char *path, Error *err)
 {
     Trained *of = &r->of;
     if (trained_load(of, path, NULL, err)) return -1;
     Config c = of->model.config;
     if (r->eval || r->probe) c.t_min = 0; /* the bound is a sum over every t */
-    const int all = r->eval || r->probe || r->nearest || trained_steps(&c) < 50;
+    const int all = r->eval || r->probe || r->nearest || trained_steps(&c) < 100;
     diffusion_free(&of->diffusion);
-    if (diffusion_from_noise(&of->diffusion, &c, r->steps || all ? r->steps : "50", err) ||
+    if (diffusion_from_noise(&of->diffusion, &c, r->steps || all ? r->steps : "100", err) ||
         workspace_init(&r->work, &c, 1, SHORTEST, 0, err))
         return -1;
     of->diffusion.evidence_above = r->evidence_above;
@@ -352,7 +352,7 @@ int main(int argc, char **argv)
          .help = "steps from noise to text, fewer are faster: N, evenly (of a model with --t-min "
                  "half as many in the least noisy quarter); a,b,...: so many of each equal part "
                  "of them, the least noisy first; ddimN: N of one stride",
-         .deflt = "50, if it has as many; all with --eval"},
+         .deflt = "100, if it has as many; all with --eval"},
         {"seed", OPT_INT, &run.seed, .everyday = 1, .max = INT32_MAX,
          .help = "of the noise: the same seed gives the same sentences"},
         {"prompt", OPT_TEXT, &run.prompt, .what = "SENTENCE", .everyday = 1,
@@ -391,7 +391,7 @@ int main(int argc, char **argv)
         {"vary", OPT_REAL, &run.how.vary, .max = 1, .excludes = "eval",
          .help = "softmax: this share of the steps, the noisiest, has no --ahead, and --eta 1 at "
                  "most: more varied",
-         .deflt = "0.4 where --eta is 2 by default, with 40 steps or more; else 0"},
+         .deflt = "0.6 where --eta is 2 by default, with 40 steps or more; else 0"},
         {"top-p", OPT_REAL, &run.top_p, .max = 100,
          .help = "draw noise beyond this (0.01 or more) again: likelier, less varied; 0: do not",
          .excludes = "eval"},
@@ -484,7 +484,7 @@ int main(int argc, char **argv)
         !run.edit && !run.guide[0] && run.of.model.config.predict == PREDICT_SOFTMAX) {
         run.how.eta = USUAL_ETA, run.how.ahead = USUAL_AHEAD;
         if (!option_given(options, &run.how.vary) && run.of.diffusion.T >= VARIED_FROM)
-            run.how.vary = 0.4;
+            run.how.vary = 0.6;
     }
     if (!status && !run.info) status = plan(&run, &err);
     const int samples = !run.eval && !run.probe && !run.nearest && !run.info;

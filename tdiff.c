@@ -170,7 +170,7 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  * from: weights only say where to try hardest.
  *
  * In the plain form the network's output is the guess. That learns sentences made from one template
- * well, rare words slowly, and real sentences not at all: they come out as word salad. Four changes
+ * well, rare words slowly, and real sentences not at all: they come out as word salad. Five changes
  * mend that. The first two always run by default, the others for any text but the corpus of
  * templates that comes with the program, whose slots need not agree:
  *
@@ -195,6 +195,9 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  *                        sentence agree with each other. In sampling it is that of the step before,
  *                        zeros in the first; in training half of the batches get a guess that was
  *                        made from zeros, the other half zeros.
+ *   neighbours           Where attention looks at a word, it also reads a part of the words beside
+ *                        it (section 5: shift_neighbours): which words go side by side is soon
+ *                        learnt then.
  *
  * The defaults: D = C = 128, L = 4, H = 4, F = 512, T = 2000; 4,000 steps with batches of 32, AdamW
  * with a rate of .002, less beyond 10,000 steps, and a weight decay of 2000 / steps, .5 at most,
@@ -717,6 +720,7 @@ static void forward_examples(const Model *m, const Workspace *w, real *out, cons
         const Layer *layer = &m->layer[l];
         const LayerActs a = layer_acts(w, c, l);
         linear_forward(a.qkv, h, layer->query.weight->data, layer->query.bias->data, M, 3 * C, C);
+        if (c->neighbours) shift_neighbours(a.qkv, 1, B, N, C, c->heads);
         attention_forward(a.context, a.att, w->dropped, a.qkv, dropout_site(drop, l, 1, att_at), B,
                           N, C, c->heads);
         linear_of(a.attn_normed, a.context, layer->attn_out, M);
@@ -774,6 +778,7 @@ static void backward_examples(const Model *m, const Workspace *w, real *dx_t, co
         linear_of_backward(w->dcontext, layer->attn_out, dattn_out, M);
         attention_backward(w->dqkv, w->dscores, w->dropped, w->dcontext, a.att, a.qkv,
                            dropout_site(drop, l, 1, att_at), B, N, C, c->heads);
+        if (c->neighbours) shift_neighbours(w->dqkv, -1, B, N, C, c->heads);
         memcpy(dqkv, w->dqkv, 3 * n * sizeof *dqkv); /* q, k, v were read until now */
         linear_backward_input(w->dbranch, dqkv, layer->query.weight->data, M, 3 * C, C);
         add_to(dh, w->dbranch, n);
@@ -796,8 +801,9 @@ static void backward_examples(const Model *m, const Workspace *w, real *dx_t, co
 
 /* The gradients of the network's weights, all but word_embedding and lm_head's bias, from what
  * backward_examples left (the table there): sums over all rows of the batch, in order. weights_of
- * does dw += dout^T in; all threads call it, and each computes some rows of dw. key.bias gets 0 but
- * for rounding: it adds the same to all scores of a row, which softmax does not notice. */
+ * does dw += dout^T in; all threads call it, and each computes some rows of dw. (key.bias gets
+ * nearly 0: what is added to all scores of a row softmax does not notice, and that it is but for
+ * the quarters without a neighbour.) */
 static void backward_weights(Model *m, const Workspace *w, const real *dout, const real *x_t, int B,
                              int N)
 {
@@ -997,6 +1003,27 @@ static real softmax(real *x, int n)
     const real total = sum(x, n), scale = 1 / total;
     for (int i = 0; i < n; i++) x[i] *= scale;
     return top + r_log(total);
+}
+
+/* What stands beside a word attention can find by the positions only, which takes long to learn. So
+ * the first quarter of each head's keys and values is taken from the position before, the second
+ * from the one behind (beyond the ends: 0): a query then finds, and reads, a word together with its
+ * neighbours (Lin et al. 2019, arXiv:1811.08383, "temporal shift"). */
+void shift_neighbours(real *qkv, int by, int B, int N, int C, int H)
+{
+    const size_t stride = 3 * (size_t)C, width = C / H, quarter = width / 4;
+    for (int b = 0; b < B; b++)
+        for (int k = 0; k < 4 * H; k++) { /* two quarters of H heads' keys, then of their values */
+            real *x = qkv + b * N * stride + (H + k / 2) * width + k % 2 * quarter;
+            const int step = k % 2 ? -by : by; /* row n becomes row n - step */
+            for (int i = 0; i < N; i++) {
+                const int n = step > 0 ? N - 1 - i : i, from = n - step;
+                if (from < 0 || from == N)
+                    memset(x + n * stride, 0, quarter * sizeof *x);
+                else
+                    memcpy(x + n * stride, x + from * stride, quarter * sizeof *x);
+            }
+        }
 }
 
 /* For every head: p = softmax(q k^T / sqrt(C/H)), out = dropout(p) v (Vaswani et al. 2017,
@@ -3660,6 +3687,8 @@ void rng_truncated(real *out, size_t n, double limit, uint64_t key)
  *     first zeros.
  *   - t counts all T steps. Those below t-min T are not trained; sampling ends with the first of
  *     the others.
+ *   - With neighbours the first quarter (rounded down) of each head's keys and values is that of
+ *     the position before, the second that of the position behind; 0 where there is none.
  *   - t is told to the network as t * 1000 / T. Its embedding is all cosines, then all sines, of t
  *     times 10000^(-i / half), i = 0 .. half - 1, and a 0 where time-dim is odd.
  *   - Projection + position + time are added up, and a LayerNorm comes behind each sum, eps 1e-12.
@@ -3690,7 +3719,8 @@ void config_defaults(Config *c)
                   .predict = PREDICT_SOFTMAX,
                   .self_conditioning = 1,
                   .emb_norm = 4,
-                  .t_min = 0.15};
+                  .t_min = 0.15,
+                  .neighbours = 1};
 }
 
 void config_options(Option out[CONFIG_OPTIONS], Config *c)
@@ -3724,6 +3754,9 @@ void config_options(Option out[CONFIG_OPTIONS], Config *c)
         {"t-min", OPT_REAL, &c->t_min, .max = 0.9, .before = "0",
          .help = "this share of the diffusion steps, the least noisy, is neither trained nor "
                  "sampled: words can be read there without learning what goes with what",
+         .result = 1},
+        {"neighbours", OPT_CHOICE, &c->neighbours, .choices = off_on, .before = "off",
+         .help = "where attention looks at a position it reads of the two beside it, too",
          .result = 1},
         {"projections", OPT_CHOICE, &c->identity_projections, .choices = projection_names,
          .help = "identity: embeddings are as wide as the network and enter it as they are",

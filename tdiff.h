@@ -68,6 +68,7 @@ typedef struct {
     double emb_norm;                     /* 0: embeddings are not normalised */
     int identity_projections;            /* 1: D is C, and x_t enters the layers as it is */
     double t_min;                        /* share of the steps, the least noisy, to leave out */
+    int neighbours;                      /* 1: attention reads what stands beside, too */
 } Config;
 
 typedef enum { INIT_NORMAL, INIT_UNIFORM, INIT_ONE, INIT_ZERO } Init;
@@ -250,6 +251,9 @@ void silu_forward(real *out, const real *in, size_t n);
 void silu_backward(real *din, const real *dout /*may be din*/, const real *in, size_t n);
 void dropout_forward(real *out, const real *in /*may be out*/, size_t n, Dropout drop);
 void dropout_backward(real *din, const real *dout /*may be din*/, size_t n, Dropout drop);
+/* In place, of each head's keys and values: a quarter of the columns moves on by one position, a
+ * quarter back by one. by: 1 or, for the derivative, -1, the other way. */
+void shift_neighbours(real *qkv /*(B,N,3C)*/, int by, int B, int N, int C, int H);
 /* Multi-head self-attention over all N positions, no mask (BERT). dropped and ds are scratch for
  * one head. */
 void attention_forward(real *out /*(B,N,C)*/, real *att /*(B,H,N,N)*/, real *dropped /*(N,N)*/,
@@ -964,7 +968,7 @@ void options_help(const Option *table, int all, FILE *out); /* within 79 columns
 
 /* The options that make a Config, with their ranges: train.c offers them, the checkpoint stores
  * them. */
-enum { CONFIG_OPTIONS = 15 };
+enum { CONFIG_OPTIONS = 16 };
 void config_defaults(Config *c); /* of ./train; vocab and max_positions come from the text */
 void config_options(Option out[CONFIG_OPTIONS], Config *c);
 

@@ -62,6 +62,7 @@ static const struct {
     {"self-conditioning", {"on", "off", "off"}},
     {"emb-norm", {"4", "4", "0"}},
     {"t-min", {"0.15", "0", "0"}},
+    {"neighbours", {"on", "off", "off"}},
     {"pad", {"off", "off", "on"}},
 };
 
@@ -83,7 +84,7 @@ static Option *list_options(Settings *s, Error *err)
 {
     const Option options[] = {
         {"recipe", OPT_CHOICE, &s->recipe, .choices = recipe_names, .excludes = "classifier",
-         .help = "the defaults of predict, self-conditioning, emb-norm, t-min and pad",
+         .help = "the defaults of predict, self-conditioning, emb-norm, t-min, neighbours and pad",
          .deflt = "best; templates for the default corpus"},
         {"val", OPT_TEXT, &s->val, .what = "FILE", .everyday = 1, .excludes = "classifier",
          .help = "held-out sentences; the loss is measured on the first 256 of them",
@@ -549,7 +550,8 @@ static int init_from_others(Training *r, Error *err)
     Config of = s->config, shapes = s->config;
     if (checkpoint_shapes(&r->from, &shapes, err)) return -1;
     if (bert)
-        of.hidden = shapes.hidden, of.layers = shapes.layers, of.ffn = shapes.ffn;
+        of.hidden = shapes.hidden, of.layers = shapes.layers, of.ffn = shapes.ffn,
+        of.neighbours &= !s->init_pretrained; /* BERT's own layers know nothing of them */
     else
         of = shapes;
     if (s->pretrained_embeddings) {

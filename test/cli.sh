@@ -343,6 +343,25 @@ check "its share" sh -c "./sample --info $W/given.safetensors | tr -s ' ' | grep
 head -n 20 data/simple-labeled.tsv >$W/tmin.tsv
 check "a classifier" ./train --classifier $W/tmin.tsv --denoiser $W/tmin.safetensors --steps 2 --out $W/tmin.clf.safetensors
 check "its share" sh -c "./sample --info $W/tmin.clf.safetensors | tr -s ' ' | grep -x ' t-min 0.3'"
+# neighbours: on by default, recorded, kept by all that goes on with a checkpoint; one of a version that
+# knew nothing of them has none
+check "neighbours" ./train $SMALL_BUT_STEPS --steps 8 --stop-at 4 --out $W/beside.safetensors
+check "they are on" sh -c "./sample --info $W/beside.safetensors | tr -s ' ' | grep -x ' neighbours on'"
+refuse 1 "--neighbours off: $W/beside.safetensors was trained with on" ./train --resume $W/beside.safetensors --neighbours off
+check "samples" sh -c "./sample $W/beside.safetensors -n 3 >$W/beside.txt"
+sed 's/"neighbours":"on"/"neighbourly":"o"/' $W/beside.safetensors >$W/old.safetensors
+check "an old checkpoint" sh -c "./sample $W/old.safetensors -n 3 >$W/old.txt"
+cmp -s $W/beside.txt $W/old.txt && bad "an old checkpoint is sampled with neighbours" || ok
+refuse 1 "--neighbours on: $W/old.safetensors was trained with off" ./train --resume $W/old.safetensors --neighbours on
+check "none" ./train $SMALL_BUT_STEPS --steps 4 --neighbours off --out $W/alone.safetensors
+check "--init" ./train --init $W/alone.safetensors $W/small-train.txt --steps 2 --overwrite --out $W/given.safetensors
+check "none either" sh -c "./sample --info $W/given.safetensors | tr -s ' ' | grep -x ' neighbours off'"
+check "a classifier" ./train --classifier $W/tmin.tsv --denoiser $W/alone.safetensors --steps 2 --out $W/alone.clf.safetensors
+check "none either" sh -c "./sample --info $W/alone.clf.safetensors | tr -s ' ' | grep -x ' neighbours off'"
+for none in templates original; do
+    check "$none has none" ./train $SMALL --recipe $none --out $W/given.safetensors
+    check "none either" sh -c "./sample --info $W/given.safetensors | tr -s ' ' | grep -x ' neighbours off'"
+done
 # --minutes: the result is that of its --steps
 for minutes in 0.002 0.04; do
     check "--minutes" ./train $SMALL_BUT_STEPS --minutes $minutes --out $W/m.safetensors
@@ -407,8 +426,8 @@ check "150 steps" ./train $TINY --steps 150 --lr 0.005 $W/small-train.txt --out 
 LITTLE="./sample $W/little.safetensors -n 70 --seed 3"
 check "40 usual steps" $LITTLE --steps 40
 cp $W/out $W/forty.txt
-check "the same, given" $LITTLE --steps 40 --eta 2 --ahead 2 --vary 0.4
-same $W/forty.txt $W/out "the default of --vary is not 0.4 of 40 steps"
+check "the same, given" $LITTLE --steps 40 --eta 2 --ahead 2 --vary 0.6
+same $W/forty.txt $W/out "the default of --vary is not 0.6 of 40 steps"
 check "--eta is given" $LITTLE --steps 40 --eta 2 --ahead 2
 cp $W/out $W/given.txt
 cmp -s $W/forty.txt $W/given.txt && bad "--vary does nothing" || ok
@@ -416,7 +435,7 @@ check "--vary 0" $LITTLE --steps 40 --vary 0
 same $W/given.txt $W/out "with --eta steps are varied, or with --vary 0"
 check "39 usual steps" $LITTLE --steps 39
 cp $W/out $W/fewer.txt
-check "--vary of 39 steps" $LITTLE --steps 39 --vary 0.4
+check "--vary of 39 steps" $LITTLE --steps 39 --vary 0.6
 cmp -s $W/fewer.txt $W/out && bad "39 steps are varied" || ok
 refuse 2 "is no real number from 0 to 1" $LITTLE --vary 1.5
 check "--clip-denoised" ./sample $W/a.safetensors -n 2 --steps 8 --clip-denoised
@@ -472,7 +491,7 @@ check "its samples" ./sample $W/o.safetensors -n 20 --steps 8
 cp $W/out $W/out1
 check "its samples" ./sample $W/o.safetensors -n 20 --steps 8 --variance fixed-small
 same $W/out1 $W/out "what predicts x-start is not sampled by DDPM's steps"
-check "the same, option by option" ./train $SMALL --predict x-start --self-conditioning off --emb-norm 0 --t-min 0 --pad on --out $W/p.safetensors
+check "the same, option by option" ./train $SMALL --predict x-start --self-conditioning off --emb-norm 0 --t-min 0 --neighbours off --pad on --out $W/p.safetensors
 same $W/o.safetensors $W/p.safetensors "a recipe and its options"
 refuse 1 "--predict softmax: $W/o.safetensors was trained with x-start" ./train $W/small-train.txt --resume $W/o.safetensors --recipe best
 RESAMPLE="--schedule-sampler loss-second-moment --diffusion-steps 4"
@@ -793,6 +812,8 @@ refuse 2 "--hidden has no effect with --classifier" ./train $CLASSIFY --hidden 8
 refuse 2 "has its sentences in" ./train $CLASSIFY $W/small-train.txt
 # a denoiser and a classifier that have learnt enough to be guided: 27 of 70 become 70
 check "a denoiser to guide" ./train $W/small-train.txt --hidden 48 --layers 2 --heads 2 --ffn 96 --emb-dim 16 --time-dim 16 --diffusion-steps 200 --warmup 20 --batch 16 --steps 600 --recipe templates --overwrite --out $W/h.safetensors
+check "the default of --steps where the model has 200" ./sample $W/h.safetensors -n 1
+grep -q "; 100 of 200 diffusion steps$" $W/err && ok || { bad "the default is not 100 steps"; cat $W/err; }
 check "its classifier" ./train --classifier $W/small.tsv --denoiser $W/h.safetensors --batch 16 --steps 300 --warmup 20 --lr 0.002 --out $W/h.clf.safetensors
 GUIDE="--guide $W/h.clf.safetensors --label yes"
 DRAW="./sample $W/h.safetensors --steps 20 --seed 3"

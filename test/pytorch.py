@@ -52,12 +52,21 @@ def write(path, tensors, dtype="F32", metadata=None):
 # ---- the network -----------------------------------------------------------------------------------
 
 
+def with_neighbours(x):
+    """(B,H,N,width): a quarter of each head from the position before, the next from the one behind."""
+    quarter = x.shape[3] // 4
+    before, behind, own = x[..., :quarter], x[..., quarter:2 * quarter], x[..., 2 * quarter:]
+    before = nn.functional.pad(before, (0, 0, 1, -1))  # a 0 in front, and the last one cut
+    behind = nn.functional.pad(behind, (0, 0, -1, 1))
+    return torch.cat([before, behind, own], 3)
+
+
 class Layer(nn.Module):
     """A layer of BERT: the LayerNorm comes behind each sum."""
 
-    def __init__(self, C, F, heads):
+    def __init__(self, C, F, heads, neighbours):
         super().__init__()
-        self.heads = heads
+        self.heads, self.neighbours = heads, neighbours
         part = lambda **parts: nn.ModuleDict(parts)
         self.attention = part(
             self=part(query=nn.Linear(C, C), key=nn.Linear(C, C), value=nn.Linear(C, C)),
@@ -70,6 +79,8 @@ class Layer(nn.Module):
         of, out = self.attention["self"], self.attention["output"]
         q, k, v = (of[name](h).reshape(B, N, self.heads, -1).transpose(1, 2)
                    for name in ("query", "key", "value"))
+        if self.neighbours:
+            k, v = with_neighbours(k), with_neighbours(v)
         scores = q @ k.transpose(2, 3) / math.sqrt(C // self.heads)
         context = (scores.softmax(3) @ v).transpose(1, 2).reshape(B, N, C)
         h = out["LayerNorm"](h + out["dense"](context))
@@ -78,7 +89,8 @@ class Layer(nn.Module):
 
 
 class Denoiser(nn.Module):
-    def __init__(self, words, positions, D, C, F, layers, heads, time_dim, twice, emb_norm):
+    def __init__(self, words, positions, D, C, F, layers, heads, time_dim, twice, emb_norm,
+                 neighbours):
         super().__init__()
         self.time_dim, self.twice, self.emb_norm = time_dim, twice, emb_norm
         self.word_embedding = nn.Embedding(words, D)
@@ -91,7 +103,7 @@ class Denoiser(nn.Module):
         self.position_embeddings = nn.Embedding(positions, C)
         self.LayerNorm = nn.LayerNorm(C, eps=1e-12)
         self.input_transformers = nn.ModuleDict(
-            {"layer": nn.ModuleList(Layer(C, F, heads) for _ in range(layers))})
+            {"layer": nn.ModuleList(Layer(C, F, heads, neighbours) for _ in range(layers))})
         self.output_down_proj = nn.Sequential(nn.Linear(C, C), nn.Tanh(), nn.Linear(C, D))
 
     def embeddings(self):
@@ -118,7 +130,8 @@ def rebuild(tensors, metadata):
     words = len(json.loads(metadata["tokenizer"])["model"]["vocab"])
     model = Denoiser(words, number("max-positions"), number("emb-dim"), number("hidden"),
                      number("ffn"), number("layers"), number("heads"), number("time-dim"),
-                     metadata["self-conditioning"] == "on", float(metadata["emb-norm"])).double()
+                     metadata["self-conditioning"] == "on", float(metadata["emb-norm"]),
+                     metadata["neighbours"] == "on").double()
     ours = {name: x for name, x in tensors.items()
             if not name.startswith(("raw.", "adam_m.", "adam_v.", "length", "loss_history"))}
     model.load_state_dict({**ours, "lm_head.weight": ours["word_embedding.weight"]})
@@ -228,7 +241,7 @@ def from_here(folder, text, name, *options):
     largest = max(x.grad.abs().max().item() for x in weights.values())
     for line in run("build/double-peek", "gradients", path, f"{folder}/probe.json").splitlines():
         tensor, *numbers = line.split()
-        # key.bias has no gradient, as softmax does not see it: there all is rounding
+        # key.bias has next to no gradient, as softmax does not see it: there all may be rounding
         scale = largest if tensor.endswith("key.bias") else 0
         agree(f"{name}: gradient of {tensor}", [float(x) for x in numbers], weights[tensor].grad,
               GRADIENT_WITHIN, scale)
@@ -286,8 +299,10 @@ def from_bert(folder, text):
                 for name in "word_embedding.weight", "position_embeddings.weight":
                     run("./train", text, *init, *options, "--steps", "3", "--batch", "8",
                         "--out", f"{folder}/learnt.safetensors")
-                    moved = read(f"{folder}/learnt.safetensors")[0]["raw." + name] != begun[name]
+                    learnt, metadata = read(f"{folder}/learnt.safetensors")
+                    moved = learnt["raw." + name] != begun[name]
                     check(f"{options}: {name} moves or not", (moved.double().mean() > 0.9) != frozen)
+                check(f"{options}: neighbours", (metadata["neighbours"] == "on") != layers_too)
     run("./sample", f"{folder}/learnt.safetensors", "-n", "2", "--steps", "5")
     # without "bert." in front, and with new names
     new = {name[5:].replace("gamma", "weight").replace("beta", "bias"): x for name, x in bert.items()

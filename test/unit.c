@@ -245,6 +245,22 @@ static void attention_case(void *bench, Phase phase)
         attention_backward(b->slot[0].grad, ds, dropped, b->dout, att, qkv, b->drop, B, N, C, H);
 }
 
+static void neighbours_case(void *bench, Phase phase)
+{
+    Bench *b = bench;
+    const int B = b->dim[0], N = b->dim[1], C = b->dim[2], H = b->dim[3];
+    real *qkv = b->slot[0].x, *dqkv = b->slot[0].grad;
+    if (phase == SHAPES) {
+        slot(b, "qkv", B * N * 3 * C, 0), b->out_size = B * N * 3 * C;
+    } else if (phase == FORWARD) {
+        memcpy(b->out, qkv, b->out_size * sizeof *qkv);
+        shift_neighbours(b->out, 1, B, N, C, H);
+    } else {
+        memcpy(dqkv, b->dout, b->out_size * sizeof *dqkv);
+        shift_neighbours(dqkv, -1, B, N, C, H);
+    }
+}
+
 static void dropout_case(void *bench, Phase phase)
 {
     Bench *b = bench;
@@ -361,6 +377,10 @@ static const struct {
       {1, 17, 3, 1},
       {1, 5, 34, 2}},
      0.3},
+    {"neighbours",
+     neighbours_case, /* B N C H */
+     {{1, 1, 4, 1}, {1, 2, 4, 1}, {2, 3, 8, 2}, {3, 4, 12, 3}, {1, 17, 5, 1}, {2, 5, 36, 2}},
+     0},
     {"dropout", dropout_case, {{37}, {200}}, 0.3},
     {"embedding", embedding_case, {{1, 1, 1}, {9, 3, 4}, {5, 33, 7}}, 0},              /* M D V */
     {"mse", mse_case, {{1, 1}, {3, 5}, {2, 37}}, 0},                                   /* B n */
@@ -534,14 +554,16 @@ static const Setup setups[] = {
      {0, 8, 0, 0},
      0,
      0}, /* beyond 16 lanes; more than 200 elements */
-    /* behind the schedule: what is predicted, self-conditioning, norm of the embeddings; at the
-       end: weighted examples */
+    /* behind the schedule: what is predicted, self-conditioning, norm of the embeddings, identity
+       projections, t_min, neighbours; at the end: weighted examples */
     {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5, PREDICT_EPSILON, 0, 0, 0, 0}, 3, {0, 5, 2, 0}, 0, 0},
     {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5, PREDICT_SOFTMAX, 0, 1, 0, 0}, 3, {0, 5, 2, 0}, 0, 0},
     {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5, PREDICT_XSTART, 1, 0, 0, 0}, 3, {0, 5, 2, 0}, 0, 0},
     {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5, PREDICT_XSTART, 0, 1.5, 0, 0}, 3, {0, 5, 2, 0}, 0, 1},
     {{9, 4, 5, 5, 6, 1, 3, 7, 4, 8, 5, PREDICT_EPSILON, 1, 2, 0, 0}, 3, {7, 0, 2, 0}, 0.2, 1},
     {{9, 4, 5, 5, 6, 1, 3, 7, 4, 8, 5, PREDICT_SOFTMAX, 1, 2, 0, 0}, 3, {7, 0, 2, 0}, 0.2, 1},
+    {{9, 4, 5, 5, 8, 2, 2, 7, 4, 8, 5, PREDICT_SOFTMAX, 1, 2, 0, 0, 1}, 3, {7, 0, 2, 0}, 0.2, 1},
+    {{9, 4, 5, 5, 8, 2, 1, 7, 4, 8, 5, PREDICT_SOFTMAX, 0, 2, 0, 0, 1}, 3, {7, 0, 2, 0}, 0, 0},
 };
 enum { SETUPS = sizeof setups / sizeof *setups };
 
@@ -558,7 +580,7 @@ static void test_whole_loss(const Setup *s)
             Tensor *t = &x.m.tensors[i];
             Slot slot_i = {t->name, t->data, t->grad, t->size, 1};
             /* softmax does not feel what all keys share; nor, over one position, anything */
-            int zero = strstr(t->name, "key.bias") ||
+            int zero = (strstr(t->name, "key.bias") && !s->c.neighbours) ||
                        (x.N == 1 && (strstr(t->name, "key.") || strstr(t->name, "query.")));
             check_gradient(where, &slot_i, zero, world_loss, &x);
         }
@@ -674,6 +696,26 @@ static double frozen_loss(void *world)
     mse_forward(x->terms.mse, x->table[4], x->table[0], x->B, n);
     for (int b = 0; b < x->B; b++) loss += x->terms.mse[b] / x->B;
     return loss;
+}
+
+/* Every number says where it is from: 1000 b + 100 n + its column. Two heads of width 4. */
+static void test_neighbours(void)
+{
+    enum { B = 2, N = 4, C = 8, H = 2, ROW = 3 * C };
+    real qkv[B * N * ROW];
+    int wrong = 0;
+    for (int i = 0; i < B * N * ROW; i++)
+        qkv[i] = (real)(1000 * (i / ROW / N) + 100 * (i / ROW % N) + i % ROW + 1);
+    shift_neighbours(qkv, 1, B, N, C, H);
+    for (int b = 0; b < B; b++)
+        for (int n = 0; n < N; n++)
+            for (int c = 0; c < ROW; c++) {
+                const int quarter = c % (C / H), is_query = c < C;
+                const int from = is_query || quarter > 1 ? n : quarter == 0 ? n - 1 : n + 1;
+                const real want = (real)(from < 0 || from == N ? 0 : 1000 * b + 100 * from + c + 1);
+                wrong += qkv[(b * N + n) * ROW + c] != want;
+            }
+    check(!wrong, "neighbours: %d numbers are not from where they should be", wrong);
 }
 
 static void test_self_conditioning(void)
@@ -2737,6 +2779,7 @@ int main(void)
     }
     if (DOUBLE) run_setups("five routes to the embedding", test_routes);
     if (DOUBLE) run_setups("gradients of the whole loss", test_whole_loss);
+    run("neighbours", test_neighbours);
     if (DOUBLE) run("self-conditioning", test_self_conditioning);
     if (DOUBLE) run("gradients of the classifier", test_classifier);
     run_setups("backward twice", test_twice);
