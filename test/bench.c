@@ -245,9 +245,9 @@ static int model_of(Model *m, const Config *c)
 static void bench_elements(void)
 {
     static const Config small = {165, 12, 12, 64, 64, 1, 4, 256, 64, 2000, 0, PREDICT_XSTART,
-                                 0,   0,  0,  0};
+                                 0,   0,  0,  0,  0};
     static const Config big = {2000,           32, 32, 128, 256, 6, 8, 1024, 128, 2000, 0,
-                               PREDICT_XSTART, 0,  0,  0,   0};
+                               PREDICT_XSTART, 0,  0,  0,   0,   0};
     static const struct {
         const char *name;
         Work work;
@@ -314,7 +314,7 @@ static Config size_of(const char *name, int *B)
         fprintf(stderr, "bench: '%s' is no size: everyday, medium, large or B,N,C,L,H,V\n", name);
         exit(1);
     }
-    Config c = {V, N, N, 128, C, L, H, 4 * C, 128, 2000, 0, PREDICT_XSTART, 0, 0, 0, 0};
+    Config c = {V, N, N, 128, C, L, H, 4 * C, 128, 2000, 0, PREDICT_XSTART, 0, 0, 0, 0, 0};
     return c;
 }
 

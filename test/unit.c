@@ -534,34 +534,34 @@ static double world_loss(void *world) /* what the gradient is of: each example w
  * Schedule 5 (pw_lin) of few steps keeps much of x_start in x_{T-1}: tT_loss and route 1 then weigh
  * as much as the rest. */
 static const Setup setups[] = {
-    {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5, 0, 0, 0, 0, 0}, 3, {0, 5, 2, 0}, 0, 0},
-    {{7, 3, 4, 4, 4, 2, 1, 5, 3, 6, 5, 0, 0, 0, 1, 0},
+    {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5, 0, 0, 0, 0, 0, 0}, 3, {0, 5, 2, 0}, 0, 0},
+    {{7, 3, 4, 4, 4, 2, 1, 5, 3, 6, 5, 0, 0, 0, 1, 0, 0},
      3,
      {0, 5, 2, 0},
      0,
      0}, /* projections are identities */
-    {{9, 4, 4, 5, 6, 1, 3, 7, 4, 8, 5, 0, 0, 0, 0, 0}, 2, {7, 0, 0, 0}, 0, 0},
-    {{6, 3, 3, 2, 5, 2, 1, 3, 2, 5, 0, 0, 0, 0, 0, 0}, 3, {4, 0, 1, 0}, 0, 0},
-    {{6, 3, 3, 4, 5, 1, 5, 6, 5, 7, 5, 0, 0, 0, 0, 0}, 2, {0, 6, 0, 0}, 0, 0},
-    {{8, 1, 2, 3, 6, 1, 2, 5, 3, 6, 5, 0, 0, 0, 0, 0}, 2, {0, 5, 0, 0}, 0, 0},
-    {{8, 1, 1, 1, 3, 1, 1, 1, 2, 6, 5, 0, 0, 0, 0, 0}, 1, {3, 0, 0, 0}, 0, 0},
-    {{7, 3, 3, 3, 4, 1, 2, 5, 3, 6, 5, 0, 0, 0, 0, 0}, 1, {0, 0, 0, 0}, 0, 0},
-    {{7, 3, 3, 3, 4, 1, 2, 5, 3, 6, 5, 0, 0, 0, 0, 0}, 1, {5, 0, 0, 0}, 0, 0},
-    {{9, 4, 5, 3, 6, 2, 2, 5, 3, 6, 5, 0, 0, 0, 0, 0}, 4, {0, 5, 0, 3}, 0.2, 0},
-    {{6, 3, 3, 2, 5, 2, 1, 3, 2, 5, 0, 0, 0, 0, 0, 0}, 3, {4, 0, 1, 0}, 0.2, 0},
-    {{20, 18, 18, 17, 18, 1, 1, 34, 18, 9, 5, 0, 0, 0, 0, 0},
+    {{9, 4, 4, 5, 6, 1, 3, 7, 4, 8, 5, 0, 0, 0, 0, 0, 0}, 2, {7, 0, 0, 0}, 0, 0},
+    {{6, 3, 3, 2, 5, 2, 1, 3, 2, 5, 0, 0, 0, 0, 0, 0, 0}, 3, {4, 0, 1, 0}, 0, 0},
+    {{6, 3, 3, 4, 5, 1, 5, 6, 5, 7, 5, 0, 0, 0, 0, 0, 0}, 2, {0, 6, 0, 0}, 0, 0},
+    {{8, 1, 2, 3, 6, 1, 2, 5, 3, 6, 5, 0, 0, 0, 0, 0, 0}, 2, {0, 5, 0, 0}, 0, 0},
+    {{8, 1, 1, 1, 3, 1, 1, 1, 2, 6, 5, 0, 0, 0, 0, 0, 0}, 1, {3, 0, 0, 0}, 0, 0},
+    {{7, 3, 3, 3, 4, 1, 2, 5, 3, 6, 5, 0, 0, 0, 0, 0, 0}, 1, {0, 0, 0, 0}, 0, 0},
+    {{7, 3, 3, 3, 4, 1, 2, 5, 3, 6, 5, 0, 0, 0, 0, 0, 0}, 1, {5, 0, 0, 0}, 0, 0},
+    {{9, 4, 5, 3, 6, 2, 2, 5, 3, 6, 5, 0, 0, 0, 0, 0, 0}, 4, {0, 5, 0, 3}, 0.2, 0},
+    {{6, 3, 3, 2, 5, 2, 1, 3, 2, 5, 0, 0, 0, 0, 0, 0, 0}, 3, {4, 0, 1, 0}, 0.2, 0},
+    {{20, 18, 18, 17, 18, 1, 1, 34, 18, 9, 5, 0, 0, 0, 0, 0, 0},
      2,
      {0, 8, 0, 0},
      0,
      0}, /* beyond 16 lanes; more than 200 elements */
     /* behind the schedule: what is predicted, self-conditioning, norm of the embeddings, identity
        projections, t_min, neighbours; at the end: weighted examples */
-    {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5, PREDICT_EPSILON, 0, 0, 0, 0}, 3, {0, 5, 2, 0}, 0, 0},
-    {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5, PREDICT_SOFTMAX, 0, 1, 0, 0}, 3, {0, 5, 2, 0}, 0, 0},
-    {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5, PREDICT_XSTART, 1, 0, 0, 0}, 3, {0, 5, 2, 0}, 0, 0},
-    {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5, PREDICT_XSTART, 0, 1.5, 0, 0}, 3, {0, 5, 2, 0}, 0, 1},
-    {{9, 4, 5, 5, 6, 1, 3, 7, 4, 8, 5, PREDICT_EPSILON, 1, 2, 0, 0}, 3, {7, 0, 2, 0}, 0.2, 1},
-    {{9, 4, 5, 5, 6, 1, 3, 7, 4, 8, 5, PREDICT_SOFTMAX, 1, 2, 0, 0}, 3, {7, 0, 2, 0}, 0.2, 1},
+    {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5, PREDICT_EPSILON, 0, 0, 0, 0, 0}, 3, {0, 5, 2, 0}, 0, 0},
+    {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5, PREDICT_SOFTMAX, 0, 1, 0, 0, 0}, 3, {0, 5, 2, 0}, 0, 0},
+    {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5, PREDICT_XSTART, 1, 0, 0, 0, 0}, 3, {0, 5, 2, 0}, 0, 0},
+    {{7, 3, 4, 3, 4, 2, 1, 5, 3, 6, 5, PREDICT_XSTART, 0, 1.5, 0, 0, 0}, 3, {0, 5, 2, 0}, 0, 1},
+    {{9, 4, 5, 5, 6, 1, 3, 7, 4, 8, 5, PREDICT_EPSILON, 1, 2, 0, 0, 0}, 3, {7, 0, 2, 0}, 0.2, 1},
+    {{9, 4, 5, 5, 6, 1, 3, 7, 4, 8, 5, PREDICT_SOFTMAX, 1, 2, 0, 0, 0}, 3, {7, 0, 2, 0}, 0.2, 1},
     {{9, 4, 5, 5, 8, 2, 2, 7, 4, 8, 5, PREDICT_SOFTMAX, 1, 2, 0, 0, 1}, 3, {7, 0, 2, 0}, 0.2, 1},
     {{9, 4, 5, 5, 8, 2, 1, 7, 4, 8, 5, PREDICT_SOFTMAX, 0, 2, 0, 0, 1}, 3, {7, 0, 2, 0}, 0, 0},
 };
@@ -721,7 +721,7 @@ static void test_neighbours(void)
 static void test_self_conditioning(void)
 {
     static const Setup s = {
-        {9, 4, 5, 5, 6, 1, 3, 7, 4, 8, 5, PREDICT_XSTART, 1, 0, 0, 0}, 3, {7, 0, 2, 0}, 0, 0};
+        {9, 4, 5, 5, 6, 1, 3, 7, 4, 8, 5, PREDICT_XSTART, 1, 0, 0, 0, 0}, 3, {7, 0, 2, 0}, 0, 0};
     World x;
     if (!open_world(&x, &s)) {
         const size_t n = (size_t)x.B * x.N * s.c.emb_dim;
@@ -840,7 +840,7 @@ static void test_matmuls(void)
 static void test_determinism(void)
 {
     static const Setup s = {
-        {40, 18, 18, 17, 36, 2, 2, 34, 18, 9, 0, 0, 0, 0, 0, 0}, 4, {0, 8, 3, 3}, 0, 0};
+        {40, 18, 18, 17, 36, 2, 2, 34, 18, 9, 0, 0, 0, 0, 0, 0, 0}, 4, {0, 8, 3, 3}, 0, 0};
     World x;
     if (!open_world(&x, &s)) {
         const size_t n = (size_t)x.N * s.c.emb_dim;
@@ -875,9 +875,9 @@ static void test_pieces(void)
 {
     const double tolerance = DOUBLE ? 1e-12 : 2e-5;
     static const Setup s = {
-        {40, 18, 18, 17, 36, 2, 2, 34, 18, 9, 0, 0, 0, 0, 0, 0}, 4, {0, 8, 3, 3}, 0, 1};
+        {40, 18, 18, 17, 36, 2, 2, 34, 18, 9, 0, 0, 0, 0, 0, 0, 0}, 4, {0, 8, 3, 3}, 0, 1};
     static const Setup dropping = {
-        {40, 18, 18, 17, 36, 2, 2, 34, 18, 9, 0, 0, 0, 0, 0, 0}, 2, {3, 3}, 0.5, 0};
+        {40, 18, 18, 17, 36, 2, 2, 34, 18, 9, 0, 0, 0, 0, 0, 0, 0}, 2, {3, 3}, 0.5, 0};
     World x;
     if (!open_world(&x, &s)) {
         double whole[4];
@@ -1532,7 +1532,8 @@ static void test_dropout(void)
 static void test_dropout_sites(void)
 {
     enum { LAYERS = 2, PLACES = 3, SITES = 1 + PLACES * LAYERS, C = 64, B = 64 };
-    static const Setup s = {{5, 1, 1, 2, C, LAYERS, C, 3, 2, 5, 0, 0, 0, 0, 0, 0}, B, {0}, 0.5, 0};
+    static const Setup s = {
+        {5, 1, 1, 2, C, LAYERS, C, 3, 2, 5, 0, 0, 0, 0, 0, 0, 0}, B, {0}, 0.5, 0};
     static const char *const places[] = {"the embeddings", "attention", "attention's output",
                                          "the feed-forward's output"};
     World x;
@@ -1584,7 +1585,8 @@ static double init_scale(const Tensor *t)
 /* As PyTorch's: Linear evenly within 1/sqrt(fan_in) of 0; Embedding normal; LayerNorm 1 and 0. */
 static void test_initial_weights(void)
 {
-    static const Setup s = {{70, 30, 30, 24, 36, 2, 2, 64, 18, 9, 0, 0, 0, 0, 0, 0}, 1, {0}, 0, 0};
+    static const Setup s = {
+        {70, 30, 30, 24, 36, 2, 2, 64, 18, 9, 0, 0, 0, 0, 0, 0, 0}, 1, {0}, 0, 0};
     World x;
     if (!open_world(&x, &s)) {
         const Model *m = &x.m;
@@ -1627,7 +1629,7 @@ static void test_initial_weights(void)
 
 static void test_optimizer(void)
 {
-    const Config c = {7, 3, 3, 3, 4, 1, 2, 5, 3, 6, 0, 0, 0, 0, 0, 0};
+    const Config c = {7, 3, 3, 3, 4, 1, 2, 5, 3, 6, 0, 0, 0, 0, 0, 0, 0};
     const double lr = 0.02, weight_decay = 0.1;
     Model m;
     Optimizer o = {0};
@@ -1691,7 +1693,7 @@ static void test_optimizer(void)
 static void test_ema(void)
 {
     enum { STEPS = 100000 };
-    static const Config c = {1, 1, 1, 1, 1, 1, 1, 1, 1, 5, 0, 0, 0, 0, 0, 0};
+    static const Config c = {1, 1, 1, 1, 1, 1, 1, 1, 1, 5, 0, 0, 0, 0, 0, 0, 0};
     const int given = max_threads();
     Model m;
     Optimizer o = {0};
@@ -1940,7 +1942,7 @@ static void test_memorise(void)
 {
     enum { STEPS = 300, SENTENCES = 4, LENGTH = 6 };
     static const Setup s = {
-        {16, LENGTH, LENGTH, 8, 32, 1, 2, 64, 8, 40, 0, 0, 0, 0, 0, 0}, 32, {0, 0, 0, 0}, 0, 0};
+        {16, LENGTH, LENGTH, 8, 32, 1, 2, 64, 8, 40, 0, 0, 0, 0, 0, 0, 0}, 32, {0, 0, 0, 0}, 0, 0};
     static const int batch[SENTENCES][LENGTH] = {
         /* [CLS] ... [SEP] [PAD]; they share words and differ in length */
         {1, 5, 6, 7, 2, 3},
@@ -2001,7 +2003,7 @@ static real one_draw(void *context) /* normal numbers, one after the other */
 /* Six steps of 600: 0, 120, 240, 359, 479 and 599. */
 static void test_loop(void)
 {
-    static const Setup s = {{9, 4, 4, 5, 6, 1, 3, 7, 4, 600, 0, 0, 1, 0, 0, 0}, 3, {0}, 0, 0};
+    static const Setup s = {{9, 4, 4, 5, 6, 1, 3, 7, 4, 600, 0, 0, 1, 0, 0, 0, 0}, 3, {0}, 0, 0};
     World x;
     if (!open_world(&x, &s) && !respace(&x, "6")) {
         const int M = x.B * x.N;
@@ -2086,7 +2088,7 @@ static void check_varied_steps(World *x, Sampler sampler, const real *x_T)
 static void test_sampler(void)
 {
     static const Setup s = {
-        {9, 4, 4, 5, 6, 1, 3, 7, 4, 12, 0, PREDICT_SOFTMAX, 1, 2, 0, 0}, 3, {0, 0, 0, 0}, 0, 0};
+        {9, 4, 4, 5, 6, 1, 3, 7, 4, 12, 0, PREDICT_SOFTMAX, 1, 2, 0, 0, 0}, 3, {0, 0, 0, 0}, 0, 0};
     World x;
     if (!open_world(&x, &s)) {
         const int M = x.B * x.N, D = s.c.emb_dim;
@@ -2189,7 +2191,7 @@ static void test_two_words(void)
 {
     enum { STEPS = 3000, BATCH = 64 };
     static const Setup s = {
-        {2, 1, 1, 1, 32, 1, 1, 32, 16, 2000, 0, PREDICT_SOFTMAX, 0, 1, 0, 0}, BATCH, {0}, 0, 0};
+        {2, 1, 1, 1, 32, 1, 1, 32, 16, 2000, 0, PREDICT_SOFTMAX, 0, 1, 0, 0, 0}, BATCH, {0}, 0, 0};
     World x;
     Optimizer o = {0};
     Error err;
@@ -2272,10 +2274,10 @@ static double nll_of_x(void *control)
 }
 
 static const Setup control_setups[2][2] = {
-    {{{9, 4, 4, 5, 6, 1, 3, 7, 4, 8, 5, 0, 0, 0, 0, 0}, 3, {7, 0, 2, 0}, 0, 0},
-     {{7, 4, 4, 5, 6, 2, 2, 7, 4, 8, 5, 0, 0, 0, 0, 0}, 3, {0}, 0, 0}},
-    {{{9, 4, 4, 5, 6, 1, 3, 7, 4, 8, 5, PREDICT_SOFTMAX, 1, 2, 0, 0}, 3, {7, 0, 2, 0}, 0, 0},
-     {{8, 4, 4, 5, 6, 1, 3, 7, 4, 8, 5, 0, 1, 0, 0, 0}, 3, {0}, 0.2, 0}},
+    {{{9, 4, 4, 5, 6, 1, 3, 7, 4, 8, 5, 0, 0, 0, 0, 0, 0}, 3, {7, 0, 2, 0}, 0, 0},
+     {{7, 4, 4, 5, 6, 2, 2, 7, 4, 8, 5, 0, 0, 0, 0, 0, 0}, 3, {0}, 0, 0}},
+    {{{9, 4, 4, 5, 6, 1, 3, 7, 4, 8, 5, PREDICT_SOFTMAX, 1, 2, 0, 0, 0}, 3, {7, 0, 2, 0}, 0, 0},
+     {{8, 4, 4, 5, 6, 1, 3, 7, 4, 8, 5, 0, 1, 0, 0, 0, 0}, 3, {0}, 0.2, 0}},
 };
 
 static void test_classifier(void)
@@ -2308,9 +2310,9 @@ static void test_classifier(void)
 static void test_classifier_pieces(void)
 {
     static const Setup denoiser = {
-        {9, 4, 4, 5, 6, 1, 3, 7, 4, 8, 5, 0, 0, 0, 0, 0}, 3, {3, 3, 3}, 0, 0};
+        {9, 4, 4, 5, 6, 1, 3, 7, 4, 8, 5, 0, 0, 0, 0, 0, 0}, 3, {3, 3, 3}, 0, 0};
     static const Setup classifier = {
-        {7, 4, 4, 5, 6, 2, 2, 7, 4, 8, 5, 0, 0, 0, 0, 0}, 3, {0}, 0, 0};
+        {7, 4, 4, 5, 6, 2, 2, 7, 4, 8, 5, 0, 0, 0, 0, 0, 0}, 3, {0}, 0, 0};
     const double tolerance = DOUBLE ? 1e-12 : 2e-5;
     Control x;
     World *c = &x.classifier;
@@ -2359,9 +2361,9 @@ static void uphill(void *control, real *dx, const real *x, int t)
 static void test_rising(void)
 {
     static const Setup denoiser = {
-        {9, 4, 4, 5, 6, 1, 3, 7, 4, 400, 0, PREDICT_SOFTMAX, 0, 2, 0, 0}, 3, {0}, 0, 0};
+        {9, 4, 4, 5, 6, 1, 3, 7, 4, 400, 0, PREDICT_SOFTMAX, 0, 2, 0, 0, 0}, 3, {0}, 0, 0};
     static const Setup classifier = {
-        {7, 4, 4, 5, 6, 1, 3, 7, 4, 400, 0, 0, 0, 0, 0, 0}, 3, {0}, 0, 0};
+        {7, 4, 4, 5, 6, 1, 3, 7, 4, 400, 0, 0, 0, 0, 0, 0, 0}, 3, {0}, 0, 0};
     Control x;
     if (!open_control(&x, &denoiser, &classifier)) {
         World *c = &x.classifier;
@@ -2457,7 +2459,7 @@ static void test_known_guidance(void)
  * begin behind the first. */
 static void test_noisy_examples(void)
 {
-    static const Setup s = {{9, 4, 4, 5, 6, 1, 3, 7, 4, 9, 0, 0, 0, 0, 0, 0}, 2, {0, 1}, 0, 0};
+    static const Setup s = {{9, 4, 4, 5, 6, 1, 3, 7, 4, 9, 0, 0, 0, 0, 0, 0, 0}, 2, {0, 1}, 0, 0};
     World x;
     if (!open_world(&x, &s) && !respace(&x, "0,1,1")) {
         const int D = s.c.emb_dim;
@@ -2482,7 +2484,7 @@ static void test_evidence(void)
 {
     static const double limits[] = {0, 0.8};
     static const Setup s = {
-        {9, 4, 4, 5, 6, 1, 3, 7, 4, 12, 0, PREDICT_SOFTMAX, 0, 2, 0, 0}, 4, {0, 2, 6, 11}, 0, 0};
+        {9, 4, 4, 5, 6, 1, 3, 7, 4, 12, 0, PREDICT_SOFTMAX, 0, 2, 0, 0, 0}, 4, {0, 2, 6, 11}, 0, 0};
     World x;
     if (!open_world(&x, &s)) {
         const size_t each = (size_t)x.N * s.c.emb_dim;
@@ -2510,7 +2512,7 @@ static void test_evidence(void)
 static void test_improbable_word(void)
 {
     static const Setup s = {
-        {2, 3, 3, 2, 4, 1, 2, 5, 3, 6, 0, PREDICT_SOFTMAX, 0, 1, 0, 0}, 1, {2}, 0, 0};
+        {2, 3, 3, 2, 4, 1, 2, 5, 3, 6, 0, PREDICT_SOFTMAX, 0, 1, 0, 0, 0}, 1, {2}, 0, 0};
     World x;
     if (!open_world(&x, &s)) {
         silence(&x);
@@ -2580,7 +2582,7 @@ static void test_bound_terms(void)
     for (int predict = PREDICT_XSTART; predict <= PREDICT_SOFTMAX; predict++)
         for (int kind = FIXED_SMALL; kind <= FIXED_LARGE; kind++) {
             const Setup s = {
-                {9, 4, 4, 5, 6, 1, 3, 7, 4, 12, 0, predict, 0, 2, 0, 0}, 4, {0, 1, 6, 11}, 0, 0};
+                {9, 4, 4, 5, 6, 1, 3, 7, 4, 12, 0, predict, 0, 2, 0, 0, 0}, 4, {0, 1, 6, 11}, 0, 0};
             World x;
             if (!open_world(&x, &s)) {
                 double kl[4], prior[4], want, want_prior;
@@ -2606,8 +2608,11 @@ static void test_bound(void)
 {
     enum { V = 4, DRAWS = 10000 }; /* enough that whatever noise is drawn, the mean is within 2 % */
     static const double p[V] = {0.5, 0.25, 0.15, 0.1};
-    static const Setup s = {
-        {V, 1, 1, 16, 6, 1, 3, 7, 4, 400, 0, PREDICT_SOFTMAX, 0, 4, 0, 0}, V, {0, 0, 0, 0}, 0, 0};
+    static const Setup s = {{V, 1, 1, 16, 6, 1, 3, 7, 4, 400, 0, PREDICT_SOFTMAX, 0, 4, 0, 0, 0},
+                            V,
+                            {0, 0, 0, 0},
+                            0,
+                            0};
     World x;
     if (!open_world(&x, &s)) {
         const int D = s.c.emb_dim, T = x.d.T;
@@ -2655,7 +2660,7 @@ static void test_bound(void)
 /* A classifier belongs to a denoiser while its embeddings and its noise are the same. */
 static void test_fingerprint(void)
 {
-    static const Setup s = {{9, 4, 5, 5, 6, 1, 3, 7, 4, 8, 5, 0, 0, 0, 0, 0}, 1, {0}, 0, 0};
+    static const Setup s = {{9, 4, 5, 5, 6, 1, 3, 7, 4, 8, 5, 0, 0, 0, 0, 0, 0}, 1, {0}, 0, 0};
     World x;
     if (!open_world(&x, &s)) {
         Config *c = &x.m.config;
