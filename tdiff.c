@@ -196,12 +196,12 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  *                        zeros in the first; in training half of the batches get a guess that was
  *                        made from zeros, the other half zeros.
  *   neighbours           Where attention looks at a word, it also reads a part of the words beside
- *                        it (section 5: shift_neighbours): which words go side by side is soon
- *                        learnt then.
+ *                        it (section 5: shift_neighbours), and soon learns which go side by side.
  *
- * The defaults: D = C = 128, L = 4, H = 4, F = 512, T = 2000; 4,000 steps with batches of 32, AdamW
- * with a rate of .002, less beyond 10,000 steps, and a weight decay of 2000 / steps, .5 at most,
- * and .01 where a text is seen often (section 14). Weights begin as PyTorch's do (section 10).
+ * The defaults: D = C = 128, L = 4, H = 4, F = 512, a schedule of 2000 steps; training: 4,000 steps
+ * with batches of 32, AdamW with a rate of .002, less beyond 10,000 steps, and a weight decay of
+ * 2000 / steps, .5 at most, and .01 where a text is seen often (section 14). Weights begin as
+ * PyTorch's do (section 10).
  *
  * A training step (train.c: train_step; section 14: draw_batch, batch_losses; training_losses):
  *
@@ -219,7 +219,7 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  *
  *   draw a length N from those of the training text
  *   x = noise (N,D), as at t = T-1
- *   for t = T-1 ... 0, or for some of these:
+ *   for t = T-1 ... 0:
  *       x     = q_sample(embedding, t) where the word is known already         noise_known_words
  *       out   = denoiser(x, previous guess or zeros, t)
  *       guess = softmax(lm_head(out)) embeddings                                   guess_xstart
@@ -228,8 +228,8 @@ static void clamp_to_words(const Model *m, Workspace *w, real *x, int M);
  *               + sqrt(posterior_variance[t]) noise, 0 at t = 0                    p_sample
  *   each point's word is the one that lm_head finds likeliest                      likeliest_words
  *
- * That is DDPM's step. With the softmax head ./sample takes 100 of another (--eta, --ahead; section
- * 12: ddim_sample), which replaces more of the noise and goes past the guess: fewer wrong words.
+ * That is DDPM's step. With the softmax head ./sample's steps are of another kind (section 12:
+ * ddim_sample): they replace more of the noise and go past the guess, and fewer words are wrong.
  *
  * A sentence has its own length: that is how many points the network is given. [CLS] in front and
  * [SEP] at the end are words of it, noisy like all others in training; in sampling they are known,
@@ -801,9 +801,9 @@ static void backward_examples(const Model *m, const Workspace *w, real *dx_t, co
 
 /* The gradients of the network's weights, all but word_embedding and lm_head's bias, from what
  * backward_examples left (the table there): sums over all rows of the batch, in order. weights_of
- * does dw += dout^T in; all threads call it, and each computes some rows of dw. (key.bias gets
- * nearly 0: what is added to all scores of a row softmax does not notice, and that it is but for
- * the quarters without a neighbour.) */
+ * does dw += dout^T in; all threads call it, and each computes some rows of dw. (key.bias gets 0
+ * but for rounding: it adds the same to all scores of a row, which softmax does not notice. With
+ * neighbours it gets a little: a quarter without a neighbour is 0 and has no bias.) */
 static void backward_weights(Model *m, const Workspace *w, const real *dout, const real *x_t, int B,
                              int N)
 {

@@ -252,7 +252,7 @@ void silu_backward(real *din, const real *dout /*may be din*/, const real *in, s
 void dropout_forward(real *out, const real *in /*may be out*/, size_t n, Dropout drop);
 void dropout_backward(real *din, const real *dout /*may be din*/, size_t n, Dropout drop);
 /* In place, of each head's keys and values: a quarter of the columns moves on by one position, a
- * quarter back by one. by: 1 or, for the derivative, -1, the other way. */
+ * quarter back by one (Lin et al. 2019, arXiv:1811.08383). by: 1, or -1 for the derivative. */
 void shift_neighbours(real *qkv /*(B,N,3C)*/, int by, int B, int N, int C, int H);
 /* Multi-head self-attention over all N positions, no mask (BERT). dropped and ds are scratch for
  * one head. */
